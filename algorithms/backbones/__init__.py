@@ -1,0 +1,17 @@
+"""Networks from images to features."""
+
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """Maps images [T, B, C, H, W] of T tasks to features [T, B, ``features``].
+
+    Made of `algorithms.layers`, it runs with shared weights or, through ``functional_call``, with
+    weights per task. A backbone is built from the shape (C, H, W) of an image and its options.
+    """
+
+    features: int
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Features; ``rows`` limits batch-norm statistics to the first images of each task."""
+        raise NotImplementedError

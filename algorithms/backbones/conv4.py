@@ -1,0 +1,52 @@
+"""Conv-4: the four-block convolutional network of the few-shot literature."""
+
+from typing import Literal, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.layers import BatchNorm2d, Conv2d, fold, unfold
+
+
+class Conv4(Backbone):
+    """Four blocks of 3x3 convolution, batch norm, ReLU, each halving the image.
+
+    ``downsample="stride"`` halves by a stride of 2, rounding up (MAML and Reptile on Omniglot,
+    Finn et al. 2017); ``"pool"`` by 2x2 max-pooling, rounding down (Snell et al. 2017). At 28x28
+    with 64 filters that gives 2x2x64 = 256 or 1x1x64 = 64 features.
+
+    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Weights start as torch draws them,
+    but for the convolutions' biases, which batch norm would take out again: there are none.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        filters: int = 64,
+        downsample: Literal["stride", "pool"] = "stride",
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.pool = downsample == "pool"
+        if self.pool and min(height, width) < 16:
+            raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
+        stride = 1 if self.pool else 2
+        self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
+        for _ in range(4):
+            self.convolutions.append(Conv2d(channels, filters, 3, stride, padding=1, bias=False))
+            self.norms.append(BatchNorm2d(filters))
+            channels = filters
+            height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
+        self.features = filters * height * width
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
+        tasks, per_task = len(x), cast(Conv2d, self.convolutions[0]).weight.dim() == 5
+        x = fold(x, per_task)
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = F.relu(norm(convolution(x), rows))
+            if self.pool:
+                x = F.max_pool2d(x, 2)
+        return unfold(x, tasks, per_task)

@@ -1,0 +1,30 @@
+"""The plain network with one hidden layer: the simplest baseline."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+from algorithms.layers import Linear
+
+
+class MLP(Backbone):
+    """One hidden layer of ReLU units on the raw pixels; no normalisation at all.
+
+    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Without batch norm,
+    ``rows`` has nothing to limit.
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        hidden: int = 128,
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.hidden = Linear(channels * height * width, hidden)
+        self.features = hidden
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Features of images."""
+        return F.relu(self.hidden(x.flatten(2)))

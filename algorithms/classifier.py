@@ -1,0 +1,55 @@
+"""The network that gradient-based learners adapt: a backbone with a linear head."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from algorithms.backbones import Backbone
+from algorithms.layers import Linear
+
+FastWeights = dict[str, Tensor]
+"""Parameters of a `Classifier` by name, each with a leading task axis [T, ...]."""
+
+Statistics = Literal["support", "one_query", "queries"]
+"""Whose images give batch norm its statistics when queries are classified:
+
+- ``support``: those of the support set; queries do not see each other;
+- ``one_query``: those of the support set and the one query (Reptile's official evaluation);
+- ``queries``: those of all queries together, which is transductive (MAML's official evaluation).
+"""
+
+
+class Classifier(nn.Module):
+    """Maps images [T, B, C, H, W] to logits [T, B, N] by a backbone and a linear head."""
+
+    def __init__(self, backbone: Backbone, ways: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = Linear(backbone.features, ways)
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Logits; ``rows`` limits batch-norm statistics to the first images of a task."""
+        return self.head(self.backbone(x, rows))
+
+    def fast_weights(self, tasks: int) -> FastWeights:
+        """The parameters once a task, without a copy; gradients flow back to the parameters."""
+        return {name: p.expand(tasks, *p.shape) for name, p in self.named_parameters()}
+
+    def logits(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
+        """Logits [T, B, N] under each task's own weights, normalised by the batch (see ``rows``)."""
+        return functional_call(self, fast, (x, rows))
+
+    def classify(
+        self, fast: FastWeights, support_x: Tensor, query_x: Tensor, statistics: Statistics
+    ) -> Tensor:
+        """Logits of the queries [T, M, N] under each task's own weights and chosen statistics."""
+        shots = support_x.shape[1]
+        if statistics == "queries":
+            return self.logits(fast, query_x)
+        if statistics == "support":
+            both = torch.cat((support_x, query_x), 1)
+            return self.logits(fast, both, rows=shots)[:, shots:]
+        one_by_one = (torch.cat((support_x, query), 1) for query in query_x.split(1, dim=1))
+        return torch.cat([self.logits(fast, both)[:, shots:] for both in one_by_one], 1)

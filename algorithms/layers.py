@@ -1,0 +1,71 @@
+"""Layers whose weights are shared by all tasks, or are one set of weights per task.
+
+Where weights have a leading task axis [T, ...], the tasks run side by side in one operator: a
+convolution folds them into groups, batch norm into channels, a linear layer into a batched product.
+Images travel as [B, G*C, H, W]: with shared weights G = 1 and B counts the images of all tasks;
+with weights per task G = T and B counts the images of one task, so that native batch norm has
+statistics per task for free. Fast weights are put in with ``torch.func.functional_call``.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution of [B, G*C, H, W] with weights [O, C, k, k], or [T, O, C, k, k] for G = T."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.weight, self.bias
+        if weight.dim() == 4:
+            return super().forward(x)
+        bias = None if bias is None else bias.flatten()
+        tasks = weight.shape[0]
+        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, self.padding, groups=tasks)
+
+
+class BatchNorm2d(nn.BatchNorm2d):
+    """Batch norm of [B, G*C, H, W] with scale and offset [C], or [T, C] for G = T.
+
+    Statistics are those of the batch, or the running ones in evaluation mode, as in torch. With
+    ``rows`` they come from the first ``rows`` images alone and normalise the whole batch: so
+    queries that follow their support set are normalised without a look at each other.
+    """
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        if rows is None and self.weight.dim() == 1:
+            return super().forward(x)
+        weight, bias = self.weight.flatten(), self.bias.flatten()
+        if rows is None:
+            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
+        # By hand, because native batch norm does not pass gradients through its statistics. In
+        # channels_last, a table [pixels, channels] is a view, and sums down its columns are fast.
+        x = x.contiguous(memory_format=torch.channels_last).movedim(1, -1)
+        pixels = x[:rows].reshape(-1, x.shape[-1])
+        mean = pixels.mean(0)
+        variance = (pixels - mean).square().mean(0)
+        scale = weight * (variance + self.eps).rsqrt()
+        shift = bias - mean * scale
+        return torch.addcmul(shift, x.reshape(-1, x.shape[-1]), scale).view_as(x).movedim(-1, 1)
+
+
+class Linear(nn.Linear):
+    """A linear map of [T, B, F] with weights [O, F], or [T, O, F], one per task."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return super().forward(x)
+        return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+
+
+def fold(x: Tensor, per_task: bool) -> Tensor:
+    """Tasks [T, B, C, H, W] as the layers want them: [T*B, C, H, W], or [B, T*C, H, W] per task."""
+    x = x.transpose(0, 1).flatten(1, 2) if per_task else x.flatten(0, 1)
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def unfold(x: Tensor, tasks: int, per_task: bool) -> Tensor:
+    """The inverse of `fold` for feature maps: flat features [T, B, C*H*W]."""
+    if per_task:
+        return x.unflatten(1, (tasks, -1)).flatten(2).transpose(0, 1)
+    return x.flatten(1).unflatten(0, (tasks, -1))

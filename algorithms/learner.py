@@ -1,0 +1,98 @@
+"""The contract of a learner: what every few-shot method looks like to the outside."""
+
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Episodes(NamedTuple):
+    """A meta-batch of T tasks: N ways, K support images per class, M queries in all.
+
+    The support set shows its ways and shots in its shape, ``support_y[:, n]`` is ``n`` throughout.
+    The queries are a plain list of images to be classified.
+    """
+
+    support_x: Tensor  # [T, N, K, C, H, W]
+    support_y: Tensor  # [T, N, K], int64
+    query_x: Tensor  # [T, M, C, H, W]
+    query_y: Tensor  # [T, M], int64 in [0, N)
+
+
+class Shape(NamedTuple):
+    """The sizes of an episode: N ways, K shots (support) and Q queries, both per class."""
+
+    ways: int
+    shots: int
+    queries: int
+
+
+class Learner(nn.Module):
+    """A few-shot method that works on a whole meta-batch of T tasks at once.
+
+    ``forward`` is what is evaluated: adapt to the support set, classify the queries.
+    ``adapt`` and ``predict`` are its two halves, so that each can be timed alone.
+    ``meta_gradient`` is what is trained. A learner owns no files, clocks, devices or seeds.
+    """
+
+    order: int = 1
+    """1, or 2 where the outer gradient differentiates through an inner gradient."""
+
+    transductive: bool = False
+    """Whether the prediction for one query depends on the other queries."""
+
+    independent_tasks: ClassVar[bool] = True
+    """Whether the tasks of a training meta-batch do not touch each other, as batch norm can make them."""
+
+    tasks_at_once: int | None = None
+    """Most tasks that fit the memory (or cache) together; None: the whole meta-batch.
+
+    The runner sets it, and independent tasks are then trained in chunks of that many. The outer
+    gradient is the same for every value, up to rounding.
+    """
+
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> Any:
+        """Learn from support sets [T, N, K, ...] with labels [T, N, K]; for `predict`."""
+        raise NotImplementedError
+
+    def predict(self, adapted: Any, query_x: Tensor) -> Tensor:
+        """Classify queries [T, M, ...] with what `adapt` returned; gives logits [T, M, N]."""
+        raise NotImplementedError
+
+    def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """Adapt to the support sets and classify the queries; gives logits [T, M, N]."""
+        return self.predict(self.adapt(support_x, support_y), query_x)
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Add the outer gradient, a mean over the T tasks, to ``.grad`` of the meta-parameters.
+
+        Returns the detached scalars ``loss`` and ``accuracy`` of the meta-batch (0 to 1), on the
+        learner's device: reading them is left to the caller, who knows when to wait for a GPU.
+        """
+        losses, accuracies = [], []
+        for chunk in self.chunks(episodes):
+            logits = self(chunk.support_x, chunk.support_y, chunk.query_x)
+            loss = F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
+            loss = loss * (len(logits) / len(episodes.support_x))
+            loss.backward()
+            losses.append(loss.detach())
+            accuracies.append(accuracy(logits, chunk.query_y))
+        return {"loss": torch.stack(losses).sum(), "accuracy": torch.cat(accuracies).mean()}
+
+    def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
+        """The meta-batch in parts of at most `tasks_at_once` tasks, or whole if they depend on it."""
+        tasks = len(episodes.support_x)
+        size = (self.tasks_at_once or tasks) if self.independent_tasks else tasks
+        for first in range(0, tasks, size):
+            yield Episodes(*(part[first : first + size] for part in episodes))
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Whether the method can train on one shape and be tested on the other, and if not, why."""
+        return True, ""
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
+    """The share of right answers per task, 0 to 1: [T] from logits [T, M, N] and labels [T, M]."""
+    return (logits.detach().argmax(-1) == labels).float().mean(-1)

@@ -1,0 +1,72 @@
+"""MetaOptNet: a convex classifier on learned features, differentiated through its solution.
+
+Lee, Maji, Ravichandran, Soatto 2019, "Meta-Learning with Differentiable Convex Optimization"
+(arXiv 1904.03758). On the features of the support set, a Crammer-Singer SVM (or ridge regression)
+is solved in its dual, whose size is that of the support set; the gradient of the query loss comes
+back through the optimality conditions (`algorithms.svm`). With support features F, dual solution
+Z and learned scale gamma,
+
+    logits = gamma * f(query) F' Z.
+
+As in the official code, support and query sets pass the backbone one after the other, all tasks of
+a meta-batch in one batch, and batch norm uses its running statistics in evaluation.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.learner import Learner, Shape
+from algorithms.svm import crammer_singer, ridge
+
+
+class MetaOptNet(Learner):
+    """MetaOptNet with an SVM or ridge head on any backbone; training shape may differ from test.
+
+    ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression.
+    """
+
+    independent_tasks = False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        ways: int,
+        *,
+        head: Literal["svm", "ridge"] = "svm",
+        svm_c: float = 0.1,
+        ridge_lambda: float = 50.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.svm_c = svm_c
+        self.ridge_lambda = ridge_lambda
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Any ways and shots; the outer loss needs queries."""
+        if train.queries == 0:
+            return False, "its loss is on the queries; train.queries must be at least 1"
+        return True, ""
+
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
+        """The classifier of each task, one weight vector a class: [T, N, F]."""
+        ways = support_y.shape[1]
+        features = self.backbone(support_x.flatten(1, 2))
+        targets = F.one_hot(support_y.flatten(1), ways)
+        # Double precision from the kernel on: its entries are large against what C leaves to z.
+        wide = features.double()
+        kernel = wide @ wide.mT
+        if self.head == "svm":
+            dual = crammer_singer(kernel, targets.to(kernel), self.svm_c)
+        else:
+            dual = ridge(kernel, targets.to(kernel), self.ridge_lambda)
+        return (dual.mT @ wide).to(features.dtype)
+
+    def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
+        """Scaled inner products of the queries' features with each class's weight vector."""
+        return self.scale * (self.backbone(query_x) @ adapted.mT)

@@ -1,0 +1,55 @@
+"""Prototypical networks: classify by the distance to the mean feature of each class.
+
+Snell, Swersky, Zemel 2017 (arXiv 1703.05175). With features f, the prototype of class n is the mean
+of f over its support images, and the logit of a query x for it is -||f(x) - prototype_n||^2.
+Training on more ways than the test has is the paper's way to its best results.
+
+As in the official code, support and query images pass the backbone together in training, and batch
+norm uses its running statistics in evaluation, so that predictions are not transductive. A
+meta-batch of more than one task shares the batch statistics; the official code has one.
+"""
+
+import torch
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+from algorithms.learner import Learner, Shape
+
+
+class ProtoNet(Learner):
+    """Prototypical networks on any backbone; training ways may differ from test ways."""
+
+    independent_tasks = False
+
+    def __init__(self, backbone: Backbone, ways: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Any ways and shots; the outer loss needs queries."""
+        if train.queries == 0:
+            return False, "its loss is on the queries; train.queries must be at least 1"
+        return True, ""
+
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
+        """Prototypes [T, N, F] of the classes."""
+        ways, shots = support_y.shape[1:]
+        return self.backbone(support_x.flatten(1, 2)).unflatten(1, (ways, shots)).mean(2)
+
+    def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
+        """Minus the squared Euclidean distance of each query to each prototype."""
+        return minus_squared_distance(self.backbone(query_x), adapted)
+
+    def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
+        """As `adapt` and `predict`, with all images in one pass of the backbone."""
+        ways, shots = support_y.shape[1:]
+        features = self.backbone(torch.cat((support_x.flatten(1, 2), query_x), 1))
+        support, query = features.tensor_split([ways * shots], dim=1)
+        return minus_squared_distance(query, support.unflatten(1, (ways, shots)).mean(2))
+
+
+def minus_squared_distance(queries: Tensor, centres: Tensor) -> Tensor:
+    """-||q - c||^2 as [T, M, N] from queries [T, M, F] and centres [T, N, F]."""
+    products = torch.bmm(queries, centres.mT)
+    squares = queries.square().sum(-1, keepdim=True) + centres.square().sum(-1)[:, None]
+    return 2 * products - squares

@@ -1,0 +1,165 @@
+"""Reptile: move the initial weights towards the weights that each task ends at.
+
+Nichol, Achiam, Schulman 2018, "On First-Order Meta-Learning Algorithms" (arXiv 1803.02999). Each
+task i takes S optimizer steps on mini-batches of its support set, from theta to theta_i; then
+
+    theta <- theta + epsilon * mean_i(theta_i - theta).
+
+Here ``meta_gradient`` leaves theta - mean_i(theta_i) in ``.grad``, so that plain SGD with rate
+epsilon, falling linearly to zero, is the outer loop. There is no query loss in training.
+
+The official inner optimizer is Adam without momentum (beta1 = 0), whose second moments live on from
+task to task, into evaluation too. Tasks run side by side here, so each starts from the mean of
+the second moments at which the tasks of the last meta-batch ended. All tasks of a meta-batch
+cut their (randomly drawn) support sets into mini-batches by the same random order.
+"""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+from algorithms.classifier import Classifier, FastWeights, Statistics
+from algorithms.learner import Episodes, Learner, Shape, accuracy
+
+
+class Reptile(Learner):
+    """Reptile on a backbone with a linear head for N ways.
+
+    ``inner_steps`` mini-batches of ``inner_batch`` images are learned from in training,
+    ``test_inner_steps`` of ``test_inner_batch`` images in evaluation (batches larger than the
+    support set are the support set). ``statistics`` holds for evaluation; in training, batch norm
+    sees one mini-batch at a time.
+    """
+
+    meta_batches: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        ways: int,
+        *,
+        inner_optimizer: Literal["adam", "sgd"] = "adam",
+        inner_rate: float = 1e-3,
+        inner_steps: int = 5,
+        inner_batch: int = 10,
+        test_inner_steps: int = 50,
+        test_inner_batch: int = 5,
+        statistics: Statistics = "support",
+    ) -> None:
+        super().__init__()
+        self.network = Classifier(backbone, ways)
+        self.inner_optimizer = inner_optimizer
+        self.inner_rate = inner_rate
+        self.inner_steps, self.inner_batch = inner_steps, inner_batch
+        self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
+        self.statistics: Statistics = statistics
+        self.transductive = statistics == "queries"
+        self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
+        for name, parameter in self.network.named_parameters():
+            self.register_buffer(moment_of(name), torch.zeros_like(parameter))
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Reptile's head has one output a class, so training and test need equally many ways."""
+        if train.ways != test.ways:
+            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
+        if train.queries:
+            return False, "it learns from the support set alone; train.queries must be 0"
+        return True, ""
+
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
+        """Run the test inner loop: each task's own weights, with its support images for `predict`."""
+        support_x, labels = support_x.flatten(1, 2), support_y.flatten(1)
+        batches = minibatches(labels.shape[1], self.test_inner_batch, self.test_inner_steps, seed=0)
+        fast, _, _, _ = self._inner_loop(support_x, labels, batches)
+        return fast, support_x
+
+    def predict(self, adapted: tuple[FastWeights, Tensor], query_x: Tensor) -> Tensor:
+        """Classify the queries under each task's own weights."""
+        fast, support_x = adapted
+        return self.network.classify(fast, support_x, query_x, self.statistics)
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches."""
+        batches = minibatches(
+            episodes.support_y[0].numel(),
+            self.inner_batch,
+            self.inner_steps,
+            seed=1 + int(self.meta_batches.item()),
+        )
+        tasks = len(episodes.support_y)
+        losses, accuracies = [], []
+        moments: dict[str, Tensor] = {}
+        for chunk in self.chunks(episodes):
+            fast, seconds, loss, right = self._inner_loop(
+                chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1), batches
+            )
+            for name, parameter in self.network.named_parameters():
+                step = (parameter.detach() - fast[name]).sum(0) / tasks
+                parameter.grad = step if parameter.grad is None else parameter.grad + step
+            for name, second in seconds.items():
+                moments[name] = moments.get(name, 0) + second.sum(0) / tasks
+            losses.append(loss)
+            accuracies.append(right)
+        for name, moment in moments.items():
+            self.get_buffer(moment_of(name)).copy_(moment)
+        self.meta_batches += 1
+        return {"loss": torch.cat(losses).mean(), "accuracy": torch.cat(accuracies).mean()}
+
+    def _inner_loop(
+        self, images: Tensor, labels: Tensor, batches: list[Tensor]
+    ) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
+        """Each task's weights and second moments after the batches, and the last loss, accuracy [T]."""
+        fast = {
+            name: weight.detach().clone().requires_grad_()
+            for name, weight in self.network.fast_weights(len(labels)).items()
+        }
+        optimizer = self._optimizer(fast)
+        with torch.enable_grad():
+            for batch in batches:
+                rows = batch.to(labels.device, non_blocking=True)
+                x, y = images.index_select(1, rows), labels.index_select(1, rows)
+                logits = self.network.logits(fast, x)
+                losses = F.cross_entropy(logits.mT, y, reduction="none").mean(1)
+                optimizer.zero_grad()
+                losses.sum().backward()
+                optimizer.step()
+        weights = {name: weight.detach() for name, weight in fast.items()}
+        moments = {
+            name: optimizer.state[weight]["exp_avg_sq"]
+            for name, weight in fast.items()
+            if self.inner_optimizer == "adam"
+        }
+        return weights, moments, losses.detach(), accuracy(logits, y)
+
+    def _optimizer(self, fast: FastWeights) -> torch.optim.Optimizer:
+        """The inner optimizer; it works element by element, so one serves all tasks at once."""
+        weights = list(fast.values())
+        if self.inner_optimizer == "sgd":
+            return torch.optim.SGD(weights, lr=self.inner_rate)
+        optimizer = torch.optim.Adam(weights, lr=self.inner_rate, betas=(0.0, 0.999), fused=True)
+        steps = (self.meta_batches * self.inner_steps).float()
+        for name, weight in fast.items():
+            moment = self.get_buffer(moment_of(name))
+            optimizer.state[weight] = {
+                "step": steps.clone(),
+                "exp_avg": torch.zeros_like(weight),
+                "exp_avg_sq": moment.expand_as(weight).clone(),
+            }
+        return optimizer
+
+
+def moment_of(name: str) -> str:
+    """The buffer that holds the second moment of a parameter."""
+    return "second_moment_" + name.replace(".", "_")
+
+
+def minibatches(images: int, batch: int, count: int, seed: int) -> list[Tensor]:
+    """Rows of ``count`` mini-batches that walk through the images again and again, newly shuffled."""
+    batch = min(batch, images)
+    generator = torch.Generator().manual_seed(seed)
+    rounds = -(-batch * count // images)
+    order = torch.cat([torch.randperm(images, generator=generator) for _ in range(rounds)])
+    return list(order[: batch * count].view(count, batch))

@@ -1,0 +1,236 @@
+"""The heads of MetaOptNet: the Crammer-Singer SVM and ridge regression, solved in the dual.
+
+Lee et al. 2019, Meta-Learning with Differentiable Convex Optimization, arXiv 1904.03758. Here T is
+the number of tasks, S of support examples, N of ways; K [S, S] is the kernel of one task's support
+set and Y [S, N] its one-hot labels. The logits of a query q are sum_s k(q, s) z[s, :].
+
+**The problem.** With Q = K + I, the dual coefficients z [S, N] are
+
+    argmin 1/2 tr z'Qz - <Y, z>   subject to   z <= C Y,   sum_w z[:, w] = 0.
+
+In the slack t = C Y - z each row of t lies on a simplex, t >= 0 and sum_w t[:, w] = C. With the
+multipliers m >= 0 (of t >= 0) and n [S] (of the sum), z is optimal if and only if
+
+    Y - Qz = m + n 1',   t * m = 0,   t >= 0,   m >= 0,   sum_w t = C.
+
+At least one slack in each row is positive, so m and n are unique, and Q >= I makes z unique.
+
+**Newton's step.** Linearised at (t, m), with the products t * m aimed at p, D = m / t and
+c = (p - dt dm) / t, where dt dm is what linearising leaves out, the conditions become for each
+class w
+
+    (Q + diag D_w) dt_w = n + c_w - (Y - Qz)_w,   sum_w dt_w = C - sum_w t_w,
+    dm = c - m - D dt.
+
+The classes touch only through n. One S x S factorisation per class and one of the S x S Schur
+complement, sum_w (Q + diag D_w)^-1, replace that of the (S N) x (S N) system. A step solves twice
+with the same factors: first with c = 0 to see how far the step could go, then with the p and the
+dt dm which that foretells (Mehrotra's predictor-corrector).
+
+**The gradient.** Differentiating the conditions at the optimum gives the same matrix: for an outer
+gradient G [S, N] and the x with (Q + diag D_w) x_w + n = G_w, sum_w x_w = 0, the gradient with
+respect to K is -x z', symmetrised. Where t and m are both zero (a degenerate problem) z has a kink,
+and what comes back is finite: a gradient between those of its two sides.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+ITERATIONS = 20
+GAP = 1e-23
+"""A task is solved when all its products t * m are smaller than this times C.
+
+Near a kink of z the gradient is as good as the smaller of t and m is small: here 1e-12 at worst.
+"""
+
+
+def crammer_singer(
+    kernel: Tensor, labels_one_hot: Tensor, C: float = 0.1, *, iterations: int = ITERATIONS
+) -> Tensor:
+    """Dual coefficients z [T, S, N] of T multi-class SVMs, from kernels [T, S, S], labels [T, S, N].
+
+    The labels are one-hot; a class may have no example. Only the symmetric part of the kernel
+    counts, and K + I must be positive definite. Arithmetic is in float64, the result has the
+    kernel's dtype. The gradient is with respect to the kernel, once: a second differentiation
+    raises. At most `iterations` Newton steps are taken; `kkt_residual` says how well they did.
+    Tasks do not touch each other: one whose kernel is not finite, or indefinite beyond -I, has a
+    result of NaN and a gradient of NaN, the others theirs. Raises ValueError on shapes that do not
+    fit and on numbers that are not positive.
+    """
+    _check_shapes(kernel, labels_one_hot)
+    if not C > 0:
+        raise ValueError(f"C must be positive, not {C}.")
+    if iterations < 1:
+        raise ValueError(f"At least one iteration is needed, not {iterations}.")
+    z: Tensor = _CrammerSinger.apply(kernel.double(), labels_one_hot.double(), C, iterations)
+    return z.to(kernel.dtype)
+
+
+def kkt_residual(kernel: Tensor, labels_one_hot: Tensor, z: Tensor, C: float = 0.1) -> Tensor:
+    """How far z [T, S, N] is from the optimum, per task: float64 [T], zero at the optimum only.
+
+    It judges z alone, whatever solver it came from. The multipliers that suit z best make
+    stationarity exact, n[s] = min_w (Y - Qz)[s, w] and m = Y - Qz - n >= 0; what is left is the
+    largest of min(|t|, m / max(1, |Kz|)), of the row sums of z, and of negative slacks.
+    """
+    _check_shapes(kernel, labels_one_hot)
+    kernel, labels, z = kernel.detach().double(), labels_one_hot.double(), z.detach().double()
+    kernel = (kernel + kernel.mT) / 2
+    scores = kernel @ z
+    scale = scores.abs().amax((1, 2), keepdim=True).clamp(min=1)
+    residual = labels - z - scores
+    multiplier = residual - residual.amin(-1, keepdim=True)
+    slack = C * labels - z
+    complementarity = torch.minimum(multiplier / scale, slack.abs())
+    return torch.maximum(
+        torch.maximum(complementarity, -slack).amax((1, 2)), z.sum(-1).abs().amax(-1)
+    )
+
+
+def ridge(kernel: Tensor, targets: Tensor, lam: float = 50.0) -> Tensor:
+    """Dual coefficients [T, S, N] of ridge regression, from kernels [T, S, S], targets [T, S, N].
+
+    MetaOptNet states this head as the quadratic programme min_a 1/2 a'(K + lam I) a - 2 <y, a>,
+    whose stationary point is a = 2 (K + lam I)^-1 y. The textbook's ridge regression
+    (R2-D2, Bertinetto et al. 2019, arXiv 1805.08136) has no factor 2, which is a logit scale only.
+    The dtype is the kernel's. Differentiable in both arguments, to any order.
+    """
+    _check_shapes(kernel, targets)
+    if not lam > 0:
+        raise ValueError(f"lam must be positive, not {lam}.")
+    eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
+    # The _ex variant neither waits for a GPU nor lets one bad task stop the others.
+    factor, _ = torch.linalg.cholesky_ex(kernel + lam * eye)
+    return 2 * torch.cholesky_solve(targets.to(kernel.dtype), factor)
+
+
+def _check_shapes(kernel: Tensor, labels: Tensor) -> None:
+    fits = kernel.ndim == labels.ndim == 3 and labels.shape[:2] == kernel.shape[:2]
+    if not fits or kernel.shape[1] != kernel.shape[2] or labels.numel() == 0:
+        raise ValueError(
+            "A kernel [T, S, S] and labels [T, S, N] are needed, none of T, S, N zero; "
+            f"not {list(kernel.shape)} and {list(labels.shape)}."
+        )
+
+
+class _CrammerSinger(torch.autograd.Function):
+    """From kernel [T, S, S] and labels [T, S, N] in float64 to z [T, S, N]."""
+
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, kernel: Tensor, labels: Tensor, C: float, iterations: int
+    ) -> Tensor:
+        eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
+        hessian = (kernel + kernel.mT) / 2 + eye
+        z, ratio = _interior_point(hessian, labels.mT.contiguous(), C, iterations)
+        ctx.save_for_backward(hessian, z, ratio)
+        return z.mT.contiguous()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        hessian, z, ratio = ctx.saved_tensors
+        x = _NewtonSystem(hessian, ratio).solve(grad.mT, torch.zeros_like(grad[..., 0]))
+        outer = x.mT @ z
+        return (outer + outer.mT) / -2, None, None, None
+
+
+class _NewtonSystem:
+    """The equations (Q + diag D_w) x_w = b_w + n for each class w, sum_w x_w = r; n is free.
+
+    From Q [T, S, S] and D [T, N, S]. `failed` [T, 1, 1] tells where they are not positive definite.
+    """
+
+    def __init__(self, hessian: Tensor, ratio: Tensor) -> None:
+        matrices = hessian.unsqueeze(1).repeat(1, ratio.shape[1], 1, 1)
+        matrices.diagonal(dim1=-2, dim2=-1).add_(ratio)
+        # With R_w the inverse of class w's Cholesky factor, its inverse is R_w' R_w, never formed:
+        # applying R_w twice leaves the smaller residual. The Schur complement is sum_w R_w' R_w.
+        self.roots, failed = _inverse_root(matrices)  # [T, N, S, S]
+        self.failed = failed.any(1).view(-1, 1, 1)
+        self.stacked = self.roots.flatten(1, 2)  # [T, N*S, S]
+        self.schur_root, _ = _inverse_root(self.stacked.mT @ self.stacked)  # [T, S, S]
+
+    def solve(self, b: Tensor, r: Tensor) -> Tensor:
+        """x [T, N, S] from b [T, N, S] and r [T, S]."""
+        u = self.roots @ b.unsqueeze(-1)
+        missing = r.unsqueeze(-1) - self.stacked.mT @ u.flatten(1, 2)
+        n = self.schur_root.mT @ (self.schur_root @ missing)
+        u = u + (self.stacked @ n).view_as(u)
+        return (self.roots.mT @ u).squeeze(-1)
+
+
+def _inverse_root(matrices: Tensor) -> tuple[Tensor, Tensor]:
+    """R with R'R the inverses of positive definite [..., S, S], and where [...] they are not that.
+
+    Both routines are batched on every device and report failure without waiting for it.
+    """
+    factor, info = torch.linalg.cholesky_ex(matrices)
+    eye = torch.eye(matrices.shape[-1], dtype=matrices.dtype, device=matrices.device)
+    # The result comes in column-major order: the transposed system makes R itself row-major.
+    root = torch.linalg.solve_triangular(factor.mT, eye.expand_as(factor), upper=True).mT
+    return root, info != 0
+
+
+def _interior_point(
+    hessian: Tensor, labels: Tensor, C: float, iterations: int
+) -> tuple[Tensor, Tensor]:
+    """z and D = m / t, both [T, N, S], from Q [T, S, S] and labels [T, N, S]."""
+    t, m = _start(hessian, labels, C)
+    z = C * labels - t
+    for _ in range(iterations):
+        products = t * m
+        gap = products.mean((1, 2), keepdim=True)
+        # A solved task stands still, as more steps would only end in underflow; NaN does, too.
+        unsolved = products.amax((1, 2), keepdim=True) > GAP * C
+        if z.device.type == "cpu" and not unsolved.any():  # on a GPU, asking would mean waiting
+            break
+        gradient = labels - z @ hessian
+        ratio = m / t
+        system = _NewtonSystem(hessian, ratio)
+        # z is carried beside t: it stays exact where it is tiny against C, as t does near zero.
+        deficit = z.sum(1)
+
+        dt = system.solve(-gradient, deficit)
+        dm = -m - ratio * dt
+        length = _step_length(t, dt, m, dm).clamp(max=1)
+        foreseen = ((t + length * dt) * (m + length * dm)).mean((1, 2), keepdim=True)
+
+        # Where the first direction is soon blocked, its dt dm foretells little and is damped: with
+        # all of it, some nearly singular problems of large scale go round in circles.
+        neglected = (3 * length).clamp(max=1) * dt * dm
+        correction = (foreseen * (foreseen / gap) ** 2 - neglected) / t
+        dt = system.solve(correction - gradient, deficit)
+        dm = correction - m - ratio * dt
+        # Close to the optimum full steps converge quadratically; t and m must not reach zero.
+        length = _step_length(t, dt, m, dm) * (1 - gap / C).clamp(0.98, 1 - 1e-8)
+        length = torch.where(unsolved, length.clamp(max=1), 0.0)
+        length = length.masked_fill(system.failed, torch.nan)
+        t, m, z = t + length * dt, m + length * dm, z - length * dt
+    return z, m / t
+
+
+def _start(hessian: Tensor, labels: Tensor, C: float) -> tuple[Tensor, Tensor]:
+    """A first t and m, both [T, N, S], inside all constraints and without residuals.
+
+    t is that of the optimum without inequalities, pulled inside; m are the multipliers that make
+    the conditions hold but for t * m = 0, lifted off zero. The 0.3s are measured, not critical.
+    """
+    ways = labels.shape[1]
+    root, _ = _inverse_root(hessian)
+    z = (labels - 1 / ways) @ root.mT @ root
+    margin = (0.3 * z.abs().mean((1, 2), keepdim=True)).clamp(max=C / ways)
+    t = (C * labels - z).clamp(min=0) + margin
+    t = t * (C / t.sum(1, keepdim=True))
+    gradient = labels - (C * labels - t) @ hessian
+    m = gradient - gradient.amin(1, keepdim=True)
+    return t, m + 0.3 * m.mean((1, 2), keepdim=True)
+
+
+def _step_length(t: Tensor, dt: Tensor, m: Tensor, dm: Tensor) -> Tensor:
+    """The longest step [T, 1, 1] that leaves t and m (all [T, N, S]) non-negative."""
+    tightest = torch.maximum(-dt / t, -dm / m).amax((1, 2), keepdim=True)
+    return tightest.clamp(min=1e-30).reciprocal()

@@ -1,0 +1,63 @@
+"""``python -m bench``: run one cell, or with ``-m`` a sweep of cells."""
+
+import os
+import sys
+from typing import Any
+
+# Before torch is imported: OpenMP's threads wait for each other by spinning, by default for so long
+# that training gets many times slower when another program wants one of the cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+
+import hydra
+from omegaconf import DictConfig
+
+from bench.mistake import Mistake
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(cfg: DictConfig) -> dict[str, Any]:
+    """Run the cell that the configuration describes, unless it is already finished."""
+    from bench import cell as cells
+
+    cell = check_or_exit(cfg)
+    if cell.finished and not cell.config.overwrite:
+        print(f"{cell.name} is already finished (overwrite=true runs it again)")
+        return cell.store.record(cell.name) or {}
+    record = cells.run(cell)
+    if record["status"] == "failed":
+        print(f"{cell.name} failed: {record['reason']}", file=sys.stderr)
+    return record
+
+
+def check_or_exit(cfg: DictConfig) -> Any:
+    """The checked cell of a configuration; a user's mistake is told in one sentence, status 2."""
+    from bench import cell as cells
+    from bench import config
+
+    try:
+        return cells.check(config.read(cfg))
+    except Mistake as mistake:
+        sys.exit(told(mistake))
+
+
+def told(mistake: object) -> int:
+    """Print a mistake to standard error; gives the exit status for it."""
+    print(f"error: {mistake}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    from bench import usage
+
+    if usage.wanted(sys.argv[1:]):
+        sys.exit(usage.show(sys.argv[1:]))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
+    try:
+        main()
+    except usage.HYDRA_MISTAKES as error:
+        sys.exit(told(usage.explain(error)))
+    except KeyboardInterrupt:
+        print(
+            "\ninterrupted: finished cells are kept, run the same command to go on", file=sys.stderr
+        )
+        sys.exit(130)

@@ -1,0 +1,124 @@
+"""The type of every key of conf/, checked before any work is done.
+
+What each key means is written beside it in conf/; ``python -m bench --help`` prints both.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from bench.mistake import Mistake
+
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Code(Strict):
+    """A learner, backbone or data set: code named by ``target``, such as ``algorithms.maml.MAML``.
+
+    The other keys are options, typed by the keyword-only parameters of that code.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    target: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return self.model_extra or {}
+
+    def resolve(self) -> Callable[..., Any]:
+        """The callable that ``target`` names; raises Mistake when there is none."""
+        module, _, attribute = self.target.rpartition(".")
+        try:
+            return getattr(import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise Mistake(
+                f"{self.name!r} cannot be loaded from {self.target!r}: {error}."
+            ) from None
+
+
+class Train(Strict):
+    episodes: Positive
+    meta_batch: Positive
+    ways: Annotated[int, Field(ge=2)] | None
+    shots: Positive | None
+    queries: Count
+    optimizer: Literal["adam", "sgd"]
+    rate: Annotated[float, Field(gt=0)]
+    schedule: Literal["constant", "linear", "cosine"]
+
+
+class Validation(Strict):
+    times: Positive
+    episodes: Annotated[int, Field(ge=2)]
+
+
+class Test(Strict):
+    episodes: Annotated[int, Field(ge=2)]
+
+
+class Throughput(Strict):
+    seconds: Annotated[float, Field(gt=0)]
+
+
+class Config(Strict):
+    """The configuration of one cell."""
+
+    algo: Code
+    backbone: Code
+    dataset: Code
+    ways: Annotated[int, Field(ge=2)]
+    shots: Positive
+    queries: Positive
+    seed: Count
+    train: Train
+    validation: Validation
+    test: Test
+    throughput: Throughput
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    results_dir: str
+    data_root: str | None
+    cache_dir: str | None
+    overwrite: bool
+
+
+def read(cfg: DictConfig) -> Config:
+    """Check the types of a composed configuration; raises Mistake naming the first wrong key."""
+    try:
+        return Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
+    except ValidationError as error:
+        raise mistake(error) from None
+
+
+def check_options(code: Code, group: str) -> None:
+    """Check options against the parameters of the code that takes them; raises Mistake."""
+    parameters = {
+        name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
+        for name, p in inspect.signature(code.resolve()).parameters.items()
+        if p.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+    model: type[BaseModel] = create_model(  # type: ignore[call-overload]
+        group, __config__=ConfigDict(extra="forbid", strict=True), **parameters
+    )
+    try:
+        model.model_validate(code.options)
+    except ValidationError as error:
+        raise mistake(error, group + ".") from None
+
+
+def mistake(error: ValidationError, prefix: str = "") -> Mistake:
+    """The first complaint of a ValidationError as one sentence."""
+    first: Mapping[str, Any] = error.errors()[0]
+    key = prefix + ".".join(str(step) for step in first["loc"] if isinstance(step, str))
+    message = first["msg"].replace("Input should", "it should")
+    return Mistake(f"{key}={first['input']} is not possible: {message[0].lower()}{message[1:]}.")

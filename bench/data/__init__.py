@@ -1,0 +1,1 @@
+"""Data sets: prepared once, checked for leaks, held as uint8 images."""

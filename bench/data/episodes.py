@@ -1,0 +1,119 @@
+"""The numbered-episode sampler: every learner sees the same episodes."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from algorithms.learner import Episodes, Shape
+from bench.data.philox import key_of, philox
+from bench.data.pool import Pool
+from bench.mistake import Mistake
+
+
+class EpisodeSampler:
+    """Episodes of one shape from one pool, drawn by number.
+
+    Episode ``i`` is a pure function of ``axes`` (such as data digest, split, purpose, seed), the
+    shape and ``i``: not of the learner, the meta-batch, the device or what was drawn before.
+    Classes are drawn uniformly without replacement and get the labels 0..N-1 in the order of the
+    draw; each gives K + Q images, uniformly without replacement, the first K to the support set.
+
+    ``pool`` should be on the device where the episodes are wanted.
+    """
+
+    def __init__(self, pool: Pool, shape: Shape, axes: tuple[object, ...]) -> None:
+        check_shape(pool, shape)
+        self.pool = pool
+        self.shape = shape
+        self.key = key_of(*axes, *shape)
+        self._largest_class = int(pool.sizes.max())
+        # Planning many episodes costs hardly more than planning a few; memory sets the limit.
+        widest = max(len(pool.names), shape.ways * self._largest_class)
+        self._ahead = max(1, min(1024, PLAN_ELEMENTS // widest))
+        self._planned = range(0)
+        self._plan = pool.offsets.new_empty(0)
+        labels = torch.arange(shape.ways, device=pool.offsets.device)
+        self._support_y = labels[:, None].expand(-1, shape.shots)
+        self._query_y = labels.repeat_interleave(shape.queries)
+
+    def rows(self, first: int, count: int) -> Tensor:
+        """The images of episodes ``first .. first+count-1``, as rows of the pool: [T, N, K+Q]."""
+        ways, per_class = self.shape.ways, self.shape.shots + self.shape.queries
+        device = self.pool.offsets.device
+        number = torch.arange(first, first + count, device=device)[:, None]
+        draws = ways + ways * per_class
+        block = torch.arange(-(-draws // 4), device=device)
+        words = philox(
+            self.key, (number & 0xFFFFFFFF, number >> 32, block, torch.zeros_like(block))
+        )
+        words = words.flatten(1)[:, :draws]
+        sizes = self.pool.sizes
+        among = torch.full((count,), len(sizes), device=device)
+        classes = distinct(words[:, :ways], among, len(sizes))
+        within = distinct(
+            words[:, ways:].view(count, ways, per_class), sizes[classes], self._largest_class
+        )
+        return self.pool.offsets[classes][..., None] + within
+
+    def draw(self, first: int, count: int) -> Episodes:
+        """Episodes ``first .. first+count-1`` as a meta-batch of ``count`` tasks; images are uint8."""
+        if not (first in self._planned and first + count <= self._planned.stop):
+            self._planned = range(first, first + max(count, self._ahead))
+            self._plan = self.rows(first, len(self._planned))
+        plan = self._plan[first - self._planned.start :][:count]
+        shots, queries = self.shape.shots, self.shape.queries
+        return Episodes(
+            self._images(plan[..., :shots]),
+            self._support_y.expand(count, -1, -1),
+            self._images(plan[..., shots : shots + queries]).flatten(1, 2),
+            self._query_y.expand(count, -1),
+        )
+
+    def digest(self, count: int) -> str:
+        """A short SHA-256 of the first ``count`` episodes: equal digests mean equal images and labels."""
+        rows = self.rows(0, count).cpu().contiguous()
+        return hashlib.sha256(repr(self.key).encode() + rows.numpy().tobytes()).hexdigest()[:16]
+
+    def _images(self, rows: Tensor) -> Tensor:
+        images = self.pool.images.index_select(0, rows.flatten())
+        return images.view(*rows.shape, *self.pool.images.shape[1:])
+
+
+PLAN_ELEMENTS = 2**24
+"""Most elements of a shuffled deck: bounds the memory of planning to tens of MiB."""
+
+
+def distinct(words: Tensor, sizes: Tensor, largest: int) -> Tensor:
+    """Draw m distinct numbers below each size, in random order, from m random 32-bit words each.
+
+    ``words`` is int64 [..., m], ``sizes`` int64 [...] with m <= size <= ``largest``; the result is
+    int64 [..., m]. This is the Fisher-Yates shuffle, stopped after m swaps, of many arrays at once.
+    """
+    steps = torch.arange(words.shape[-1], device=words.device)
+    positions = steps + (words * (sizes[..., None] - steps) >> 32)
+    narrow = torch.int16 if largest <= torch.iinfo(torch.int16).max else torch.int32
+    deck = torch.arange(largest, device=words.device, dtype=narrow)
+    deck = deck.expand(*sizes.shape, largest).clone()
+    drawn = torch.empty_like(words, dtype=narrow)
+    for step in range(words.shape[-1]):
+        position = positions[..., step : step + 1]
+        drawn[..., step : step + 1] = deck.gather(-1, position)
+        deck.scatter_(-1, position, deck[..., step : step + 1].clone())
+    return drawn.long()
+
+
+def check_shape(pool: Pool, shape: Shape) -> None:
+    """Raises Mistake when the pool has too few classes, or a class too few images, for the shape."""
+    if shape.ways > len(pool.names):
+        raise Mistake(
+            f"ways={shape.ways} is more than the {len(pool.names)} classes there are to draw from; "
+            f"choose ways of at most {len(pool.names)}."
+        )
+    smallest = int(pool.sizes.argmin())
+    size, wanted = int(pool.sizes[smallest]), shape.shots + shape.queries
+    if wanted > size:
+        raise Mistake(
+            f"shots={shape.shots} plus queries={shape.queries} is {wanted} images a class, but "
+            f"class {pool.names[smallest]!r} has only {size}; ask for at most {size} in all."
+        )

@@ -1,0 +1,32 @@
+"""Downloads."""
+
+import http.client
+import urllib.request
+
+from tqdm import tqdm
+
+CHUNK = 1 << 16
+
+
+def fetch(url: str, seconds: float = 30.0) -> bytes:
+    """All that is at an address, held in memory; shows a progress bar on a terminal.
+
+    Raises OSError when the address cannot be reached, does not answer within ``seconds``, falls
+    silent for as long, or ends before the announced length.
+    """
+    try:
+        with urllib.request.urlopen(url, timeout=seconds) as answer:
+            length = answer.headers.get("Content-Length")
+            total = int(length) if length else None
+            content = bytearray()
+            label = url.rsplit("/", 1)[-1]
+            # disable=None: no bar where nobody watches
+            with tqdm(desc=label, total=total, unit="B", unit_scale=True, disable=None) as bar:
+                while chunk := answer.read(CHUNK):
+                    content += chunk
+                    bar.update(len(chunk))
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    if total is not None and len(content) != total:
+        raise OSError(f"only {len(content)} of {total} bytes came")
+    return bytes(content)

@@ -1,0 +1,175 @@
+"""Glyphs: printed letters of many scripts in many typefaces, the data set that needs no download.
+
+A class is a letter; its images are that letter in up to 16 typefaces (DejaVu and STIX, which
+matplotlib ships), uint8 [1, 28, 28], ink = 255, paper = 0, centred. It is **not Omniglot** and its
+figures must not be compared with those of Omniglot: print varies less than handwriting does, and
+there are fewer classes. It is for trying things out, for tests and for machines without a network.
+
+Letters that can hardly be told apart at this size, such as Latin A, Greek Alpha and Cyrillic A, are
+one class, the one of the lowest code point, and accented forms of the others are left out. A
+letter, its accented forms and both its cases are in the same split, so that the letters of the test
+split are new in every respect. No image occurs twice.
+"""
+
+import hashlib
+import logging
+import unicodedata
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib import ft2font
+
+from bench.data.cache import Folders, cached
+from bench.data.guard import check
+from bench.data.pool import Dataset, Pool
+from bench.mistake import Mistake
+
+log = logging.getLogger(__name__)
+
+# of the images that the reference results stand on; another FreeType may draw a few pixels apart
+DIGEST = "a86ddbad2be1fd0b69163ca527671fa9cd8e577b99635d26b875f5c84c589a77"
+
+FACES = (
+    *(f"DejaVuSans{style}" for style in ("", "-Oblique", "-Bold", "-BoldOblique")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Oblique", "-Bold", "-BoldOblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Italic", "-Bold", "-BoldItalic")),
+    *(f"STIXGeneral{style}" for style in ("", "Italic", "Bol", "BolIta")),
+)
+SIDE = 28
+# pixels of an em: a capital is about 16 pixels high, and few letters with accents exceed 28
+EM = 22
+MIN_IMAGES = 10
+
+
+def prepare(folders: Folders) -> Dataset:
+    """The letters, drawn from the typefaces of the installed matplotlib; see the module.
+
+    Raises Mistake when matplotlib came without its typefaces. Logs a warning when the pixels
+    differ from those of the reference results, as they may with another FreeType.
+    """
+    fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    paths = [fonts / f"{face}.ttf" for face in FACES]
+    if missing := [path for path in paths if not path.exists()]:
+        raise Mistake(
+            f"matplotlib has no typeface {missing[0]}; "
+            "install the matplotlib of PyPI, or use dataset=omniglot"
+        )
+    recipe = hashlib.sha256(ft2font.__freetype_version__.encode())
+    recipe.update(matplotlib.__version__.encode())
+    for path in (Path(__file__), *paths):
+        recipe.update(path.read_bytes())
+
+    dataset = cached(folders.cache, "glyphs", recipe.digest(), lambda: build(paths))
+    if dataset.digest != DIGEST:
+        log.warning(
+            "The letters are drawn a little differently here (matplotlib %s, FreeType %s) than for "
+            "the reference results; compare only rows of the same data digest",
+            matplotlib.__version__,
+            ft2font.__freetype_version__,
+        )
+    return dataset
+
+
+def build(paths: list[Path]) -> Dataset:
+    """Draw the letters, merge those that look alike, and split them."""
+    letters, images = draw(paths)
+    doubles = look_alikes(letters, images)
+
+    pools: dict[str, dict[str, torch.Tensor]] = {"train": {}, "val": {}, "test": {}}
+    seen: set[bytes] = set()
+    for letter, faces in zip(letters, images, strict=True):
+        base = unicodedata.normalize("NFD", letter)[0]
+        if letter in doubles or base in doubles:
+            continue
+        own = []
+        for image in faces:
+            if image.any() and image.tobytes() not in seen:
+                seen.add(image.tobytes())
+                own.append(image)
+        if len(own) >= MIN_IMAGES:
+            # upper first: dotless i has the capital of i
+            family = base.upper().casefold()
+            name = f"U+{ord(letter):04X} {unicodedata.name(letter)}"
+            pools[split_of(family)][name] = torch.from_numpy(np.stack(own))[:, None]
+
+    splits = {split: Pool.of(classes) for split, classes in pools.items()}
+    check(splits)
+    return Dataset.of("glyphs", splits)
+
+
+def split_of(family: str) -> str:
+    """About 64 / 16 / 20 % of families, by a hash: the same on every machine, in every version."""
+    share = int.from_bytes(hashlib.sha256(family.encode()).digest()[:4]) / 2**32
+    return "train" if share < 0.64 else "val" if share < 0.8 else "test"
+
+
+def draw(paths: list[Path]) -> tuple[list[str], np.ndarray]:
+    """All letters that enough typefaces have, and their images.
+
+    Images are uint8 [letters, typefaces, 28, 28]; empty where a typeface lacks the letter or the
+    letter does not fit.
+    """
+    fonts = [ft2font.FT2Font(str(path)) for path in paths]
+    covers = [{chr(code) for code in font.get_charmap()} for font in fonts]
+    letters = [
+        letter
+        for letter in sorted(set().union(*covers))
+        if is_letter(letter) and sum(letter in cover for cover in covers) >= MIN_IMAGES
+    ]
+    images = np.zeros((len(letters), len(fonts), SIDE, SIDE), np.uint8)
+    for face, (font, cover) in enumerate(zip(fonts, covers, strict=True)):
+        font.set_size(EM, 72)
+        for index, letter in enumerate(letters):
+            if letter in cover:
+                # hinting would move strokes by rules that change with the version of FreeType
+                font.set_text(letter, 0, flags=ft2font.LoadFlags.NO_HINTING)
+                font.draw_glyphs_to_bitmap(antialiased=True)
+                images[index, face] = centred(np.asarray(font.get_image()))
+    return letters, images
+
+
+def is_letter(character: str) -> bool:
+    """Whether it is a letter proper: no modifier, no ligature, no styled copy of another letter."""
+    plain = unicodedata.normalize("NFKC", character) == character
+    return plain and unicodedata.category(character) in ("Lu", "Ll", "Lo")
+
+
+def centred(bitmap: np.ndarray) -> np.ndarray:
+    """The ink of a bitmap in the middle of a 28 x 28 image, empty when it does not fit."""
+    image = np.zeros((SIDE, SIDE), np.uint8)
+    rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
+    if len(rows) == 0:
+        return image
+    ink = bitmap[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    height, width = ink.shape
+    if max(height, width) <= SIDE:
+        top, left = (SIDE - height) // 2, (SIDE - width) // 2
+        image[top : top + height, left : left + width] = ink
+    return image
+
+
+def look_alikes(letters: list[str], images: np.ndarray) -> set[str]:
+    """The letters that look like an earlier one that is not itself such a double.
+
+    Two letters look alike when in most typefaces that have both, their squared difference is less
+    than a twentieth of the squared ink of the fainter one.
+    """
+    alike = np.zeros((len(letters), len(letters)), np.int64)
+    both = np.zeros_like(alike)
+    for face in range(images.shape[1]):
+        # whole numbers below 2**53 are exact in float64, so every machine decides the same
+        flat = images[:, face].reshape(len(letters), -1).astype(np.float64)
+        ink = (flat * flat).sum(1)
+        difference = ink[:, None] + ink - 2 * flat @ flat.T
+        drawn = (ink[:, None] > 0) & (ink > 0)
+        alike += drawn & (20 * difference < np.minimum(ink[:, None], ink))
+        both += drawn
+    same = 2 * alike > both
+
+    kept: list[int] = []
+    for index in range(len(letters)):
+        if not same[index, kept].any():
+            kept.append(index)
+    return set(letters) - {letters[index] for index in kept}

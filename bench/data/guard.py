@@ -1,0 +1,58 @@
+"""The leak guard: what must hold of the splits of any data set before a learner may see them."""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from itertools import combinations, pairwise
+
+import torch
+
+from bench.data.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+def check(splits: Mapping[str, Pool], known_shared: int = 0) -> None:
+    """Raise ValueError when classes or images leak between splits, or a pool is malformed.
+
+    ``known_shared`` is how many distinct images the official data set is known to have in more
+    than one split; any other number is an error. Pixel-identical images within one class are only
+    logged: official data has some, and leaving them out would make it another data set.
+    """
+    if list(splits) != ["train", "val", "test"]:
+        raise ValueError(f"the splits must be train, val and test, not {', '.join(splits)}")
+    for split, pool in splits.items():
+        check_pool(split, pool)
+    for (one, first), (other, second) in combinations(splits.items(), 2):
+        if both := set(first.names) & set(second.names):
+            raise ValueError(f"{one} and {other} share {len(both)} classes, such as {min(both)}")
+
+    # a split counts an image once, however often it has it
+    where = Counter(image for pool in splits.values() for image in set(pixels(pool)))
+    shared = sum(count > 1 for count in where.values())
+    if shared != known_shared:
+        raise ValueError(f"{shared} images are in more than one split, expected {known_shared}")
+
+
+def check_pool(split: str, pool: Pool) -> None:
+    """Raise ValueError when a pool breaks its own promises or has a class of fewer than 2 images."""
+    if pool.images.dtype != torch.uint8 or pool.images.ndim != 4:
+        raise ValueError(f"{split}: images must be uint8 [M, C, H, W]")
+    ends = pool.offsets[[0, -1]].tolist()
+    if len(pool.offsets) != len(pool.names) + 1 or ends != [0, len(pool.images)]:
+        raise ValueError(f"{split}: offsets do not fit the images and names")
+    if len(set(pool.names)) < len(pool.names):
+        raise ValueError(f"{split}: two classes have the same name")
+    if pool.sizes.min() < 2:
+        name = pool.names[int(pool.sizes.argmin())]
+        raise ValueError(f"{split}: class {name} has fewer than 2 images")
+
+    images, offsets = pixels(pool), pool.offsets.tolist()
+    distinct = sum(len(set(images[a:b])) for a, b in pairwise(offsets))
+    if distinct < len(images):
+        log.info("%s: %d images repeat one of their own class", split, len(images) - distinct)
+
+
+def pixels(pool: Pool) -> list[bytes]:
+    """The bytes of each image."""
+    return [image.tobytes() for image in pool.images.numpy()]

@@ -1,0 +1,184 @@
+"""Omniglot: 1,623 handwritten characters of 50 alphabets, each drawn by 20 people.
+
+Lake, Salakhutdinov, Tenenbaum 2015, "Human-level concept learning through probabilistic program
+induction"; the class split 1028 / 172 / 423 is that of Vinyals et al. 2016 (Matching Networks).
+The split cuts through one alphabet: Gurmukhi has 41 characters in train and 4 in test.
+
+Images are uint8 [1, 28, 28], ink = 255, paper = 0. The originals are 105 x 105 and 1 bit deep, and
+are resampled by **nearest neighbour**: of each 3.75 x 3.75 cell the pixel in its middle. The codes
+of MAML, Reptile and Prototypical Networks end there too, whatever filter they ask for, since
+Pillow resizes 1-bit images by nearest neighbour only; so published figures stand on these pixels.
+It is also exact, and the same before or after a rotation by quarter turns. An antialiased filter
+would keep thin strokes whole and make the task a little easier.
+
+The official data repeats itself: after resampling, 6 images of train equal another drawing of
+their own class. No image is in more than one split, rotated or not.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench.data.cache import Folders, cached
+from bench.data.fetch import fetch
+from bench.data.guard import check
+from bench.data.pool import Dataset, Pool, content_digest
+from bench.files import write_whole
+from bench.mistake import Mistake
+
+# SHA-256 of each archive's 28 x 28 images and names in canonical order, not of the archive's
+# bytes: the same drawings may be packed in more than one way
+ARCHIVES = {
+    "images_background": "bd4867c2946d96934e8ce2a1b2cfae8d7e3eb403cb0e03b5ae7c89ab1e4e5bdb",
+    "images_evaluation": "998eaddfa3c38d1397270d37e61aced54f3d30f37729705a19ec66b0901e538c",
+}
+SPLIT = Path(__file__).with_name("omniglot_split.txt")
+
+DRAWINGS = 20
+MEMBER = re.compile(r"(images_\w+/[^/]+/character\d\d)/\d{4}_\d\d\.png")
+# the largest official image has 522 bytes
+MAX_BYTES = 10_000
+MIDDLES = (np.arange(28) * 2 + 1) * 105 // 56
+
+
+def prepare(folders: Folders, *, rotations: bool, url: str) -> Dataset:
+    """Omniglot from its two official archives; see the module for what the images are.
+
+    With ``rotations`` every split holds each character four times, turned by 0, 90, 180 and 270
+    degrees, as classes of their own: 4112 / 688 / 1692 classes. ``url`` is where
+    ``images_background.zip`` and ``images_evaluation.zip`` are downloaded from when neither folder
+    has them in ``omniglot/``.
+
+    Raises Mistake when an archive is missing and cannot be downloaded, is damaged, or does not
+    hold the official images.
+    """
+    recipe = repr(ARCHIVES).encode() + SPLIT.read_bytes()
+    dataset = cached(folders.cache, "omniglot", recipe, lambda: build(folders, url))
+    return dataset.rotated() if rotations else dataset
+
+
+def build(folders: Folders, url: str) -> Dataset:
+    """The data set without rotations, from the archives."""
+    names = split_names()
+    every = sorted(name for split in names.values() for name in split)
+    classes: dict[str, Tensor] = {}
+    for stem in ARCHIVES:
+        classes |= official_images(folders, url, stem, every)
+    splits = {
+        split: Pool.of({name: classes[name] for name in sorted(names[split])}) for split in names
+    }
+    dataset = Dataset.of("omniglot", splits)
+    # rotated, which has the images as they are too: a turned image must not leak either
+    check(dataset.rotated().splits)
+    return dataset
+
+
+def split_names() -> dict[str, list[str]]:
+    """The classes of each split, such as ``images_background/Greek/character07``."""
+    names: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for line in SPLIT.read_text().splitlines()[1:]:
+        split, alphabet, first, last = line.split()
+        numbers = range(int(first), int(last) + 1)
+        names[split] += [f"{alphabet}/character{number:02}" for number in numbers]
+    return names
+
+
+def official_images(folders: Folders, url: str, stem: str, names: list[str]) -> dict[str, Tensor]:
+    """The classes of one archive, found or downloaded, each uint8 [20, 1, 28, 28]."""
+    archive = f"{stem}.zip"
+    wanted = [name for name in names if name.startswith(f"{stem}/")]
+    if path := folders.find(f"omniglot/{archive}"):
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise Mistake(f"Cannot read {path} ({error.strerror}); make it readable") from None
+        advice = "put the official file there, or delete it to have it downloaded"
+        return images_in(content, wanted, ARCHIVES[stem], str(path), advice)
+
+    address = f"{url.rstrip('/')}/{archive}"
+    place = folders.archives / "omniglot"
+    advice = f"put {' and '.join(f'{stem}.zip' for stem in ARCHIVES)} into {place} yourself, "
+    advice += "or use dataset=glyphs, which needs no download"
+    try:
+        content = fetch(address)
+    except OSError as error:
+        raise Mistake(f"Cannot download {address} ({error}); {advice}") from None
+    images = images_in(content, wanted, ARCHIVES[stem], address, advice)
+    keep = folders.cache / "omniglot" / archive
+    try:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(keep, content)
+    except OSError:
+        pass  # the caller warns of a cache that cannot be written
+    return images
+
+
+def images_in(
+    content: bytes, names: list[str], digest: str, source: str, advice: str
+) -> dict[str, Tensor]:
+    """The named classes of an archive, checked against its content digest; raises Mistake.
+
+    ``source`` and ``advice`` are for the message: where the archive came from, how to mend it.
+    """
+    try:
+        classes = read_archive(content, names)
+    except READ_ERRORS as error:
+        raise Mistake(f"{source} is damaged or not Omniglot ({error}); {advice}") from None
+    found = content_digest({"all": Pool.of(classes)})
+    if found != digest:
+        raise Mistake(
+            f"{source} holds other images than the official ones "
+            f"(content digest {found[:12]}, expected {digest[:12]}); {advice}"
+        )
+    return classes
+
+
+# what zipfile and Pillow raise on content that is not what it should be
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+)
+
+
+def read_archive(content: bytes, names: list[str]) -> dict[str, Tensor]:
+    """The classes ``names`` of a zip file, each uint8 [20, 1, 28, 28], drawings by file name.
+
+    Other members are not read. Raises one of READ_ERRORS.
+    """
+    members: dict[str, dict[str, zipfile.ZipInfo]] = defaultdict(dict)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for info in archive.infolist():
+            if match := MEMBER.fullmatch(info.filename):
+                members[match[1]][info.filename] = info
+        classes = {}
+        for name in names:
+            if len(members[name]) != DRAWINGS:
+                raise ValueError(f"{len(members[name])} drawings of {name} instead of {DRAWINGS}")
+            drawings = [drawing(archive, info) for _, info in sorted(members[name].items())]
+            classes[name] = torch.from_numpy(np.stack(drawings))[:, None]
+    return classes
+
+
+def drawing(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One image, uint8 [28, 28]; raises one of READ_ERRORS."""
+    if info.file_size > MAX_BYTES:
+        raise ValueError(f"{info.filename} has {info.file_size} bytes")
+    with Image.open(io.BytesIO(archive.read(info)), formats=["PNG"]) as image:
+        if image.mode != "1" or image.size != (105, 105):
+            raise ValueError(f"{info.filename} is not a 1-bit image of 105 x 105 pixels")
+        paper = np.asarray(image)
+    return np.where(paper[np.ix_(MIDDLES, MIDDLES)], 0, 255).astype(np.uint8)

@@ -1,0 +1,74 @@
+"""What the runner must know about a device."""
+
+import platform
+import resource
+from pathlib import Path
+
+import torch
+
+from bench.mistake import Mistake
+
+
+def choose(name: str) -> torch.device:
+    """The device of a name; ``auto`` prefers CUDA, then MPS. Raises Mistake when it is not here."""
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(kind for kind in present if present[kind])
+    if not present[name]:
+        raise Mistake(
+            f"device={name} was asked for, but torch {torch.__version__} finds no such device here; "
+            "use device=cpu or device=auto."
+        )
+    return torch.device(name)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all that it was asked to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def tasks_at_once(device: torch.device) -> int | None:
+    """Tasks to adapt side by side: few where they must fit a CPU's cache, all on a GPU."""
+    return 4 if device.type == "cpu" else None
+
+
+def describe(device: torch.device) -> str:
+    """The name of the processor."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement for `peak_mib`, where the system allows it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif Path("/proc/self/clear_refs").exists():
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_mib(device: torch.device) -> float:
+    """Most memory in use since `reset_peak_memory`, in MiB.
+
+    On CUDA what tensors took; elsewhere what the whole process took (its resident set), which on
+    systems without /proc is the peak since the start of the process.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

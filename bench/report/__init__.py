@@ -1,0 +1,134 @@
+"""Tables and figures of a results folder, rebuilt from its cells alone."""
+
+import logging
+from pathlib import Path
+
+import pandas as pd
+
+from bench.files import write_whole
+from bench.mistake import Mistake
+from bench.report import plots, tables
+from bench.report.rows import Row, done
+from bench.store import Store
+
+_log = logging.getLogger(__name__)
+
+Kind = type | tuple[type, ...]
+FIGURES = (
+    "accuracy",
+    "learning_curves_episodes",
+    "learning_curves_seconds",
+    "throughput",
+    "accuracy_throughput",
+)
+ALWAYS: dict[str, Kind] = {
+    "cell": str,
+    "algo": str,
+    "dataset": str,
+    "ways": int,
+    "shots": int,
+    "seed": int,
+}
+FINISHED: dict[str, Kind] = {
+    "accuracy": (int, float),
+    "ci95": (int, float),
+    "episodes": int,
+    "episodes_digest": str,
+    "transductive": bool,
+    "train_seconds": (int, float),
+}
+CURVE = {"episodes", "seconds", "val_accuracy", "val_ci95"}
+
+
+def read(results_dir: str | Path) -> list[Row]:
+    """The readable records of a results folder; one warning for each that is not.
+
+    Raises:
+        Mistake: no cell has finished there.
+    """
+    store = Store(results_dir)
+    records = []
+    for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
+        try:
+            record = store.record(folder.name)
+            _check(record)
+        except (ValueError, OSError) as error:
+            _log.warning("Skipped %s: %s", folder / "record.json", error)
+        else:
+            assert record is not None
+            records.append(record)
+    if not done(records):
+        failed = f" ({len(records)} failed)" if records else ""
+        raise Mistake(
+            f"No finished runs under {store.runs}{failed}; run python -m bench first or name "
+            "another folder with results_dir=..."
+        )
+    return records
+
+
+def build(results_dir: str | Path) -> list[Path]:
+    """Write accuracy.csv/.md, throughput.csv/.md and figures/*.png/.pdf; return their paths.
+
+    The files are functions of the cells alone: building twice gives the same bytes.
+
+    Raises:
+        Mistake: no cell has finished there, or the folder cannot be written.
+    """
+    records = read(results_dir)
+    drawn = plots.figures(records, _curves(Store(results_dir), records))
+    files: dict[str, str | bytes] = {
+        "accuracy.csv": tables.to_csv(tables.accuracy_table(records)),
+        "accuracy.md": tables.accuracy_markdown(records),
+        "throughput.csv": tables.to_csv(tables.throughput_table(records)),
+        "throughput.md": tables.throughput_markdown(records),
+    }
+    for name, figure in drawn.items():
+        for kind in ("png", "pdf"):
+            files[f"figures/{name}.{kind}"] = plots.image(figure, kind)
+
+    root = Path(results_dir)
+    try:
+        (root / "figures").mkdir(exist_ok=True)
+        for name, content in files.items():
+            write_whole(root / name, content)
+        for name in FIGURES:
+            if name not in drawn:
+                for kind in ("png", "pdf"):
+                    (root / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
+    except OSError as error:
+        raise Mistake(
+            f"Cannot write the report to {root} ({error.strerror}); "
+            "name a folder you may write to with results_dir=..."
+        ) from None
+    return [root / name for name in files]
+
+
+def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
+    """The learning curve of each finished cell; one warning for each that cannot be read."""
+    curves = {}
+    for row in done(records):
+        path = store.runs / row["cell"] / "history.csv"
+        try:
+            curve = store.history(row["cell"])
+            if missing := CURVE - set(curve.columns):
+                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
+            curves[row["cell"]] = curve.astype(dict.fromkeys(CURVE, float))
+        except (ValueError, OSError) as error:
+            _log.warning("Left out of the learning curves: %s: %s", path, _first_line(error))
+    return curves
+
+
+def _check(record: object) -> None:
+    """Raises ValueError with what is missing or of another type."""
+    if record is None:
+        raise ValueError("it does not exist")
+    if not isinstance(record, dict) or record.get("status") not in ("done", "failed"):
+        raise ValueError("its status is neither done nor failed")
+    wanted = ALWAYS | (FINISHED if record["status"] == "done" else {"reason": str})
+    wrong = [key for key, kind in wanted.items() if not isinstance(record.get(key), kind)]
+    if wrong:
+        raise ValueError(f"its {wrong[0]} is {record.get(wrong[0])!r}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n", 1)[0]

@@ -1,0 +1,50 @@
+"""``python -m bench.report``: rebuild the tables and figures of a results folder."""
+
+import sys
+
+from bench.mistake import Mistake
+from bench.report import build, read
+from bench.report.tables import terminal_table
+
+USAGE = """\
+Usage: python -m bench.report [results_dir=DIR]
+
+Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
+  accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
+  accuracy.md, throughput.md      the same to read, for a paper or a README
+  figures/*.png, figures/*.pdf    accuracy, learning curves, throughput, accuracy and throughput
+and prints the comparison. DIR is 'results' when it is not given."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        folder = _results_dir(arguments)
+        paths = build(folder)
+        print(terminal_table(read(folder)))
+        print("\nWritten:")
+        print("\n".join(f"  {path}" for path in paths))
+    except Mistake as mistake:
+        print(mistake, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _results_dir(arguments: list[str]) -> str:
+    folder = "results"
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key != "results_dir" or not value:
+            raise Mistake(
+                f"Cannot read the argument {argument!r}; the only one is results_dir=DIR "
+                "(python -m bench.report --help)."
+            )
+        folder = value
+    return folder
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,245 @@
+"""Which rows may stand side by side, under which name, and what they say together."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.special import stdtrit
+
+Row = dict[str, Any]
+
+NAMES = {"maml": "MAML", "reptile": "Reptile", "protonet": "ProtoNet", "metaoptnet": "MetaOptNet"}
+
+# Rows are compared only where these agree.
+NETWORK = ("backbone", "backbone_options", "queries", "precision")
+ACCURACY = ("data_digest", *NETWORK, "train_episodes", "episodes")
+THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "torch")
+BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
+
+# Where these or the options of an algorithm differ in one setting, it is several learners.
+VARIANT = (
+    "order",
+    "device",
+    "train_ways",
+    "train_shots",
+    "train_queries",
+    "meta_batch",
+    "optimizer",
+    "rate",
+    "schedule",
+    "validations",
+    "val_episodes",
+)
+DAGGER = " †"
+TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other queries of its episode."
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy (%) of one learner in one setting.
+
+    One seed: the 95 % half-width over test episodes. Several: the mean over seeds and the 95 %
+    t-interval over them, which also holds the luck of training.
+    """
+
+    mean: float
+    half: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of one data set under one protocol; each has a `label` and a `setting`."""
+
+    title: str
+    rows: list[Row]
+
+    @property
+    def labels(self) -> list[str]:
+        """The learners, in the order of every table and legend."""
+        return learners(self.rows)
+
+    @property
+    def settings(self) -> list[str]:
+        """The settings, from few ways and shots to many."""
+        ordered = sorted(self.rows, key=lambda row: (row["ways"], row["shots"], row["setting"]))
+        return list(dict.fromkeys(row["setting"] for row in ordered))
+
+    def at(self, label: str, setting: str, status: str = "done") -> list[Row]:
+        """The rows (one a seed) of one learner in one setting."""
+        wanted = (label, setting, status)
+        return [r for r in self.rows if (r["label"], r["setting"], r["status"]) == wanted]
+
+
+def learners(rows: Iterable[Row]) -> list[str]:
+    """The labels of rows: the four methods of this project first, then others by name."""
+    known = list(NAMES)
+    ranks = {
+        row["label"]: known.index(row["algo"]) if row["algo"] in NAMES else len(known)
+        for row in rows
+    }
+    return sorted(ranks, key=lambda label: (ranks[label], label))
+
+
+def row_order(row: Row) -> tuple[Any, ...]:
+    """The sort key of rows: data set, ways, shots, algorithm, seed, cell."""
+    return tuple(row[key] for key in ("dataset", "ways", "shots", "algo", "seed", "cell"))
+
+
+def done(records: Iterable[Row]) -> list[Row]:
+    """The records of finished cells."""
+    return [row for row in records if row["status"] == "done"]
+
+
+def score(rows: Sequence[Row]) -> Score:
+    """The score of one learner in one setting from its finished rows, one a seed."""
+    values = [row["accuracy"] for row in rows]
+    if len(values) == 1:
+        return Score(values[0], rows[0]["ci95"], 1)
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    return Score(
+        statistics.fmean(values), float(stdtrit(len(values) - 1, 0.975)) * spread, len(values)
+    )
+
+
+def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
+    """The throughput of a phase, the mean over the rows (seeds) that measured it."""
+    values = [
+        entry[unit]
+        for row in rows
+        for entry in row.get("throughput") or []
+        if entry["phase"] == phase
+    ]
+    return statistics.fmean(values) if values else None
+
+
+def labelled(records: Iterable[Row]) -> list[Row]:
+    """Copies with a `label`: the learner's name, and its variant where an algorithm has several.
+
+    Variants differ in a fact within one setting; transductive ones carry a dagger.
+    """
+    rows = sorted(records, key=row_order)
+    values: dict[tuple[Any, ...], set[str]] = {}
+    for row in done(rows):
+        place = (row["algo"], row["dataset"], row["ways"], row["shots"])
+        for fact, value in _variant(row).items():
+            values.setdefault((*place, fact), set()).add(value)
+    differing = {(place[0], place[-1]) for place, seen in values.items() if len(seen) > 1}
+
+    named = []
+    for row in rows:
+        facts = [
+            _fact(fact, value)
+            for fact, value in _variant(row).items()
+            if (row["algo"], fact) in differing
+        ]
+        label = NAMES.get(row["algo"]) or str(row["algo"])
+        label += f" ({', '.join(facts)})" if facts else ""
+        label += DAGGER if row.get("transductive") else ""
+        named.append({**row, "label": label})
+    return named
+
+
+def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
+    """Split labelled rows so that within one comparison the data set and all `fields` agree.
+
+    A title names the data set and whatever differs from its other comparisons. Failed rows may
+    lack fields; they join the first comparison that they do not contradict.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["status"] != "done", row_order(row))):
+        key = (row["dataset"], *(_plain(row.get(field)) for field in fields))
+        if row["status"] != "done":
+            key = next((other for other in groups if _fits(key, other)), key)
+        groups.setdefault(key, []).append(row)
+
+    found = []
+    for key in sorted(groups, key=lambda key: [(value is not None, value) for value in key]):
+        siblings = [other for other in groups if other[0] == key[0]]
+        differing = [
+            _fact(field, key[i])
+            for i, field in enumerate(fields, start=1)
+            if len({other[i] for other in siblings}) > 1
+        ]
+        members = _tell_apart(_with_setting(sorted(groups[key], key=row_order)))
+        found.append(Comparison(", ".join([key[0], *differing]), members))
+    return found
+
+
+def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
+    """What all finished rows have in common, as 'backbone conv4, precision float32'."""
+    facts = []
+    for field in fields:
+        values = {_plain(row.get(field)) for row in done(rows)}
+        if len(values) == 1 and None not in values:
+            facts.append(_fact(field, values.pop()))
+    return ", ".join(facts)
+
+
+def interval_note(found: Iterable[Comparison]) -> str:
+    """What the number after ± (or an error bar) covers, as half a sentence."""
+    cells = [
+        (score(rows).seeds, rows[0]["episodes"])
+        for comparison in found
+        for label in comparison.labels
+        for setting in comparison.settings
+        if (rows := comparison.at(label, setting))
+    ]
+    notes = []
+    if single := sorted({episodes for seeds, episodes in cells if seeds == 1}):
+        count = " or ".join(str(episodes) for episodes in single)
+        notes.append(f"95 % interval over {count} test episodes of one trained model")
+    if several := sorted({seeds for seeds, _ in cells if seeds > 1}):
+        count = " or ".join(str(seeds) for seeds in several)
+        notes.append(f"where {count} seeds were run, 95 % t-interval over them around their mean")
+    return "; ".join(notes)
+
+
+def _variant(row: Row) -> dict[str, str]:
+    """What makes an algorithm this learner, by fact."""
+    facts = {fact: row[fact] for fact in VARIANT if row.get(fact) is not None}
+    return {fact: str(value) for fact, value in {**facts, **row.get("algo_options", {})}.items()}
+
+
+def _with_setting(rows: Sequence[Row]) -> list[Row]:
+    """Copies with a `setting`; it names the episodes where there are several lists of them."""
+    lists: dict[tuple[int, int], set[str]] = {}
+    for row in done(rows):
+        lists.setdefault((row["ways"], row["shots"]), set()).add(row["episodes_digest"])
+
+    named = []
+    for row in rows:
+        setting = f"{row['ways']}-way {row['shots']}-shot"
+        digests = lists.get((row["ways"], row["shots"]), set())
+        if len(digests) > 1:
+            setting += f", episodes {row.get('episodes_digest', min(digests))[:8]}"
+        named.append({**row, "setting": setting})
+    return named
+
+
+def _tell_apart(rows: Sequence[Row]) -> list[Row]:
+    """Copies whose label names the cell where one learner has a seed twice: they have no mean."""
+    finished = [(row["label"], row["setting"], row["seed"]) for row in done(rows)]
+    twice = {key[:2] for key in finished if finished.count(key) > 1}
+    return [
+        {**row, "label": f"{row['label']} [{row['cell'].rsplit('-', 1)[-1]}]"}
+        if (row["label"], row["setting"]) in twice and row["status"] == "done"
+        else row
+        for row in rows
+    ]
+
+
+def _fits(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
+    return all(value in (None, other) for value, other in zip(mine, theirs, strict=True))
+
+
+def _plain(value: Any) -> Any:
+    """Options as text, everything else as it is."""
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+
+
+def _fact(field: str, value: Any) -> str:
+    short = str(value)[:8] if field.endswith("digest") else str(value)
+    return f"{field.replace('_', ' ')} {short}".removeprefix("backbone options ")

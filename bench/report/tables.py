@@ -1,0 +1,288 @@
+"""Tables of the stored rows: CSV for machines, Markdown for papers, plain text for the terminal."""
+
+import json
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
+
+import pandas as pd
+
+from bench.report.rows import (
+    ACCURACY,
+    BOTH,
+    DAGGER,
+    THROUGHPUT,
+    TRANSDUCTIVE_NOTE,
+    Comparison,
+    Row,
+    comparisons,
+    done,
+    interval_note,
+    labelled,
+    rate,
+    row_order,
+    score,
+    shared_facts,
+)
+
+ACCURACY_LEADING = (
+    "algo",
+    "dataset",
+    "ways",
+    "shots",
+    "seed",
+    "accuracy",
+    "ci95",
+    "episodes",
+    "transductive",
+    "episodes_digest",
+    "status",
+    "reason",
+)
+THROUGHPUT_LEADING = (
+    "algo",
+    "dataset",
+    "ways",
+    "shots",
+    "device",
+    "phase",
+    "tasks_per_s",
+    "images_per_s",
+    "ms_median",
+    "peak_mib",
+    "seed",
+    "ms_iqr",
+    "tasks_per_call",
+    "calls",
+    "device_name",
+    "threads",
+    "torch",
+    "cell",
+)
+PHASES = ("train", "adapt", "infer")
+ABSENT = "–"
+WIDTH = 100
+# The widest each column of the terminal table may be: with two spaces between them, 99.
+COLUMNS = (22, 13, 12, 7, 7, 7, 9, 8)
+
+
+def accuracy_table(records: Iterable[Row]) -> pd.DataFrame:
+    """One row a cell: result first, protocol card after; a failed cell has empty numbers."""
+    rows = sorted(records, key=row_order)
+    return _frame(rows, [*ACCURACY_LEADING, *_card(rows, {*ACCURACY_LEADING, "throughput"})])
+
+
+def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
+    """One row a cell and phase (train, adapt, infer); cells that were not timed have none."""
+    rows = [
+        {**row, **entry}
+        for row in sorted(records, key=row_order)
+        for entry in sorted(
+            row.get("throughput") or [], key=lambda entry: PHASES.index(entry["phase"])
+        )
+    ]
+    results = {*ACCURACY_LEADING, *THROUGHPUT_LEADING, "throughput"}
+    return _frame(rows, [*THROUGHPUT_LEADING, *_card(rows, results)])
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """CSV text; floats keep every digit that is needed to read them back."""
+    return frame.to_csv(index=False, lineterminator="\n")
+
+
+def accuracy_markdown(records: Iterable[Row]) -> str:
+    """Learners by settings, one table for each data set and protocol."""
+    parts = []
+    for comparison in comparisons(labelled(records), ACCURACY):
+        cells = [
+            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
+            for label in comparison.labels
+        ]
+        parts += [
+            f"### {comparison.title}",
+            _markdown(["Learner", *comparison.settings], cells),
+            _accuracy_caption(comparison),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def throughput_markdown(records: Iterable[Row]) -> str:
+    """Learners by settings, one table for each data set and machine."""
+    note = "Tasks per second: train / adapt / infer, the mean over seeds."
+    timed = [row for row in done(labelled(records)) if row.get("throughput")]
+    parts = []
+    for comparison in comparisons(timed, THROUGHPUT):
+        cells = [
+            [label, *(_rates_text(comparison.at(label, s)) for s in comparison.settings)]
+            for label in comparison.labels
+        ]
+        parts += [
+            f"### {comparison.title}",
+            _markdown(["Learner", *comparison.settings], cells),
+            f"{note} {_sentence(shared_facts(comparison.rows, THROUGHPUT))}",
+        ]
+    return "\n\n".join(parts or ["No cell has been timed."]) + "\n"
+
+
+def terminal_table(records: Iterable[Row]) -> str:
+    """The comparison printed at the end of a run, at most 100 columns wide."""
+    headers = [
+        "learner",
+        "setting",
+        "accuracy (%)",
+        "trans-ductive",
+        "train tasks/s",
+        "adapt tasks/s",
+        "infer images/s",
+        "training time",
+    ]
+    parts = []
+    for comparison in comparisons(labelled(records), BOTH):
+        lines = []
+        for setting in comparison.settings:
+            for label in comparison.labels:
+                rows = comparison.at(label, setting)
+                if rows or comparison.at(label, setting, "failed"):
+                    lines.append(
+                        [
+                            label.replace(DAGGER, ""),
+                            setting,
+                            accuracy_text(comparison, label, setting),
+                            _yes_no(rows),
+                            number(rate(rows, "train")),
+                            number(rate(rows, "adapt")),
+                            number(rate(rows, "infer", "images_per_s")),
+                            _duration(rows),
+                        ]
+                    )
+        table = _columns([headers, *lines])
+        facts = f"±: {interval_note([comparison])}. " if done(comparison.rows) else ""
+        facts += _sentence(shared_facts(comparison.rows, BOTH))
+        facts += f" {failures(comparison)}"
+        notes = textwrap.fill(facts.strip(), WIDTH)
+        parts.append(f"{textwrap.fill(comparison.title, WIDTH)}\n{table}\n{notes}")
+    return "\n\n".join(parts)
+
+
+def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
+    """A cell as '95.3 ± 0.4', 'failed', or a dash where nothing was run."""
+    rows = comparison.at(label, setting)
+    failed = len(comparison.at(label, setting, "failed"))
+    if not rows:
+        return "failed" if failed else ABSENT
+    result = score(rows)
+    digits = 2 if 0 < result.half < 0.1 else 1
+    remarks = [f"{result.seeds} seeds"] if result.seeds > 1 else []
+    remarks += [f"{failed} failed"] if failed else []
+    text = f"{result.mean:.{digits}f} ± {result.half:.{digits}f}"
+    return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+def failures(comparison: Comparison) -> str:
+    """A sentence that lists the failed cells with their reasons, or nothing."""
+    failed = [
+        f"{row['cell']} ({str(row['reason']).rstrip('.')})"
+        for row in comparison.rows
+        if row["status"] != "done"
+    ]
+    return f"Failed: {'; '.join(failed)}." if failed else ""
+
+
+def number(value: float | None) -> str:
+    """A rate as text with at least three significant digits: 4.56, 51.2, 4,096."""
+    if value is None or math.isnan(value):
+        return ABSENT
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _accuracy_caption(comparison: Comparison) -> str:
+    sentences = []
+    if finished := done(comparison.rows):
+        sentences.append(f"Test accuracy in %; ±: {interval_note([comparison])}.")
+        sentences.append("In each column all learners are tested on the same episodes.")
+        sentences.append(_sentence(shared_facts(finished, ACCURACY)))
+        if any(row["transductive"] for row in finished):
+            sentences.append(TRANSDUCTIVE_NOTE)
+    sentences.append(failures(comparison))
+    return " ".join(filter(None, sentences))
+
+
+def _rates_text(rows: Sequence[Row]) -> str:
+    rates = [number(rate(rows, phase)) for phase in PHASES]
+    return " / ".join(rates) if rows else ABSENT
+
+
+def _yes_no(rows: Sequence[Row]) -> str:
+    if not rows:
+        return ABSENT
+    return "yes" if rows[0]["transductive"] else "no"
+
+
+def _duration(rows: Sequence[Row]) -> str:
+    """The mean training time over seeds."""
+    if not rows:
+        return ABSENT
+    seconds = sum(row["train_seconds"] for row in rows) / len(rows)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{int(seconds) // 60}m {int(seconds) % 60:02d}s"
+    return f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def _sentence(facts: str) -> str:
+    return f"{facts[0].upper()}{facts[1:]}." if facts else ""
+
+
+def _columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells under each other, the first a header; long cells are wrapped, rates right."""
+    wrapped = [
+        [textwrap.wrap(cell, width) for cell, width in zip(line, COLUMNS, strict=True)]
+        for line in lines
+    ]
+    widths = [
+        max(len(text) for cell in column for text in cell) for column in zip(*wrapped, strict=True)
+    ]
+    printed = []
+    for line in wrapped:
+        for texts in zip_longest(*line, fillvalue=""):
+            cells = (
+                text.rjust(width) if i >= 4 else text.ljust(width)
+                for i, (text, width) in enumerate(zip(texts, widths, strict=True))
+            )
+            printed.append("  ".join(cells).rstrip())
+        if line is wrapped[0]:
+            printed.append("  ".join("-" * width for width in widths))
+    return "\n".join(printed)
+
+
+def _markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in headers[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [headers, rule, *cells])
+
+
+def _card(rows: Sequence[Row], without: set[str]) -> list[str]:
+    """The other keys of the rows, in the order of the first finished row."""
+    keys = dict.fromkeys(key for row in done(rows) + list(rows) for key in row)
+    return [key for key in keys if key not in without]
+
+
+def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {column: _typed([row.get(column) for row in rows]) for column in columns}, columns=columns
+    )
+
+
+def _typed(values: list[object]) -> pd.Series:
+    """A column of one type in which values may be absent, so that 1000 never turns into 1000.0."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pd.Series(values, dtype="boolean")
+    if kinds == {int}:
+        return pd.Series(values, dtype="Int64")
+    if kinds and kinds <= {int, float}:
+        return pd.Series(values, dtype="Float64")
+    texts = [json.dumps(value) if isinstance(value, dict | list) else value for value in values]
+    return pd.Series(texts, dtype=object)

@@ -1,0 +1,61 @@
+"""The results folder: the only module that writes cells.
+
+::
+
+    results/
+        runs/<cell>/record.json      one flat record: what was run, under which protocol, what came out
+                    history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
+                    episodes.csv     accuracy (%) of each numbered test episode
+                    config.yaml      the whole configuration of the cell
+                    checkpoint.pt    the selected parameters
+        accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
+"""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.files import write_whole
+from bench.mistake import Mistake
+
+SCHEMA = 1
+
+
+class Store:
+    """Reads and writes the cells under one results folder."""
+
+    def __init__(self, results_dir: str | Path) -> None:
+        self.root = Path(results_dir)
+        self.runs = self.root / "runs"
+
+    def check_writable(self) -> None:
+        """Make the folder; raises Mistake when nothing can be written there."""
+        try:
+            self.runs.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.runs):
+                pass
+        except OSError as error:
+            raise Mistake(
+                f"Cannot write results to {self.root} ({error.strerror}); "
+                "name a folder you may write to with results_dir=..."
+            ) from None
+
+    def record(self, cell: str) -> dict[str, Any] | None:
+        """The stored record of a cell, or None when there is none."""
+        path = self.runs / cell / "record.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write(self, cell: str, files: dict[str, str | bytes]) -> Path:
+        """Write a cell's files, each whole or not at all; the record comes last and makes it count."""
+        folder = self.runs / cell
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in sorted(files, key=lambda name: name == "record.json"):
+            write_whole(folder / name, files[name])
+        return folder
+
+    def history(self, cell: str) -> pd.DataFrame:
+        """The learning curve of a cell: one row a validation."""
+        return pd.read_csv(self.runs / cell / "history.csv")

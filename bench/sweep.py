@@ -1,0 +1,51 @@
+"""What happens around cells: all are checked before the first one runs, then comes the report."""
+
+import sys
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, open_dict
+
+
+class Sweep(Callback):
+    """Called by Hydra at the start and end of a run or sweep, and after each of its cells."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Check every cell of a grid, so that a mistake in the last one costs nothing."""
+        from bench.__main__ import check_or_exit
+
+        for overrides in grid(list(config.hydra.overrides.task)):
+            loader = GlobalHydra.instance().config_loader()
+            cell = loader.load_configuration("config", overrides, RunMode.RUN)
+            with open_dict(cell):
+                del cell["hydra"]
+            check_or_exit(cell)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        """Remember whether any cell failed."""
+        self.failed |= job_return.return_value["status"] != "done"
+
+    def on_run_end(self, config: DictConfig, **_: Any) -> None:
+        """Rebuild tables and figures from all stored cells and say where they are."""
+        from bench.report import __main__ as report
+
+        status = report.main([f"results_dir={config.results_dir}"])
+        if self.failed or status:
+            sys.exit(1)
+
+    on_multirun_end = on_run_end
+
+
+def grid(overrides: list[str]) -> list[list[str]]:
+    """The cells that Hydra's basic sweeper makes of overrides such as ``shots=1,5``."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    return [cell for batch in BasicSweeper.split_arguments(parsed, None) for cell in batch]

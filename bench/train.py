@@ -1,0 +1,109 @@
+"""The outer loop, one for all learners."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from algorithms.learner import Learner
+from bench.config import Train
+from bench.data.episodes import EpisodeSampler
+from bench.evaluate import to_float
+from bench.stats import mean_ci95
+
+
+class Diverged(Exception):
+    """The training loss stopped being a finite number."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One validation: where training stood, and how good it was. Accuracies are in percent."""
+
+    episodes: int
+    seconds: float  # of training alone: validation is off the clock
+    train_loss: float  # mean since the last validation
+    train_accuracy: float
+    val_accuracy: float
+    val_ci95: float
+
+    asdict = asdict
+
+
+class OuterLoop:
+    """Steps the meta-parameters of a learner along numbered training episodes.
+
+    One step draws the next ``meta_batch`` episodes, asks the learner for its outer gradient and
+    applies the optimizer, whose rate follows the schedule from ``rate`` at first to 0 after the
+    last step (``linear``, ``cosine``) or stays.
+    """
+
+    def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
+        self.learner, self.sampler, self.train = learner, sampler, train
+        self.steps = -(-train.episodes // train.meta_batch)
+        self.step = 0
+        parameters = [p for p in learner.parameters() if p.requires_grad]
+        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[train.optimizer]
+        self.optimizer: torch.optim.Optimizer = make(parameters, lr=train.rate)
+
+    def advance(self) -> dict[str, Tensor]:
+        """Do one outer step; returns the learner's metrics, unread."""
+        done = self.step / self.steps
+        factor = {
+            "constant": 1.0,
+            "linear": 1 - done,
+            "cosine": (1 + math.cos(math.pi * done)) / 2,
+        }[self.train.schedule]
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.train.rate * factor
+        meta_batch = self.train.meta_batch
+        episodes = to_float(self.sampler.draw(self.step * meta_batch, meta_batch))
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self.learner.meta_gradient(episodes)
+        self.optimizer.step()
+        self.step += 1
+        return metrics
+
+
+def train(
+    loop: OuterLoop,
+    validate: Callable[[], Tensor],
+    validations: int,
+    synchronize: Callable[[], None],
+) -> Iterator[tuple[Checkpoint, dict[str, Tensor] | None]]:
+    """Run the outer loop, with ``validations`` evenly spaced validations, the last one at its end.
+
+    Yields each checkpoint with the learner's state if it is the best so far (the first wins ties),
+    else None. ``validate`` gives accuracies in percent; it runs off the clock, and what it finds
+    decides which state is kept, never how training goes on. Raises Diverged.
+    """
+    best, seconds, done = -math.inf, 0.0, 0
+    for number in range(1, validations + 1):
+        until = round(loop.steps * number / validations)
+        if until == done:
+            continue
+        loop.learner.train()
+        synchronize()
+        start = time.perf_counter()
+        metrics = [loop.advance() for _ in range(done, until)]
+        synchronize()
+        seconds += time.perf_counter() - start
+        done = until
+        loss = torch.stack([m["loss"] for m in metrics]).mean().item()
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss became {loss} within {done * loop.train.meta_batch} episodes; "
+                "a lower train.rate or inner rate may help"
+            )
+        right = torch.stack([m["accuracy"] for m in metrics]).mean().item()
+        mean, ci95 = mean_ci95(validate())
+        state = None
+        if mean > best:
+            best = mean
+            state = copy.deepcopy(loop.learner.state_dict())
+        episodes = done * loop.train.meta_batch
+        yield Checkpoint(episodes, seconds, loss, 100 * right, mean, ci95), state

@@ -1,0 +1,124 @@
+"""``--help``, ``--cfg job``, and mistakes in the configuration, told in sentences.
+
+The sentence on a configuration key is the comment above it in conf/, and nowhere else.
+"""
+
+import difflib
+import re
+from pathlib import Path
+
+import hydra
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench.mistake import Mistake
+
+CONF = Path(__file__).parent.parent / "conf"
+GROUPS = ("algo", "dataset", "backbone")
+HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
+
+HELP = """\
+Compare few-shot learners on the same episodes.
+
+  python -m bench                                           one cell with the defaults below
+  python -m bench algo=reptile dataset=omniglot             one cell
+  python -m bench -m algo=maml,protonet shots=1,5 seed=0,1  a sweep over all combinations
+  python -m bench algo=maml --cfg job                       the options of a cell; runs nothing
+  python -m bench.report                                    tables and figures anew, from stored runs
+
+Choices:
+{choices}
+
+Options, with their defaults (give them as key=value, such as ways=20 train.episodes=1000):
+
+{options}"""
+
+
+def wanted(arguments: list[str]) -> bool:
+    """Whether the command line asks for help or for the options of a cell."""
+    return bool({"-h", "--help"} & set(arguments)) or (
+        {"-c", "--cfg"} & set(arguments) != set() and "job" in arguments
+    )
+
+
+def show(arguments: list[str]) -> int:
+    """Print the help, or the options of the cell that the overrides describe; gives the status."""
+    overrides = [a for a in arguments if not a.startswith("-") and a != "job"]
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            options = annotated(hydra.compose("config", overrides))
+    except HYDRA_MISTAKES as error:
+        raise SystemExit(f"error: {explain(error)}") from None
+    if {"-h", "--help"} & set(arguments):
+        choices = "\n".join(f"  {group:9} {', '.join(names(group))}" for group in GROUPS)
+        options = HELP.format(choices=choices, options=options)
+    print(options)
+    return 0
+
+
+def names(group: str) -> list[str]:
+    """What can be chosen in a group, such as ``maml`` in ``algo``."""
+    folder = CONF / group
+    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+
+
+def annotated(cfg: DictConfig) -> str:
+    """A configuration as YAML, each key below its sentence."""
+    sentences = dict(read_sentences(CONF / "config.yaml"))
+    for group in GROUPS:
+        sentences |= read_sentences(CONF / group / f"{cfg[group].name}.yaml")
+
+    def lines(node: DictConfig, path: str, indent: str) -> list[str]:
+        out = []
+        for key in map(str, node):
+            full = f"{path}{key}"
+            if full in sentences:
+                out.append(f"{indent}# {sentences[full]}")
+            value = node._get_node(key)
+            if isinstance(value, DictConfig):
+                out += [f"{indent}{key}:", *lines(value, full + ".", indent + "  ")]
+            else:
+                out.append(indent + OmegaConf.to_yaml({key: value}).strip())
+        return out
+
+    return "\n".join(lines(cfg, "", ""))
+
+
+def read_sentences(file: Path) -> dict[str, str]:
+    """The comment above each key of a YAML file, by the key's full path."""
+    sentences: dict[str, str] = {}
+    path: list[str] = []
+    comment: list[str] = []
+    for line in file.read_text().splitlines():
+        if found := re.match(r"\s*# (?!@)(.*)", line):
+            comment.append(found[1])
+        elif found := re.match(r"(\s*)([a-z_]+):", line):
+            path = [*path[: len(found[1]) // 2], found[2]]
+            if comment:
+                sentences[".".join(path)] = " ".join(comment)
+            comment = []
+        else:
+            comment = []
+    return sentences
+
+
+def explain(error: Exception) -> Mistake:
+    """Hydra's complaint about an override as one sentence that says how to mend it."""
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, name = error.missing_cfg_file.partition("/")
+        return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
+    unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
+    if unknown:
+        known = [key for file in CONF.rglob("*.yaml") for key in read_sentences(file)]
+        if unknown[2] in known:
+            return Mistake(
+                f"There is no option {unknown[2]!r} with these choices of {', '.join(GROUPS)}; "
+                "add --cfg job to see the options there are."
+            )
+        close = difflib.get_close_matches(unknown[2], known, 1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return Mistake(
+            f"There is no option {unknown[2]!r}; {hint}python -m bench --help lists all options."
+        )
+    return Mistake(str(error).strip().splitlines()[0])

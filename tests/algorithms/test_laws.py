@@ -1,0 +1,193 @@
+"""What every learner of conf/algo owes, on every backbone of conf/backbone."""
+
+import copy
+from pathlib import Path
+
+import hydra
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from algorithms.learner import Episodes, Learner, Shape
+from bench import config, usage
+from tests.algorithms.tasks import random_episodes
+
+BACKBONES = {
+    "strided": ["backbone=conv4", "backbone.filters=8"],
+    "pooled": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=pool"],
+    "mlp": ["backbone=mlp", "backbone.hidden=16"],
+}
+WAYS = 3
+
+
+def make(algo: str, backbone: str = "strided", *options: str) -> Learner:
+    """A float64 learner for 16x16 images, with running statistics away from their start."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        cell = config.read(
+            hydra.compose("config", [f"algo={algo}", *BACKBONES[backbone], *options])
+        )
+    torch.manual_seed(0)
+    network = cell.backbone.resolve()((1, 16, 16), **cell.backbone.options)
+    learner = cell.algo.resolve()(network, WAYS, **cell.algo.options).double()
+    if algo == "reptile":
+        learner.test_inner_steps, learner.inner_rate = 3, 0.01
+    learner.meta_gradient(training_episodes(learner))
+    learner.zero_grad()
+    return learner
+
+
+def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0) -> Episodes:
+    queries = 3 if learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 2, 3))[0] else 0
+    return random_episodes(tasks, WAYS, shots=2, queries=queries, seed=seed)
+
+
+def classify(learner: Learner, episodes: Episodes) -> torch.Tensor:
+    with torch.no_grad():
+        return learner(episodes.support_x, episodes.support_y, episodes.query_x)
+
+
+pytestmark = pytest.mark.parametrize("algo", usage.names("algo"))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_forward_is_adapt_and_predict(algo, backbone):
+    learner = make(algo, backbone).eval()
+    episodes = random_episodes(2, WAYS, shots=2, queries=2)
+    adapted = learner.adapt(episodes.support_x, episodes.support_y)
+    logits = learner.predict(adapted, episodes.query_x)
+    assert logits.shape == (2, WAYS * 2, WAYS)
+    assert logits.dtype == torch.float64
+    torch.testing.assert_close(classify(learner, episodes), logits)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_tasks_of_an_evaluation_do_not_touch_each_other(algo, backbone):
+    learner = make(algo, backbone).eval()
+    episodes = random_episodes(3, WAYS, shots=2, queries=2)
+    together = classify(learner, episodes)
+    for task in range(3):
+        alone = classify(learner, Episodes(*(part[task : task + 1] for part in episodes)))
+        torch.testing.assert_close(alone[0], together[task])
+
+
+def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(algo):
+    learner = make(algo).eval()
+    episodes = random_episodes(2, WAYS, shots=2, queries=2)
+    changed = episodes.query_x.clone()
+    changed[:, 1:] *= 0.3
+    first = classify(learner, episodes)[:, 0]
+    again = classify(learner, episodes._replace(query_x=changed))[:, 0]
+    assert not learner.transductive, "the fair default"
+    torch.testing.assert_close(again, first)
+    if hasattr(learner, "statistics"):
+        learner = make(algo, "strided", "algo.statistics=queries").eval()
+        assert learner.transductive
+        first = classify(learner, episodes)[:, 0]
+        again = classify(learner, episodes._replace(query_x=changed))[:, 0]
+        assert (first - again).abs().max() > 1e-6
+
+
+def test_evaluation_changes_nothing(algo):
+    learner = make(algo).eval()
+    before = copy.deepcopy(learner.state_dict())
+    classify(learner, random_episodes(2, WAYS, shots=2, queries=2))
+    for name, value in learner.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    assert all(p.grad is None for p in learner.parameters())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_outer_gradient_reaches_every_meta_parameter(algo, backbone):
+    learner = make(algo, backbone)
+    metrics = learner.meta_gradient(training_episodes(learner))
+    for name, parameter in learner.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    assert metrics["loss"].shape == metrics["accuracy"].shape == ()
+    assert 0 <= metrics["accuracy"] <= 1
+    assert not metrics["loss"].requires_grad
+
+
+def test_the_outer_gradient_adds_up_and_does_not_depend_on_chunks(algo):
+    learner = make(algo)
+    gradients = []
+    for tasks_at_once in (None, 3, 1):
+        fresh = copy.deepcopy(learner)
+        fresh.tasks_at_once = tasks_at_once
+        episodes = training_episodes(fresh)
+        loss = fresh.meta_gradient(episodes)["loss"]
+        gradients.append([p.grad.clone() for p in fresh.parameters() if p.requires_grad])
+    for other in gradients[1:]:
+        for one, two in zip(gradients[0], other, strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+    assert loss > 0
+
+    twice = copy.deepcopy(learner)
+    for parameter in twice.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    twice.meta_gradient(training_episodes(twice))
+    added = [p.grad - 1 for p in twice.parameters() if p.requires_grad]
+    for one, two in zip(gradients[0], added, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-12)
+
+
+def test_naming_the_classes_in_another_order_renames_the_answers(algo):
+    """Heads with one output a class get their rows in that order, too."""
+    learner = make(algo).eval()
+    if algo == "reptile":  # one mini-batch, so that its images are the same in any order
+        learner.test_inner_batch = WAYS * 2
+    episodes = random_episodes(2, WAYS, shots=2, queries=2)
+    order = torch.tensor([2, 0, 1])
+    expected = classify(learner, episodes)[..., order]
+    for name, value in learner.state_dict().items():
+        if "head" in name and value.ndim:
+            value.copy_(value[order])
+    images = episodes.support_x[:, order]
+    torch.testing.assert_close(classify(learner, episodes._replace(support_x=images)), expected)
+
+
+def test_it_learns(algo):
+    """A few outer steps on one meta-batch get it mostly right; it started near chance."""
+    learner = make(algo)
+    sgd = algo == "reptile"
+    if sgd:
+        learner.test_inner_steps = 20
+    optimizer = (
+        torch.optim.SGD(learner.parameters(), lr=1.0)
+        if sgd
+        else torch.optim.Adam(learner.parameters(), lr=0.01)
+    )
+    episodes = training_episodes(learner, tasks=4, seed=5)
+    for _ in range(40):
+        optimizer.zero_grad()
+        learner.meta_gradient(episodes)
+        optimizer.step()
+    learner.eval()
+    test = random_episodes(4, WAYS, shots=2, queries=3, seed=5)
+    right = (classify(learner, test).argmax(-1) == test.query_y).double().mean()
+    assert right > 0.85
+
+
+def test_two_copies_do_the_same(algo):
+    one = make(algo)
+    other = copy.deepcopy(one)
+    for learner in (one, other):
+        learner.meta_gradient(training_episodes(learner))
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        if p.requires_grad:
+            assert torch.equal(p.grad, q.grad)
+
+
+def test_a_learner_says_no_politely(algo):
+    learner = make(algo)
+    ok, reason = learner.supports(Shape(WAYS, 2, 0), Shape(WAYS, 1, 5))
+    other, why = learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 1, 5))
+    assert ok != other, "a learner trains either with queries or without"
+    assert "train.queries" in (reason or why)
+
+
+def test_learners_own_no_files_clocks_devices_or_seeds(algo):
+    source = (Path(__file__).parents[2] / "algorithms" / f"{algo}.py").read_text()
+    for word in ("print(", "open(", "import time", ".cuda(", "torch.manual_seed", "import bench"):
+        assert word not in source

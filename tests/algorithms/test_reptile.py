@@ -1,0 +1,120 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Episodes
+from algorithms.reptile import Reptile, minibatches
+from tests.algorithms.tasks import PlainConv4, random_episodes
+from tests.algorithms.test_maml import Pixel
+
+
+def test_hand_derived_outer_gradient():
+    """Two SGD steps of logistic regression by hand.
+
+    Weights 0, one support image +1 of class 0, rate 1. The first step adds (1/2, -1/2) to weights
+    and biases alike, so the margin becomes 1/2 - (-1/2) + the same again = 2 and the
+    second step adds (p, -p) with p = sigmoid(-2). The outer gradient is minus the whole move.
+    """
+    learner = Reptile(
+        Pixel(), 2, inner_optimizer="sgd", inner_rate=1.0, inner_steps=2, inner_batch=1
+    ).double()
+    nn.init.zeros_(learner.network.head.weight)
+    nn.init.zeros_(learner.network.head.bias)
+    support_x = torch.ones(1, 1, 1, 1, 1, 1, dtype=torch.float64)
+    empty = torch.empty(1, 0)
+    learner.meta_gradient(Episodes(support_x, torch.tensor([[[0]]]), empty, empty))
+    move = 0.5 + torch.sigmoid(torch.tensor(-2.0, dtype=torch.float64)).item()
+    expected = torch.tensor([-move, move], dtype=torch.float64)
+    torch.testing.assert_close(learner.network.head.weight.grad[:, 0], expected)
+    torch.testing.assert_close(learner.network.head.bias.grad, expected)
+
+
+@pytest.mark.parametrize("inner_optimizer", ["adam", "sgd"])
+def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_optimizer):
+    """Three meta-batches, so that the second moments are carried on."""
+    torch.manual_seed(0)
+    learner = Reptile(
+        Conv4((1, 16, 16), filters=6),
+        3,
+        inner_optimizer=inner_optimizer,
+        inner_rate=0.01,
+        inner_steps=4,
+        inner_batch=4,
+    ).double()
+    learner.tasks_at_once = 2
+    plain = PlainConv4(6, 6, 3).double().load_from(learner.network)
+    moments = [torch.zeros_like(p) for p in plain.parameters()]
+    for number in range(3):
+        episodes = random_episodes(tasks=3, ways=3, shots=2, queries=0, seed=number)
+        batches = minibatches(6, 4, 4, seed=1 + number)
+        moves, ended = [], []
+        for images, labels in zip(episodes.support_x, episodes.support_y, strict=True):
+            model = copy.deepcopy(plain)
+            if inner_optimizer == "sgd":
+                optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+            else:
+                optimizer = torch.optim.Adam(model.parameters(), lr=0.01, betas=(0.0, 0.999))
+                for parameter, moment in zip(model.parameters(), moments, strict=True):
+                    optimizer.state[parameter] = {
+                        "step": torch.tensor(4.0 * number),
+                        "exp_avg": torch.zeros_like(parameter),
+                        "exp_avg_sq": moment.clone(),
+                    }
+            for rows in batches:
+                x, y = images.flatten(0, 1)[rows], labels.flatten()[rows]
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+            moves.append(
+                [
+                    (b - a).detach()
+                    for a, b in zip(model.parameters(), plain.parameters(), strict=True)
+                ]
+            )
+            if inner_optimizer == "adam":
+                ended.append([optimizer.state[p]["exp_avg_sq"] for p in model.parameters()])
+        learner.zero_grad()
+        learner.meta_gradient(episodes)
+        ours = dict(learner.network.named_parameters())
+        for index, (name, _) in enumerate(plain.named_parameters()):
+            gradient = ours[name if "head" in name else f"backbone.{name}"].grad
+            expected = torch.stack([move[index] for move in moves]).mean(0)
+            torch.testing.assert_close(gradient, expected, rtol=1e-8, atol=1e-10)
+        if ended:
+            moments = [torch.stack(parts).mean(0) for parts in zip(*ended, strict=True)]
+
+
+def test_minibatches_walk_through_all_images_before_any_comes_again():
+    batches = minibatches(images=6, batch=4, count=6, seed=3)
+    assert [len(batch) for batch in batches] == [4] * 6
+    walked = torch.cat(batches)
+    for start in range(0, 24, 6):
+        assert sorted(walked[start : start + 6].tolist()) == list(range(6))
+    assert not torch.equal(walked[:6], walked[6:12])
+    assert not torch.equal(walked, torch.cat(minibatches(6, 4, 6, seed=4)))
+    assert [len(batch) for batch in minibatches(images=3, batch=5, count=2, seed=0)] == [3, 3]
+
+
+def test_official_evaluation_sees_the_support_set_and_one_query():
+    torch.manual_seed(1)
+    options = {"test_inner_steps": 2, "inner_rate": 0.01}
+    learner = Reptile(Conv4((1, 16, 16), filters=6), 3, statistics="one_query", **options)
+    learner = learner.double().eval()
+    episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2)
+    fast, support_x = learner.adapt(episodes.support_x, episodes.support_y)
+    logits = learner.predict((fast, support_x), episodes.query_x)
+    for task in range(2):
+        plain = PlainConv4(6, 6, 3).double()
+        plain.load_from(_Named({name: weight[task] for name, weight in fast.items()}))
+        for query in range(6):
+            both = torch.cat((support_x[task], episodes.query_x[task, query : query + 1]))
+            torch.testing.assert_close(logits[task, query], plain(both)[-1])
+
+
+class _Named:
+    def __init__(self, weights):
+        self.named_parameters = weights.items

@@ -1,0 +1,185 @@
+"""The numbered-episode sampler and its random numbers."""
+
+import hashlib
+
+import pytest
+import torch
+
+from algorithms.learner import Shape
+from bench.data.episodes import EpisodeSampler, distinct
+from bench.data.philox import key_of, philox
+from bench.data.pool import Pool
+from bench.mistake import Mistake
+
+
+def pool(classes: int = 30, sizes: tuple[int, ...] = (7, 9, 12)) -> Pool:
+    """Images whose only two pixels tell their class and their place in it."""
+    return Pool.of(
+        {
+            f"class {c}": torch.tensor(
+                [[[[c, i]]] for i in range(sizes[c % len(sizes)])], dtype=torch.uint8
+            )
+            for c in range(classes)
+        }
+    )
+
+
+def words(*values: int) -> tuple[torch.Tensor, ...]:
+    return tuple(torch.tensor([value]) for value in values)
+
+
+@pytest.mark.parametrize(
+    ("key", "counter", "expected"),
+    [
+        ((0, 0), (0, 0, 0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        (
+            (0xFFFFFFFF, 0xFFFFFFFF),
+            (0xFFFFFFFF,) * 4,
+            (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+        ),
+        (
+            (0xA4093822, 0x299F31D0),
+            (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+            (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+        ),
+    ],
+)
+def test_philox_gives_the_published_known_answers(key, counter, expected):
+    """Known answers of the authors' Random123 library for philox4x32-10."""
+    assert tuple(philox(key, words(*counter))[0].tolist()) == expected
+
+
+def test_episodes_have_the_promised_shape_and_labels():
+    episodes = EpisodeSampler(pool(), Shape(4, 2, 3), ("a",)).draw(0, 50)
+    assert episodes.support_x.shape == (50, 4, 2, 1, 1, 2)
+    assert episodes.query_x.shape == (50, 12, 1, 1, 2)
+    assert episodes.support_x.dtype == torch.uint8
+    support, queries = episodes.support_x.flatten(-3), episodes.query_x.flatten(-3)
+    queries = queries.view(50, 4, 3, 2)
+    images = torch.cat((support, queries), 2)
+    classes = images[..., 0]
+    assert (classes == classes[..., :1]).all(), "a label covers one class"
+    assert all(len(set(task)) == 4 for task in classes[..., 0].tolist()), "labels are distinct"
+    for task in images.tolist():
+        for of_class in task:
+            assert len({tuple(image) for image in of_class}) == 5, "no image comes twice"
+    assert episodes.support_y.tolist() == [[[n, n] for n in range(4)]] * 50
+    assert episodes.query_y.tolist() == [[n for n in range(4) for _ in range(3)]] * 50
+
+
+def test_an_episode_is_a_function_of_its_number_alone():
+    one = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0))
+    other = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0))
+    whole = one.rows(0, 3000)
+    assert torch.equal(other.rows(2990, 10), whole[2990:])
+    for first, count in ((1500, 7), (0, 3), (1020, 8), (1021, 1), (2999, 1)):
+        drawn, again = other.draw(first, count), one.draw(first, count)
+        assert torch.equal(drawn.query_x, again.query_x)
+        rows = whole[first : first + count, :, :1]
+        assert torch.equal(drawn.support_x, pool().images[rows])
+    far = one.rows(2**33 + 5, 1)
+    assert not torch.equal(far, one.rows(5, 1)), "numbers beyond 32 bits count"
+    assert torch.equal(far, other.rows(2**33, 6)[5:])
+
+
+def test_any_axis_makes_other_episodes():
+    def rows(shape: Shape, *axes: object) -> torch.Tensor:
+        return EpisodeSampler(pool(), shape, axes).rows(0, 40)[:, :, :3]
+
+    base = rows(Shape(5, 1, 2), "digest", "test", 0)
+    for other in (
+        rows(Shape(5, 1, 2), "digest", "test", 1),
+        rows(Shape(5, 1, 2), "digest", "val", 0),
+        rows(Shape(5, 1, 2), "other", "test", 0),
+        rows(Shape(5, 2, 1), "digest", "test", 0),
+    ):
+        assert (other != base).any(-1).any(-1).float().mean() > 0.9
+
+
+def test_the_global_random_state_is_neither_used_nor_touched():
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    first = EpisodeSampler(pool(), Shape(5, 1, 2), ("a",)).rows(0, 9)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(1)
+    assert torch.equal(EpisodeSampler(pool(), Shape(5, 1, 2), ("a",)).rows(0, 9), first)
+
+
+def test_golden_episodes():
+    """The very episodes of this version: should they change, all stored results are stale."""
+    sampler = EpisodeSampler(pool(), Shape(5, 1, 3), ("golden",))
+    assert sampler.rows(0, 1).tolist() == GOLDEN_ROWS
+    assert sampler.digest(100) == GOLDEN_DIGEST
+    rows = sampler.rows(0, 100).numpy().tobytes()
+    assert sampler.digest(100) == hashlib.sha256(repr(sampler.key).encode() + rows).hexdigest()[:16]
+
+
+GOLDEN_ROWS = [
+    [
+        [254, 253, 257, 258],
+        [154, 152, 149, 153],
+        [120, 122, 119, 123],
+        [191, 187, 195, 184],
+        [174, 169, 168, 172],
+    ]
+]
+GOLDEN_DIGEST = "afd20a9c9f04d34f"
+
+
+def test_digests_tell_lists_of_episodes_apart():
+    sampler = EpisodeSampler(pool(), Shape(5, 1, 3), ("a",))
+    assert sampler.digest(10) == EpisodeSampler(pool(), Shape(5, 1, 3), ("a",)).digest(10)
+    assert sampler.digest(10) != sampler.digest(11)
+    assert sampler.digest(10) != EpisodeSampler(pool(), Shape(5, 1, 3), ("b",)).digest(10)
+
+
+def test_draws_are_uniform_and_independent_of_place():
+    """Chi-square over classes by label, images by place, and pairs in neighbouring episodes."""
+    from scipy.stats import chisquare
+
+    many = EpisodeSampler(pool(classes=6, sizes=(5,)), Shape(3, 1, 2), ("u",)).rows(0, 20000)
+    classes, within = many // 5, many % 5
+    for label in range(3):
+        assert chisquare(classes[:, label, 0].bincount(minlength=6)).pvalue > 1e-4
+    for place in range(3):
+        assert chisquare(within[..., place].flatten().bincount(minlength=5)).pvalue > 1e-4
+    ordered = classes[:, 0, 0] * 36 + classes[:, 1, 0] * 6 + classes[:, 2, 0]
+    counts = ordered.bincount(minlength=216)
+    assert (counts > 0).sum() == 6 * 5 * 4
+    assert chisquare(counts[counts > 0]).pvalue > 1e-4
+    neighbours = classes[:-1, 0, 0] * 6 + classes[1:, 0, 0]
+    assert chisquare(neighbours.bincount(minlength=36)).pvalue > 1e-4
+
+
+def test_uneven_classes_are_drawn_from_end_to_end():
+    source = pool(classes=6, sizes=(4, 40))
+    rows = EpisodeSampler(source, Shape(2, 1, 1), ("u",)).rows(0, 8000)
+    assert set(rows.flatten().tolist()) == set(range(len(source.images)))
+
+
+def test_a_whole_deck_can_be_drawn():
+    drawn = distinct(torch.randint(2**32, (50, 8)), torch.full((50,), 8), 8)
+    assert drawn.sort(-1).values.tolist() == [list(range(8))] * 50
+    assert distinct(torch.tensor([[2**32 - 1] * 3]), torch.tensor([40000]), 40000).tolist() == [
+        [39999, 0, 1]
+    ], "the last card is swapped with the first, and then with the second"
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (Shape(31, 1, 1), "ways=31 is more than the 30 classes there are to draw from"),
+        (
+            Shape(5, 4, 4),
+            r"shots=4 plus queries=4 is 8 images a class, but class 'class 0' has only 7",
+        ),
+    ],
+)
+def test_a_shape_that_does_not_fit_is_a_mistake(shape, message):
+    with pytest.raises(Mistake, match=message):
+        EpisodeSampler(pool(), shape, ())
+
+
+def test_keys_are_told_apart_by_kind_and_place():
+    keys = {key_of(0), key_of("0"), key_of(0, 1), key_of(1, 0), key_of("0, 1"), key_of()}
+    assert len(keys) == 6

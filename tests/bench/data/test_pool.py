@@ -1,0 +1,74 @@
+import torch
+
+from bench.data.pool import Dataset, Pool, content_digest
+
+
+def pool(names: tuple[str, ...] = ("a", "b"), sizes: tuple[int, ...] = (2, 3)) -> Pool:
+    draw = torch.Generator().manual_seed(0)
+    total = sum(sizes)
+    images = torch.randint(256, (total, 1, 4, 4), dtype=torch.uint8, generator=draw)
+    return Pool.of(dict(zip(names, images.split(sizes), strict=True)))
+
+
+def test_classes_keep_their_order_and_sizes() -> None:
+    made = Pool.of({"z": torch.full((3, 1, 2, 2), 9).byte(), "a": torch.zeros(2, 1, 2, 2).byte()})
+    assert made.names == ("z", "a")
+    assert made.offsets.tolist() == [0, 3, 5]
+    assert made.sizes.tolist() == [3, 2]
+    assert made.images[:3].eq(9).all() and made.images[3:].eq(0).all()
+
+
+def test_rotated_turns_every_class_anticlockwise() -> None:
+    plain = pool()
+    turned = plain.rotated()
+    assert turned.names[:4] == ("a", "b", "a@90", "b@90")
+    assert turned.sizes.tolist() == [2, 3] * 4
+    for number, name in enumerate(turned.names):
+        start, end = turned.offsets[number : number + 2].tolist()
+        base, _, angle = name.partition("@")
+        source = plain.images[:2] if base == "a" else plain.images[2:]
+        expected = torch.rot90(source, int(angle or 0) // 90, (2, 3))
+        assert torch.equal(turned.images[start:end], expected)
+        if angle == "90":
+            assert torch.equal(turned.images[start:end][..., -1, 0], source[..., 0, 0])
+
+
+def test_digest_sees_pixels_names_sizes_splits_and_shapes() -> None:
+    base = pool()
+    other = base.images.clone()
+    other[-1, 0, 3, 3] ^= 1
+    variants = [
+        {"train": base, "val": base},
+        {"train": Pool(other, base.offsets, base.names), "val": base},
+        {"train": base, "val": Pool(base.images, base.offsets, ("a", "c"))},
+        {"train": base, "val": Pool(base.images, base.offsets, ("a', 'b", ""))},
+        {"train": Pool(base.images, torch.tensor([0, 3, 5]), base.names), "val": base},
+        {
+            "train": Pool(base.images.reshape(5, 1, 2, 8), base.offsets, base.names),
+            "val": base,
+        },
+        {"train": base, "test": base},
+        {"train": base},
+    ]
+    assert len({content_digest(variant) for variant in variants}) == len(variants)
+
+
+def test_digest_does_not_see_how_memory_is_laid_out() -> None:
+    base = pool()
+    strided = Pool(base.images.mT.contiguous().mT, base.offsets, base.names)
+    assert not strided.images.is_contiguous()
+    assert content_digest({"train": strided}) == content_digest({"train": base})
+
+
+def test_digest_stays_the_same_between_versions() -> None:
+    made = Pool.of({"a": torch.arange(8, dtype=torch.uint8).view(2, 1, 2, 2)})
+    assert content_digest({"train": made}) == (
+        "660ed6645289bf3bdb2b9324b2e3f34ff2fe9e9eb4359eea8b05ffb423a294c8"
+    )
+
+
+def test_a_rotated_data_set_has_another_digest() -> None:
+    plain = Dataset.of("x", {"train": pool()})
+    assert plain.rotated().digest not in ("", plain.digest)
+    assert plain.rotated().digest == Dataset.of("y", {"train": pool()}).rotated().digest
+    assert plain.rotated().splits["train"].names == pool().rotated().names

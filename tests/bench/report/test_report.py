@@ -1,0 +1,163 @@
+"""The report of a results folder: what is written, what is skipped, what the command says."""
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.mistake import Mistake
+from bench.report import build, plots
+from bench.report.__main__ import main
+from tests.bench.report.samples import curve, failed, folder, record
+
+ROOT = Path(__file__).parents[3]
+FIGURES = [
+    "accuracy",
+    "learning_curves_episodes",
+    "learning_curves_seconds",
+    "throughput",
+    "accuracy_throughput",
+]
+NAMES = ["accuracy.csv", "accuracy.md", "throughput.csv", "throughput.md"] + [
+    f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")
+]
+
+
+def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench.report", *arguments],
+        check=False,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, where these do not matter."""
+    monkeypatch.setattr(plots, "figures", lambda records, curves: {})
+
+
+def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
+    rows = [record("maml"), record("learn2learn/maml"), failed("protonet")]
+    folder(tmp_path / "results", rows)
+    first = command(cwd=tmp_path, PYTHONHASHSEED="1")
+    assert (first.returncode, first.stderr) == (0, "")
+    assert "learn2learn/maml" in first.stdout and "accuracy_throughput.pdf" in first.stdout
+    before = {name: (tmp_path / "results" / name).read_bytes() for name in NAMES}
+    assert all(before.values())
+    assert str(tmp_path).encode() not in b"".join(before.values())
+
+    # The second time in this process, and from cells that were written in another order.
+    folder(tmp_path / "again", rows[::-1])
+    paths = build(tmp_path / "again")
+    assert [str(path.relative_to(tmp_path / "again")) for path in paths] == NAMES
+    assert {name: (tmp_path / "again" / name).read_bytes() for name in NAMES} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["results_dir=nowhere"], "No finished runs under nowhere"),
+        ([], "No finished runs under results"),
+        (["--fast"], "Cannot read the argument '--fast'"),
+        (["results_dir="], "Cannot read the argument 'results_dir='"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_status_2(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith(sentence) and printed.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_process_ends_with_status_2(tmp_path: Path) -> None:
+    ended = command("results_dir=nowhere", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stderr
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "results_dir=DIR" in capsys.readouterr().out
+
+
+def test_only_failed_cells(tmp_path: Path) -> None:
+    folder(tmp_path, [failed("maml")])
+    with pytest.raises(Mistake, match=r"No finished runs under .*runs \(1 failed\); run python -m"):
+        build(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written(quick: None, tmp_path: Path) -> None:
+    folder(tmp_path, [record("maml")])
+    (tmp_path / "figures").write_text("not a folder")
+    with pytest.raises(Mistake, match="Cannot write the report to"):
+        build(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "it does not exist"),
+        ("{", "Expecting property name"),
+        ("[1]", "its status is neither done nor failed"),
+        ('{"status": "done", "cell": "bad"}', "its algo is None"),
+    ],
+)
+def test_a_damaged_record_is_skipped(
+    content: str | None, reason: str, quick: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder(tmp_path, [record("maml")])
+    bad = tmp_path / "runs" / "bad"
+    bad.mkdir()
+    if content is not None:
+        (bad / "record.json").write_text(content)
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path)
+    (message,) = caplog.messages
+    assert str(bad / "record.json") in message and reason in message and "\n" not in message
+    assert len((tmp_path / "accuracy.csv").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", [None, "", "episodes,seconds\n1,2\n", '"\n1,2', "a\x00b\n"])
+def test_a_damaged_history_is_left_out_of_the_curves(
+    content: str | None, quick: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [record("maml"), record("protonet")]
+    folder(tmp_path, rows)
+    path = tmp_path / "runs" / rows[0]["cell"] / "history.csv"
+    path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path)
+    (message,) = caplog.messages
+    assert str(path) in message and "\n" not in message
+    assert "| MAML |" in (tmp_path / "accuracy.md").read_text()
+
+
+def test_figures_that_lost_their_data_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "image", lambda figure, kind: b"image")
+    row = record("maml")
+    folder(tmp_path, [row])
+    build(tmp_path)
+    assert (tmp_path / "figures" / "learning_curves_seconds.png").exists()
+    path = tmp_path / "runs" / row["cell"] / "history.csv"
+    curve(row).iloc[:0].to_csv(path, index=False)
+    build(tmp_path)
+    assert not (tmp_path / "figures" / "learning_curves_seconds.png").exists()
+    assert (tmp_path / "figures" / "accuracy.png").exists()

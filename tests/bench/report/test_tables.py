@@ -1,0 +1,226 @@
+"""Tables: golden text, order, mixing of protocols, seeds, failed cells."""
+
+import io
+import random
+from itertools import permutations
+
+import pandas as pd
+import pytest
+
+from bench.report import tables
+from tests.bench.report.samples import failed, record
+
+RATES = {"images_per_s": 4096.0, "ms_median": 312.1, "ms_iqr": 8.0, "tasks_per_call": 16}
+
+
+def phases(train: float, adapt: float, infer: float) -> list[dict[str, object]]:
+    named = {"infer": infer, "train": train, "adapt": adapt}
+    return [
+        {"phase": phase, "tasks_per_s": value, "calls": 10, "peak_mib": None, **RATES}
+        for phase, value in named.items()
+    ]
+
+
+FIXED = [
+    record(
+        "maml", accuracy=93.21, ci95=0.42, train_seconds=231.2, throughput=phases(51.2, 99, 4e3)
+    ),
+    record("protonet", accuracy=98.97, ci95=0.04, train_seconds=12.5, throughput=phases(1, 2, 3)),
+    record("reptile", shots=5, accuracy=90.0, ci95=0.5, train_seconds=7300.0, transductive=True),
+    failed("maml", shots=5),
+]
+FIXED[2]["throughput"] = []
+
+
+def test_accuracy_markdown_golden() -> None:
+    assert tables.accuracy_markdown(FIXED) == (
+        "### omniglot\n"
+        "\n"
+        "| Learner | 5-way 1-shot | 5-way 5-shot |\n"
+        "| --- | ---: | ---: |\n"
+        "| MAML | 93.2 ± 0.4 | failed |\n"
+        "| Reptile † | – | 90.0 ± 0.5 |\n"
+        "| ProtoNet | 98.97 ± 0.04 | – |\n"
+        "\n"
+        "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
+        "In each column all learners are tested on the same episodes. "
+        "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision float32, "
+        "train episodes 24000, episodes 1000. "
+        "† transductive: a prediction may depend on the other queries of its episode. "
+        "Failed: maml-omniglot-5w5s-seed0-1a2b3c4d (Out of memory).\n"
+    )
+
+
+def test_throughput_markdown_golden() -> None:
+    assert tables.throughput_markdown(FIXED) == (
+        "### omniglot\n"
+        "\n"
+        "| Learner | 5-way 1-shot |\n"
+        "| --- | ---: |\n"
+        "| MAML | 51.2 / 99.0 / 4,000 |\n"
+        "| ProtoNet | 1.00 / 2.00 / 3.00 |\n"
+        "\n"
+        "Tasks per second: train / adapt / infer, the mean over seeds. Backbone conv4, filters 64, "
+        "queries 15, precision float32, device cpu, device name Some CPU @ 2.0 GHz, threads 2, "
+        "torch 2.15.0.\n"
+    )
+
+
+def test_accuracy_csv_golden() -> None:
+    lines = tables.to_csv(tables.accuracy_table(FIXED)).split("\n")
+    assert lines[0] == (
+        "algo,dataset,ways,shots,seed,accuracy,ci95,episodes,transductive,episodes_digest,status,"
+        "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
+        "train_episodes,train_seconds,meta_batch,device,device_name,threads,precision,torch,version,commit"
+    )
+    assert lines[1] == (
+        "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
+        'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
+        '"{""filters"": 64}",24000,231.2,16,cpu,'
+        "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
+    )
+    assert lines[3] == (
+        "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
+        '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",24000,,16,cpu,'
+        "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
+    )
+    assert lines[5:] == [""]
+
+
+def test_throughput_csv_golden() -> None:
+    lines = tables.to_csv(tables.throughput_table(FIXED)).split("\n")
+    assert lines[0].startswith(
+        "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,seed,"
+    )
+    assert lines[1].startswith("maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,0,8.0,16,10,Some")
+    assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
+    assert len(lines) == 1 + 6 + 1
+
+
+def test_csv_keeps_every_digit() -> None:
+    rows = [record(seed=seed, accuracy=value) for seed, value in enumerate((0.1 + 0.2, 1e-7, 95.0))]
+    read = pd.read_csv(io.StringIO(tables.to_csv(tables.accuracy_table(rows))))
+    assert read["accuracy"].tolist() == [0.1 + 0.2, 1e-7, 95.0]
+
+
+def test_order_of_reading_does_not_matter() -> None:
+    rows = [record(a, w, s) for a in ("protonet", "maml", "x") for w in (20, 5) for s in (5, 1)]
+    rows += [record("maml", 5, 1, seed=1), record("maml", 5, 1, backbone="resnet12", cell="r")]
+    rows += [failed("maml", ways=20, seed=3)]
+
+    def everything(records: list[dict[str, object]]) -> list[str]:
+        return [
+            tables.to_csv(tables.accuracy_table(records)),
+            tables.to_csv(tables.throughput_table(records)),
+            tables.accuracy_markdown(records),
+            tables.throughput_markdown(records),
+            tables.terminal_table(records),
+        ]
+
+    wanted = everything(rows)
+    for seed in range(5):
+        assert everything(random.Random(seed).sample(rows, len(rows))) == wanted
+
+
+def test_interval_over_seeds_by_hand() -> None:
+    # 90, 92, 97: mean 93, standard deviation sqrt(13), half-width 4.30265 * sqrt(13 / 3) = 8.957.
+    rows = [record(seed=seed, accuracy=value) for seed, value in enumerate((90.0, 92.0, 97.0))]
+    text = tables.accuracy_markdown(rows)
+    assert "| MAML | 93.0 ± 9.0 (3 seeds) |" in text
+    assert "±: where 3 seeds were run, 95 % t-interval over them around their mean." in text
+    assert "one trained model" not in text
+
+
+@pytest.mark.parametrize(
+    "change", ["data_digest", "backbone", "train_episodes", "queries", "episodes", "precision"]
+)
+def test_other_protocol_gets_its_own_table(change: str) -> None:
+    other = 77 if isinstance(record()[change], int) else "otherone"
+    text = tables.accuracy_markdown([record("maml"), record("protonet", **{change: other})])
+    assert text.count("### omniglot") == 2
+    assert f"### omniglot, {change.replace('_', ' ')} {other}\n\n| Learner | 5-way 1-shot |" in text
+
+
+@pytest.mark.parametrize("change", ["device", "device_name", "threads", "torch", "precision"])
+def test_other_machine_gets_its_own_throughput_table(change: str) -> None:
+    other = 77 if change == "threads" else "otherone"
+    rows = [record("maml"), record("protonet", **{change: other})]
+    assert tables.throughput_markdown(rows).count("### omniglot, ") == 2
+    if change != "precision":
+        assert tables.accuracy_markdown(rows).count("### omniglot\n") == 1
+
+
+def test_other_test_episodes_get_their_own_column() -> None:
+    rows = [record("maml"), record("protonet", episodes_digest="0123456789")]
+    assert "| Learner | 5-way 1-shot, episodes 01234567 | 5-way 1-shot, episodes 9f0501aa |" in (
+        tables.accuracy_markdown(rows)
+    )
+
+
+def test_other_network_gets_its_own_table() -> None:
+    rows = [record("maml"), record("protonet", backbone_options={"filters": 32})]
+    text = tables.accuracy_markdown(rows)
+    assert "### omniglot, filters 32\n" in text and "### omniglot, filters 64\n" in text
+
+
+def test_one_seed_twice_is_not_two_seeds() -> None:
+    rows = [record(accuracy=90.0), record(accuracy=94.0, cell="maml-again-55667788")]
+    text = tables.accuracy_markdown(rows)
+    assert "| MAML [1a2b3c4d] | 90.0 ± 0.4 |" in text
+    assert "| MAML [55667788] | 94.0 ± 0.4 |" in text
+
+
+def test_variants_of_one_algorithm_are_two_learners() -> None:
+    text = tables.accuracy_markdown([record(), record(order=1, seed=1)])
+    assert "| MAML (order 1) |" in text and "| MAML (order 2) |" in text
+    text = tables.accuracy_markdown([record(), record(algo_options={"inner_steps": 9}, seed=1)])
+    assert "| MAML (inner steps 5) |" in text and "| MAML (inner steps 9) |" in text
+
+
+def test_options_that_depend_on_the_setting_make_no_variants() -> None:
+    text = tables.accuracy_markdown([record(meta_batch=16), record(ways=20, meta_batch=8)])
+    assert text.count("| MAML |") == 1
+
+
+def test_some_failed_seeds_are_counted() -> None:
+    rows = [record(seed=0, accuracy=93.0), failed(seed=1)]
+    assert "| MAML | 93.0 ± 0.4 (1 failed) |" in tables.accuracy_markdown(rows)
+
+
+def test_failed_rows_join_the_first_table_they_fit() -> None:
+    rows = [record("maml", backbone=name, cell=name) for name in ("conv4", "resnet12")]
+    rows.append(failed("protonet", backbone="resnet12"))
+    first, second = tables.accuracy_markdown(rows).split("### omniglot, ")[1:]
+    assert "ProtoNet" not in first
+    assert "| ProtoNet | failed |" in second
+
+
+def test_terminal_table_golden() -> None:
+    assert tables.terminal_table(FIXED).split("\n")[:8] == [
+        "omniglot",
+        "learner   setting       accuracy (%)  trans-     train    adapt     infer  training",
+        "                                      ductive  tasks/s  tasks/s  images/s      time",
+        "--------  ------------  ------------  -------  -------  -------  --------  --------",
+        "MAML      5-way 1-shot  93.2 ± 0.4    no          51.2     99.0     4,096    3m 51s",
+        "ProtoNet  5-way 1-shot  98.97 ± 0.04  no          1.00     2.00     4,096    12.5 s",
+        "MAML      5-way 5-shot  failed        –              –        –         –         –",
+        "Reptile   5-way 5-shot  90.0 ± 0.5    yes            –        –         –    2h 02m",
+    ]
+
+
+def test_terminal_table_fits_100_columns() -> None:
+    names = ("learn2learn/metaoptnet_of_a_long_name", "maml")
+    rows = [record(a, 20, 5, seed, device_name="GPU " * 30) for a in names for seed in range(12)]
+    for row in rows:
+        for entry in row["throughput"]:
+            entry["tasks_per_s"], entry["images_per_s"] = 123456.7, 1234567.8
+    rows.append(record("x", 20, 5, backbone="a" * 50, data_digest="e" * 64))
+    assert max(len(line) for line in tables.terminal_table(rows).split("\n")) <= 100
+
+
+def test_tables_change_no_record() -> None:
+    before = repr(FIXED)
+    for order in list(permutations(FIXED))[:2]:
+        tables.accuracy_markdown(order)
+        tables.terminal_table(order)
+    assert repr(FIXED) == before

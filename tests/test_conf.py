@@ -1,0 +1,100 @@
+"""conf/ and the code that it names fit together, and every key has its sentence."""
+
+import inspect
+from pathlib import Path
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from bench import config, usage
+
+ROOT = Path(__file__).parent.parent
+CHOICES = [(group, name) for group in usage.GROUPS for name in usage.names(group)]
+
+
+@pytest.fixture(autouse=True)
+def composer():
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def modules(folder: str) -> set[str]:
+    return {path.stem for path in (ROOT / folder).glob("*.py")}
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
+    composed = config.read(hydra.compose("config", [f"{group}={name}"]))
+    code = getattr(composed, group)
+    assert code.name == name
+    config.check_options(code, group)
+    stated = set(code.options)
+    parameters = inspect.signature(code.resolve()).parameters.values()
+    assert stated == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize(("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/data")])
+def test_a_choice_is_named_after_its_module(group, folder):
+    composed = [config.read(hydra.compose("config", [f"{group}={n}"])) for n in usage.names(group)]
+    for cell in composed:
+        code = getattr(cell, group)
+        assert code.target.split(".")[-2] == code.name
+        assert code.name in modules(folder)
+
+
+@pytest.mark.parametrize("algo", usage.names("algo"))
+@pytest.mark.parametrize("dataset", usage.names("dataset"))
+def test_every_key_has_a_sentence(algo, dataset):
+    text = usage.annotated(hydra.compose("config", [f"algo={algo}", f"dataset={dataset}"]))
+    lines = text.splitlines()
+    keys = [i for i, line in enumerate(lines) if not line.lstrip().startswith("#")]
+    assert len(keys) > 30
+    for i in keys:
+        is_group = lines[i].rstrip().endswith(":")
+        sentence = lines[i - 1].strip()
+        assert is_group or (sentence.startswith("# ") and sentence.endswith(".")), lines[i]
+
+
+def test_help_shows_the_values_of_the_chosen_files():
+    cfg = hydra.compose("config", ["algo=reptile"])
+    lines = usage.annotated(cfg).splitlines()
+    at = lines.index("  test_inner_steps: 50")
+    assert lines[at - 1] == "  # Mini-batches of the inner loop in validation and test."
+
+
+def test_wrong_values_name_their_key():
+    cases = {
+        "ways=1": "ways=1 ",
+        "train.rate=0": "train.rate=0 ",
+        "seed=-1": "seed=-1 ",
+        "train.optimizer=lbfgs": "train.optimizer=lbfgs ",
+        "overwrite=maybe": "overwrite=maybe ",
+    }
+    for override, start in cases.items():
+        with pytest.raises(Exception, match="is not possible") as caught:
+            config.read(hydra.compose("config", [override]))
+        assert str(caught.value).startswith(start)
+        assert "\n" not in str(caught.value)
+
+
+def test_wrong_options_of_a_learner_name_their_key():
+    for override in ("algo.inner_rate=fast", "algo.statistics=all", "algo.inner_steps=1.5"):
+        cell = config.read(hydra.compose("config", ["algo=maml", override]))
+        with pytest.raises(Exception, match="^" + override.replace(".", r"\.") + " is not poss"):
+            config.check_options(cell.algo, "algo")
+
+
+def test_a_learner_that_is_not_there_is_a_mistake():
+    cell = config.read(hydra.compose("config", ["algo.target=algorithms.maml.Mamml"]))
+    with pytest.raises(Exception, match="cannot be loaded from 'algorithms.maml.Mamml'"):
+        config.check_options(cell.algo, "algo")
+
+
+def test_defaults_are_written_once():
+    """The runner's types have no defaults that could disagree with conf/config.yaml."""
+    assert isinstance(OmegaConf.load(ROOT / "conf" / "config.yaml"), DictConfig)
+    models = [config.Config, config.Train, config.Validation, config.Test, config.Throughput]
+    assert all(field.is_required() for model in models for field in model.model_fields.values())
