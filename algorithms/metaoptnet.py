@@ -26,7 +26,9 @@ from algorithms.svm import crammer_singer, ridge
 class MetaOptNet(Learner):
     """MetaOptNet with an SVM or ridge head on any backbone; training shape may differ from test.
 
-    ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression.
+    ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression; the learned scale
+    gamma starts at ``initial_scale`` (the official code starts at 1, but has a rate of 0.1 to leave
+    it with; Adam's smaller steps would take most of a short training to get there).
     """
 
     independent_tasks = False
@@ -39,13 +41,14 @@ class MetaOptNet(Learner):
         head: Literal["svm", "ridge"] = "svm",
         svm_c: float = 0.1,
         ridge_lambda: float = 50.0,
+        initial_scale: float = 10.0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.svm_c = svm_c
         self.ridge_lambda = ridge_lambda
-        self.scale = nn.Parameter(torch.ones(()))
+        self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
         """Any ways and shots; the outer loss needs queries."""

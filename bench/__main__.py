@@ -31,11 +31,13 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 def check_or_exit(cfg: DictConfig) -> Any:
     """The checked cell of a configuration; a user's mistake is told in one sentence, status 2."""
-    from bench import cell as cells
     from bench import config
 
     try:
-        return cells.check(config.read(cfg))
+        read = config.read(cfg)
+        from bench import cell as cells  # imports torch, which a mistake need not wait for
+
+        return cells.check(read)
     except Mistake as mistake:
         sys.exit(told(mistake))
 

@@ -163,6 +163,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "episodes_digest": test_sampler.digest(config.test.episodes),
         "selected_episode": chosen["checkpoint"].episodes,
         "val_accuracy": chosen["checkpoint"].val_accuracy,
+        "train_episodes": loop.step * config.train.meta_batch,
         "train_seconds": history[-1]["seconds"],
         "throughput": speed,
     }
@@ -192,8 +193,6 @@ def files(
 def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
     """The protocol card: all that a reader needs to know which numbers may be compared."""
     config = cell.config
-    steps = -(-config.train.episodes // config.train.meta_batch)
-    train_episodes = steps * config.train.meta_batch
     ways, shots, queries = cell.train_shape
     return {
         "schema": SCHEMA,
@@ -214,8 +213,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "train_ways": ways,
         "train_shots": shots,
         "train_queries": queries,
-        "train_episodes": train_episodes,
-        "train_images": train_episodes * ways * (shots + queries),
+        "train_images": config.train.images,
         "meta_batch": config.train.meta_batch,
         "optimizer": config.train.optimizer,
         "rate": config.train.rate,

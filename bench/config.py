@@ -48,7 +48,7 @@ class Code(Strict):
 
 
 class Train(Strict):
-    episodes: Positive
+    images: Positive
     meta_batch: Positive
     ways: Annotated[int, Field(ge=2)] | None
     shots: Positive | None

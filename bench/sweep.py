@@ -10,6 +10,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
+from bench.usage import HYDRA_MISTAKES, explain
+
 
 class Sweep(Callback):
     """Called by Hydra at the start and end of a run or sweep, and after each of its cells."""
@@ -19,11 +21,14 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
-        from bench.__main__ import check_or_exit
+        from bench.__main__ import check_or_exit, told
 
+        loader = GlobalHydra.instance().config_loader()
         for overrides in grid(list(config.hydra.overrides.task)):
-            loader = GlobalHydra.instance().config_loader()
-            cell = loader.load_configuration("config", overrides, RunMode.RUN)
+            try:
+                cell = loader.load_configuration("config", overrides, RunMode.RUN)
+            except HYDRA_MISTAKES as error:  # Hydra would only warn of what a callback raises
+                sys.exit(told(explain(error)))
             with open_dict(cell):
                 del cell["hydra"]
             check_or_exit(cell)

@@ -37,14 +37,16 @@ class Checkpoint:
 class OuterLoop:
     """Steps the meta-parameters of a learner along numbered training episodes.
 
-    One step draws the next ``meta_batch`` episodes, asks the learner for its outer gradient and
-    applies the optimizer, whose rate follows the schedule from ``rate`` at first to 0 after the
-    last step (``linear``, ``cosine``) or stays.
+    ``steps`` is what the budget of training images allows, rounded up. One step draws the next
+    ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
+    whose rate follows the schedule from ``rate`` at first to 0 after the last step (``linear``,
+    ``cosine``) or stays.
     """
 
     def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
         self.learner, self.sampler, self.train = learner, sampler, train
-        self.steps = -(-train.episodes // train.meta_batch)
+        ways, shots, queries = sampler.shape
+        self.steps = -(-train.images // (train.meta_batch * ways * (shots + queries)))
         self.step = 0
         parameters = [p for p in learner.parameters() if p.requires_grad]
         make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[train.optimizer]

@@ -24,8 +24,8 @@ class Conv4(Backbone):
         self,
         image_shape: tuple[int, int, int],
         *,
-        filters: int = 64,
-        downsample: Literal["stride", "pool"] = "stride",
+        filters: int = 32,
+        downsample: Literal["stride", "pool"] = "pool",
     ) -> None:
         super().__init__()
         channels, height, width = image_shape

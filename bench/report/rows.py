@@ -14,7 +14,7 @@ NAMES = {"maml": "MAML", "reptile": "Reptile", "protonet": "ProtoNet", "metaoptn
 
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
-ACCURACY = ("data_digest", *NETWORK, "train_episodes", "episodes")
+ACCURACY = ("data_digest", *NETWORK, "train_images", "episodes")
 THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 

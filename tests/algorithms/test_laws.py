@@ -13,8 +13,8 @@ from bench import config, usage
 from tests.algorithms.tasks import random_episodes
 
 BACKBONES = {
-    "strided": ["backbone=conv4", "backbone.filters=8"],
-    "pooled": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=pool"],
+    "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
+    "pooled": ["backbone=conv4", "backbone.filters=8"],
     "mlp": ["backbone=mlp", "backbone.hidden=16"],
 }
 WAYS = 3

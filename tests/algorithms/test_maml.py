@@ -77,7 +77,7 @@ def plain_meta_gradient(learner, episodes):
 def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps):
     torch.manual_seed(0)
     learner = MAML(
-        Conv4((1, 16, 16), filters=8),
+        Conv4((1, 16, 16), downsample="stride", filters=8),
         3,
         inner_steps=steps,
         inner_rate=0.5,
@@ -103,7 +103,7 @@ def test_meta_gradient_equals_learn2learn(first_order):
     algorithms = pytest.importorskip("learn2learn").algorithms
     torch.manual_seed(1)
     learner = MAML(
-        Conv4((1, 16, 16), filters=8),
+        Conv4((1, 16, 16), downsample="stride", filters=8),
         4,
         inner_steps=2,
         inner_rate=0.75,
@@ -133,7 +133,9 @@ def test_meta_gradient_equals_learn2learn(first_order):
 
 def test_meta_gradient_equals_finite_differences():
     torch.manual_seed(2)
-    learner = MAML(Conv4((1, 16, 16), filters=4), 3, inner_steps=2, inner_rate=0.25).double()
+    learner = MAML(
+        Conv4((1, 16, 16), downsample="stride", filters=4), 3, inner_steps=2, inner_rate=0.25
+    ).double()
     episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2, seed=3)
     learner.meta_gradient(episodes)
     gradients = [p.grad.clone() for p in learner.network.parameters()]
@@ -150,8 +152,12 @@ def test_meta_gradient_equals_finite_differences():
 
 def test_test_inner_steps_count_in_evaluation_only():
     torch.manual_seed(3)
-    learner = MAML(Conv4((1, 16, 16), filters=4), 3, inner_steps=1, test_inner_steps=4).double()
-    longer = MAML(Conv4((1, 16, 16), filters=4), 3, inner_steps=4, test_inner_steps=1).double()
+    learner = MAML(
+        Conv4((1, 16, 16), downsample="stride", filters=4), 3, inner_steps=1, test_inner_steps=4
+    ).double()
+    longer = MAML(
+        Conv4((1, 16, 16), downsample="stride", filters=4), 3, inner_steps=4, test_inner_steps=1
+    ).double()
     longer.load_state_dict(learner.state_dict())
     episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2)
     images = episodes.support_x, episodes.support_y, episodes.query_x

@@ -8,7 +8,7 @@ from tests.algorithms.tasks import random_episodes
 
 def make(head: str, ways: int = 3) -> MetaOptNet:
     torch.manual_seed(0)
-    return MetaOptNet(Conv4((1, 16, 16), filters=6), ways, head=head).double()
+    return MetaOptNet(Conv4((1, 16, 16), downsample="stride", filters=6), ways, head=head).double()
 
 
 @pytest.mark.parametrize("head", ["svm", "ridge"])

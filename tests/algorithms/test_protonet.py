@@ -28,7 +28,7 @@ def test_hand_derived_logits():
 def test_logits_equal_learn2learn():
     peer = pytest.importorskip("learn2learn").nn.PrototypicalClassifier
     torch.manual_seed(0)
-    learner = ProtoNet(Conv4((1, 16, 16), filters=8), 4).double()
+    learner = ProtoNet(Conv4((1, 16, 16), downsample="stride", filters=8), 4).double()
     episodes = random_episodes(tasks=3, ways=4, shots=3, queries=2)
     learner(*episodes[:3])  # running statistics move away from their start
     learner.eval()
@@ -42,7 +42,7 @@ def test_logits_equal_learn2learn():
 
 def test_trains_on_more_ways_than_it_is_tested_on():
     torch.manual_seed(0)
-    learner = ProtoNet(Conv4((1, 16, 16), filters=8), 3).double()
+    learner = ProtoNet(Conv4((1, 16, 16), downsample="stride", filters=8), 3).double()
     learner.meta_gradient(random_episodes(tasks=1, ways=12, shots=2, queries=2))
     assert all(p.grad is not None for p in learner.parameters())
     test = random_episodes(tasks=2, ways=3, shots=1, queries=2)

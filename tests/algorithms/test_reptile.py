@@ -38,7 +38,7 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
     """Three meta-batches, so that the second moments are carried on."""
     torch.manual_seed(0)
     learner = Reptile(
-        Conv4((1, 16, 16), filters=6),
+        Conv4((1, 16, 16), downsample="stride", filters=6),
         3,
         inner_optimizer=inner_optimizer,
         inner_rate=0.01,
@@ -102,7 +102,9 @@ def test_minibatches_walk_through_all_images_before_any_comes_again():
 def test_official_evaluation_sees_the_support_set_and_one_query():
     torch.manual_seed(1)
     options = {"test_inner_steps": 2, "inner_rate": 0.01}
-    learner = Reptile(Conv4((1, 16, 16), filters=6), 3, statistics="one_query", **options)
+    learner = Reptile(
+        Conv4((1, 16, 16), downsample="stride", filters=6), 3, statistics="one_query", **options
+    )
     learner = learner.double().eval()
     episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2)
     fast, support_x = learner.adapt(episodes.support_x, episodes.support_y)

@@ -37,6 +37,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "data_digest": "ab12cd34ef56",
         "backbone": "conv4",
         "backbone_options": {"filters": 64},
+        "train_images": 200000,
         "train_episodes": 24000,
         "train_seconds": round(24000 / speed, 1),
         "meta_batch": 16,

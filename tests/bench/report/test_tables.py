@@ -71,7 +71,7 @@ def test_accuracy_csv_golden() -> None:
     assert lines[0] == (
         "algo,dataset,ways,shots,seed,accuracy,ci95,episodes,transductive,episodes_digest,status,"
         "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
-        "train_episodes,train_seconds,meta_batch,device,device_name,threads,precision,torch,version,commit"
+        "train_images,train_episodes,train_seconds,meta_batch,device,device_name,threads,precision,torch,version,commit"
     )
     assert lines[1] == (
         "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
@@ -132,7 +132,7 @@ def test_interval_over_seeds_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["data_digest", "backbone", "train_episodes", "queries", "episodes", "precision"]
+    "change", ["data_digest", "backbone", "train_images", "queries", "episodes", "precision"]
 )
 def test_other_protocol_gets_its_own_table(change: str) -> None:
     other = 77 if isinstance(record()[change], int) else "otherone"

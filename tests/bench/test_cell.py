@@ -1,0 +1,225 @@
+"""Cells from end to end, small ones, in this process."""
+
+import json
+import math
+
+import hydra
+import pandas as pd
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from bench import cell as cells
+from bench import config, usage
+from bench.evaluate import evaluate
+from bench.mistake import Mistake
+from bench.train import Diverged, OuterLoop, train
+
+SMALL = [
+    "train.images=360",
+    "backbone.filters=4",
+    "validation.times=2",
+    "validation.episodes=10",
+    "test.episodes=12",
+    "throughput.seconds=0.01",
+    "device=cpu",
+]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def make(cache, tmp_path):
+    """Check a small glyphs cell with some overrides."""
+
+    def cell(*overrides: str) -> cells.Cell:
+        GlobalHydra.instance().clear()
+        folders = [f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
+        with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+            composed = hydra.compose("config", [*SMALL, *folders, *overrides])
+        return cells.check(config.read(composed))
+
+    return cell
+
+
+def per_episode(cell: cells.Cell) -> list[float]:
+    return pd.read_csv(cell.store.runs / cell.name / "episodes.csv")["accuracy"].tolist()
+
+
+def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
+    return torch.load(cell.store.runs / cell.name / "checkpoint.pt", weights_only=True)
+
+
+@pytest.mark.parametrize("algo", usage.names("algo"))
+def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
+    cell = make(f"algo={algo}", "algo.test_inner_steps=2" if algo == "reptile" else "ways=5")
+    first = cells.run(cell)
+    accuracies, weights = per_episode(cell), checkpoint(cell)
+    assert cell.finished
+    assert json.loads(json.dumps(first)) == cell.store.record(cell.name)
+    assert len(accuracies) == 12
+    assert first["accuracy"] == pytest.approx(sum(accuracies) / 12, abs=1e-9)
+    deviation = pd.Series(accuracies).std()
+    assert first["ci95"] == pytest.approx(1.96 * deviation / math.sqrt(12), abs=1e-9)
+    assert [row["phase"] for row in first["throughput"]] == ["train", "adapt", "infer"]
+    assert all(row["tasks_per_s"] > 0 and row["peak_mib"] > 0 for row in first["throughput"])
+    history = cell.store.history(cell.name)
+    assert history["episodes"].tolist()[-1] == first["train_episodes"]
+    assert history["val_accuracy"].max() == pytest.approx(first["val_accuracy"])
+
+    again = cells.run(cell)
+    assert again["accuracy"] == first["accuracy"]
+    assert per_episode(cell) == accuracies
+    for name, value in checkpoint(cell).items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_all_learners_are_tested_on_the_same_episodes_whatever_their_seed(make):
+    digests = {
+        cells.run(make(*overrides))["episodes_digest"]
+        for overrides in (["algo=protonet"], ["algo=maml", "seed=1"], ["algo=metaoptnet", "seed=7"])
+    }
+    assert len(digests) == 1
+    assert cells.run(make("ways=4"))["episodes_digest"] not in digests
+
+
+def test_seeds_make_other_runs_and_0_is_one(make):
+    weights = {}
+    for seed in (0, 1):
+        cell = make(f"seed={seed}", "train.images=120")
+        cells.run(cell)
+        weights[seed] = checkpoint(cell)["backbone.convolutions.1.weight"]
+    assert not torch.equal(weights[0], weights[1])
+
+
+def test_the_name_of_a_cell_is_that_of_its_numbers(make, tmp_path):
+    name = make().name
+    assert name == make(f"results_dir={tmp_path}/elsewhere", "throughput.seconds=9").name
+    others = [make(o).name for o in ("seed=1", "ways=4", "backbone.filters=5", "train.rate=0.1")]
+    assert len({name, *others}) == 5
+    assert name.startswith("protonet-glyphs-5w1s-seed0-")
+
+
+def test_the_global_random_state_of_a_host_program_is_untouched(make):
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    cells.run(make("algo=reptile", "algo.test_inner_steps=1"))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def loop_of(cell: cells.Cell) -> tuple[OuterLoop, cells.EpisodeSampler]:
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    pools = cell.dataset.splits
+    sampler = cells.EpisodeSampler(pools["train"], cell.train_shape, ("train",))
+    val = cells.EpisodeSampler(pools["val"], cell.test_shape, ("val",))
+    return OuterLoop(learner, sampler, cell.config.train), val
+
+
+@pytest.mark.parametrize("algo", usage.names("algo"))
+def test_evaluating_does_not_disturb_training(make, algo):
+    ends = []
+    for times in (1, 4):
+        cell = make(f"algo={algo}", "algo.test_inner_steps=1" if algo == "reptile" else "ways=5")
+        loop, val = loop_of(cell)
+        for _ in train(loop, lambda: evaluate(loop.learner, val, 4, 2), times, lambda: None):  # noqa: B023
+            pass
+        ends.append(loop.learner.state_dict())
+    for name, value in ends[0].items():
+        assert torch.equal(value, ends[1][name]), name
+
+
+def test_the_best_validation_is_kept_and_the_first_of_equals(make):
+    loop, _ = loop_of(make())
+    given = iter([50.0, 70.0, 60.0, 70.0])
+    kept = [
+        state is not None
+        for _, state in train(loop, lambda: torch.full((4,), next(given)), 4, lambda: None)
+    ]
+    assert kept == [True, True, False, False]
+
+
+def test_validation_is_off_the_training_clock(make, monkeypatch):
+    loop, _ = loop_of(make())
+    clock = iter(range(0, 1000, 10))
+    events: list[str] = []
+
+    class Time:
+        @staticmethod
+        def perf_counter() -> int:
+            events.append("clock")
+            return next(clock)
+
+    def validate() -> torch.Tensor:
+        events.append("validate")
+        return torch.zeros(4)
+
+    monkeypatch.setattr("bench.train.time", Time)
+    checkpoints = [c for c, _ in train(loop, validate, 2, lambda: events.append("synchronize"))]
+    assert [c.seconds for c in checkpoints] == [10, 20]
+    assert events == 2 * [*2 * ["synchronize", "clock"], "validate"]
+
+
+def test_schedules_fall_from_the_rate_to_zero(make):
+    rates = {}
+    for schedule in ("constant", "linear", "cosine"):
+        loop, _ = loop_of(make(f"train.schedule={schedule}", "train.rate=0.5"))
+        rates[schedule] = []
+        for _ in range(loop.steps):
+            loop.advance()
+            rates[schedule].append(loop.optimizer.param_groups[0]["lr"])
+    assert rates["constant"] == [0.5] * 4
+    assert rates["linear"] == pytest.approx([0.5, 0.375, 0.25, 0.125])
+    assert rates["cosine"] == pytest.approx(
+        [0.25 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
+    )
+
+
+def test_a_diverging_training_is_a_failed_record(make):
+    cell = make("train.optimizer=sgd", "train.rate=1e38")
+    record = cells.run(cell)
+    assert record["status"] == "failed"
+    assert "a lower train.rate" in record["reason"]
+    assert cell.store.record(cell.name)["status"] == "failed"
+    assert not cell.finished
+    loop, val = loop_of(cell)
+    with pytest.raises(Diverged, match="within 3 episodes"):
+        list(train(loop, lambda: evaluate(loop.learner, val, 2, 2), 1, lambda: None))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["ways=200"], r"In the val split of glyphs, ways=200 is more than the \d+ classes"),
+        (["shots=8"], r"In the train split of glyphs, shots=8 plus queries=5 is 13 images a class"),
+        (["algo=maml", "train.ways=7"], r"maml cannot be trained like that: .* 5 ways"),
+        (["algo=reptile", "train.shots=5", "train.queries=1"], r"train.queries must be 0"),
+        (["train.queries=0"], r"train.queries must be at least 1"),
+        (["device=cuda"], r"device=cuda was asked for"),
+        (["results_dir=/proc/nowhere"], r"Cannot write results to /proc/nowhere .*results_dir="),
+        (["algo=maml", "algo.inner_steps=one"], r"algo.inner_steps=one is not possible"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(make, tmp_path, overrides, message):
+    if overrides == ["device=cuda"] and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(Mistake, match=message) as caught:
+        make(*overrides)
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path / "results").rglob("record.json"))
+
+
+def test_rows_name_neither_machine_nor_user_nor_folder(make, tmp_path):
+    import getpass
+    import socket
+
+    cell = make()
+    cells.run(cell)
+    for path in (cell.store.runs / cell.name).iterdir():
+        if path.suffix in (".json", ".csv", ".yaml"):
+            text = path.read_text()
+            assert str(tmp_path) not in text
+            assert socket.gethostname() not in text
+            assert f"/{getpass.getuser()}/" not in text

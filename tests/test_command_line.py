@@ -1,0 +1,164 @@
+"""The commands as users type them, in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    "train.images=200",
+    "backbone.filters=4",
+    "validation.times=1",
+    "validation.episodes=4",
+    "test.episodes=6",
+    "throughput.seconds=0.01",
+    "device=cpu",
+]
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def bench(*arguments: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *arguments, f"cache_dir={cache}"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache):
+    sweep = ["-m", "algo=maml,reptile,protonet,metaoptnet", "shots=1,2", *SMALL]
+    done = bench(*sweep, "seed=0", f"results_dir={tmp_path}", cache=cache)
+    assert done.returncode == 0, done.stderr
+    accuracy = pd.read_csv(tmp_path / "accuracy.csv")
+    assert list(accuracy.columns[:10]) == [
+        "algo", "dataset", "ways", "shots", "seed",
+        "accuracy", "ci95", "episodes", "transductive", "episodes_digest",
+    ]  # fmt: skip
+    assert len(accuracy) == 8
+    assert accuracy.groupby("shots")["episodes_digest"].nunique().tolist() == [1, 1]
+    throughput = pd.read_csv(tmp_path / "throughput.csv")
+    assert list(throughput.columns[:10]) == [
+        "algo", "dataset", "ways", "shots", "device",
+        "phase", "tasks_per_s", "images_per_s", "ms_median", "peak_mib",
+    ]  # fmt: skip
+    assert len(throughput) == 24
+    assert {"accuracy.md", "throughput.md", "figures", "runs"} <= {
+        p.name for p in tmp_path.iterdir()
+    }
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+    for word in ("MAML", "Reptile", "ProtoNet", "MetaOptNet", "accuracy.csv", "accuracy.png"):
+        assert word in done.stdout
+    assert "validation" in done.stderr, "progress is shown"
+    assert "Traceback" not in done.stderr
+
+    again = bench(*sweep, "seed=0", f"results_dir={tmp_path}", cache=cache)
+    assert again.stdout.count("is already finished") == 8
+    assert pd.read_csv(tmp_path / "accuracy.csv").equals(accuracy)
+
+    elsewhere = tmp_path / "elsewhere"
+    alone = bench("algo=maml", *SMALL, f"results_dir={elsewhere}", cache=cache, PYTHONHASHSEED="7")
+    assert alone.returncode == 0, alone.stderr
+    record = pd.read_csv(elsewhere / "accuracy.csv").iloc[0]
+    same = accuracy.query("algo == 'maml' and shots == 1").iloc[0]
+    assert record["accuracy"] == same["accuracy"], "another process, order and hash seed"
+    assert record["episodes_digest"] == same["episodes_digest"]
+
+
+def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, cache):
+    done = bench(
+        "-m", "train.rate=1e38,0.001", "train.optimizer=sgd", *SMALL, f"results_dir={tmp_path}",
+        cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "failed: the training loss became" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(pd.read_csv(tmp_path / "accuracy.csv")["status"]) == ["done", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["algo=mamml"], "There is no algo 'mamml'; choose one of maml, "),
+        (["dataset=imagenet"], "There is no dataset 'imagenet'; choose one of glyphs, omniglot."),
+        (["shot=5"], "There is no option 'shot'; did you mean 'shots'?"),
+        (["train.lr=1"], "There is no option 'train.lr'"),
+        (["algo.inner_rate=1"], "There is no option 'algo.inner_rate' with these choices"),
+        (["shots=many"], "shots=many is not possible: it should be a valid integer."),
+        (["-m", "ways=3,1000"], "ways=1000 is more than the"),
+        (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, arguments, sentence):
+    done = bench(*arguments, *SMALL, f"results_dir={tmp_path}", cache=cache)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_missing_data_file_is_named_with_its_place(tmp_path, cache):
+    data = tmp_path / "data"
+    done = bench(
+        "dataset=omniglot", f"data_root={data}", "dataset.url=http://127.0.0.1:9", *SMALL,
+        f"results_dir={tmp_path}/r", cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert done.returncode == 2
+    for part in (
+        "images_background.zip",
+        "images_evaluation.zip",
+        str(data / "omniglot"),
+        "glyphs",
+    ):
+        assert part in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_damaged_data_file_is_named(tmp_path, cache):
+    (tmp_path / "omniglot").mkdir()
+    (tmp_path / "omniglot" / "images_background.zip").write_bytes(b"no zip")
+    done = bench(
+        "dataset=omniglot", f"data_root={tmp_path}", *SMALL, f"results_dir={tmp_path}/r",
+        cache=tmp_path / "cache",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert str(tmp_path / "omniglot" / "images_background.zip") in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_help_and_cfg_job_teach_the_options(cache):
+    shown = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert shown.returncode == 0
+    for word in ("algo=reptile", "omniglot", "# Support images per class", "results_dir: results"):
+        assert word in shown.stdout
+    job = subprocess.run(
+        [sys.executable, "-m", "bench", "algo=maml", "shots=5", "--cfg", "job"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert job.returncode == 0
+    assert "\nshots: 5\n" in job.stdout
+    assert "  # Gradient steps of the inner loop in training.\n  inner_steps: 1\n" in job.stdout
+
+
+@pytest.mark.parametrize("algo", ["maml", "reptile", "protonet", "metaoptnet"])
+def test_one_cell_of_the_real_omniglot(omniglot_root, tmp_path, cache, algo):
+    extra = ["algo.test_inner_steps=2"] if algo == "reptile" else []
+    done = bench(
+        f"algo={algo}", "dataset=omniglot", *SMALL, *extra, f"results_dir={tmp_path}",
+        f"data_root={omniglot_root}", cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    row = pd.read_csv(tmp_path / "accuracy.csv").iloc[0]
+    assert (row["algo"], row["dataset"], row["queries"]) == (algo, "omniglot", 15)
