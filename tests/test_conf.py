@@ -61,8 +61,8 @@ def test_every_key_has_a_sentence(algo, dataset):
 def test_help_shows_the_values_of_the_chosen_files():
     cfg = hydra.compose("config", ["algo=reptile"])
     lines = usage.annotated(cfg).splitlines()
-    at = lines.index("  test_inner_steps: 50")
-    assert lines[at - 1] == "  # Mini-batches of the inner loop in validation and test."
+    at = lines.index("  inner_batch: 10")
+    assert lines[at - 1] == "  # Images of a mini-batch in training."
 
 
 def test_wrong_values_name_their_key():

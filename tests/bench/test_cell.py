@@ -16,7 +16,7 @@ from bench.mistake import Mistake
 from bench.train import Diverged, OuterLoop, train
 
 SMALL = [
-    "train.images=360",
+    "train.images=480",
     "backbone.filters=4",
     "validation.times=2",
     "validation.episodes=10",
@@ -185,7 +185,7 @@ def test_a_diverging_training_is_a_failed_record(make):
     assert cell.store.record(cell.name)["status"] == "failed"
     assert not cell.finished
     loop, val = loop_of(cell)
-    with pytest.raises(Diverged, match="within 3 episodes"):
+    with pytest.raises(Diverged, match="within 4 episodes"):
         list(train(loop, lambda: evaluate(loop.learner, val, 2, 2), 1, lambda: None))
 
 

@@ -45,7 +45,7 @@ def test_accuracy_markdown_golden() -> None:
         "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
         "In each column all learners are tested on the same episodes. "
         "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision float32, "
-        "train episodes 24000, episodes 1000. "
+        "train images 200000, episodes 1000. "
         "† transductive: a prediction may depend on the other queries of its episode. "
         "Failed: maml-omniglot-5w5s-seed0-1a2b3c4d (Out of memory).\n"
     )
@@ -76,12 +76,12 @@ def test_accuracy_csv_golden() -> None:
     assert lines[1] == (
         "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
         'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
-        '"{""filters"": 64}",24000,231.2,16,cpu,'
+        '"{""filters"": 64}",200000,24000,231.2,16,cpu,'
         "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
         "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
-        '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",24000,,16,cpu,'
+        '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",200000,24000,,16,cpu,'
         "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
     )
     assert lines[5:] == [""]
