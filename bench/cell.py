@@ -30,7 +30,7 @@ from bench.store import SCHEMA, Store
 from bench.throughput import measure
 from bench.train import Diverged, OuterLoop, train
 
-EVALUATED_AT_ONCE = {"cpu": 8, "cuda": 100, "mps": 100}
+EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
 
 # What does not determine a cell's numbers, or is told apart by its content (the data's digest).
 INCIDENTAL = {"results_dir", "data_root", "cache_dir", "overwrite", "throughput"}

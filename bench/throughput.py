@@ -15,8 +15,8 @@ from bench.evaluate import to_float
 from bench.stats import quartiles
 from bench.train import OuterLoop
 
-WARM_UP_CALLS = 3
-LEAST_CALLS = 10
+WARM_UP_CALLS = 2
+LEAST_CALLS = 7
 
 
 def measure(
