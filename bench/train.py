@@ -83,6 +83,8 @@ def train(
     else None. ``validate`` gives accuracies in percent; it runs off the clock, and what it finds
     decides which state is kept, never how training goes on. Raises Diverged.
     """
+    # The first step of a process loads code and fills caches: done on a copy, before the clock starts.
+    OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train).advance()
     best, seconds, done = -math.inf, 0.0, 0
     for number in range(1, validations + 1):
         until = round(loop.steps * number / validations)
