@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algorithms.batch_norm import batch_norm
+
 
 class Conv2d(nn.Conv2d):
     """A convolution of [B, G*C, H, W] with weights [O, C, k, k], or [T, O, C, k, k] for G = T."""
@@ -35,18 +37,7 @@ class BatchNorm2d(nn.BatchNorm2d):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         if rows is None and self.weight.dim() == 1:
             return super().forward(x)
-        weight, bias = self.weight.flatten(), self.bias.flatten()
-        if rows is None:
-            return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        # By hand, because native batch norm does not pass gradients through its statistics. In
-        # channels_last, a table [pixels, channels] is a view, and sums down its columns are fast.
-        x = x.contiguous(memory_format=torch.channels_last).movedim(1, -1)
-        pixels = x[:rows].reshape(-1, x.shape[-1])
-        mean = pixels.mean(0)
-        variance = (pixels - mean).square().mean(0)
-        scale = weight * (variance + self.eps).rsqrt()
-        shift = bias - mean * scale
-        return torch.addcmul(shift, x.reshape(-1, x.shape[-1]), scale).view_as(x).movedim(-1, 1)
+        return batch_norm(x, self.weight.flatten(), self.bias.flatten(), rows, self.eps)
 
 
 class Linear(nn.Linear):
@@ -61,7 +52,8 @@ class Linear(nn.Linear):
 def fold(x: Tensor, per_task: bool) -> Tensor:
     """Tasks [T, B, C, H, W] as the layers want them: [T*B, C, H, W], or [B, T*C, H, W] per task."""
     x = x.transpose(0, 1).flatten(1, 2) if per_task else x.flatten(0, 1)
-    return x.contiguous(memory_format=torch.channels_last)
+    # Not contiguous(): grey images are that in both layouts, and would go on in the slow one.
+    return x.clone(memory_format=torch.channels_last)
 
 
 def unfold(x: Tensor, tasks: int, per_task: bool) -> Tensor:

@@ -4,9 +4,9 @@ import os
 import sys
 from typing import Any
 
-# Before torch is imported: OpenMP's threads wait for each other by spinning, by default for so long
-# that training gets many times slower when another program wants one of the cores.
-os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+from bench import process
+
+process.tune()  # before torch is imported
 
 import hydra
 from omegaconf import DictConfig

@@ -1,0 +1,64 @@
+"""Batch norm against its definition and against finite differences, to second order."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from algorithms.batch_norm import batch_norm
+
+EPS = 1e-5
+
+
+def by_definition(x: Tensor, weight: Tensor, bias: Tensor, rows: int | None) -> Tensor:
+    seen = x[:rows]
+    mean = seen.mean((0, 2, 3), keepdim=True)
+    variance = (seen - mean).square().mean((0, 2, 3), keepdim=True)
+    normal = (x - mean) / (variance + EPS).sqrt()
+    return normal * weight[:, None, None] + bias[:, None, None]
+
+
+@pytest.fixture(params=[None, 2], ids=["all images", "first two"])
+def rows(request: pytest.FixtureRequest) -> int | None:
+    return request.param
+
+
+@pytest.fixture(params=[torch.contiguous_format, torch.channels_last], ids=["NCHW", "NHWC"])
+def inputs(request: pytest.FixtureRequest) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    x = 3 + torch.randn(5, 3, 4, 2, dtype=torch.float64, generator=generator)
+    weight, bias = torch.randn(2, 3, dtype=torch.float64, generator=generator)
+    x = x.contiguous(memory_format=request.param)
+    return x.requires_grad_(), weight.requires_grad_(), bias.requires_grad_()
+
+
+def test_it_is_its_definition(inputs: tuple[Tensor, Tensor, Tensor], rows: int | None) -> None:
+    torch.testing.assert_close(batch_norm(*inputs, rows, EPS), by_definition(*inputs, rows))
+
+
+def test_second_derivatives_are_those_of_the_definition(
+    inputs: tuple[Tensor, Tensor, Tensor], rows: int | None
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    target = torch.randn(inputs[0].shape, dtype=torch.float64, generator=generator)
+
+    def second(y: Tensor) -> tuple[Tensor, ...]:
+        """The gradient of the squared norm of a gradient, which mixes all second derivatives."""
+        first = torch.autograd.grad((y - target).pow(3).sum(), inputs, create_graph=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), inputs)
+
+    torch.testing.assert_close(
+        second(batch_norm(*inputs, rows, EPS)),
+        second(by_definition(*inputs, rows)),
+        rtol=1e-10,
+        atol=1e-8,
+    )
+
+
+def test_derivatives_are_those_of_finite_differences(
+    inputs: tuple[Tensor, Tensor, Tensor], rows: int | None
+) -> None:
+    def normalise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return batch_norm(x, weight, bias, rows, EPS)
+
+    assert torch.autograd.gradcheck(normalise, inputs)
+    assert torch.autograd.gradgradcheck(normalise, inputs)
