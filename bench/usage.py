@@ -58,9 +58,10 @@ def show(arguments: list[str]) -> int:
 
 
 def names(group: str) -> list[str]:
-    """What can be chosen in a group, such as ``maml`` in ``algo``."""
+    """What can be chosen in a group, such as ``maml`` in ``algo``; those in folders come last."""
     folder = CONF / group
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    found = (str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    return sorted(found, key=lambda name: ("/" in name, name))
 
 
 def annotated(cfg: DictConfig) -> str:

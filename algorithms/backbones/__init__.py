@@ -15,3 +15,10 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features; ``rows`` limits batch-norm statistics to the first images of each task."""
         raise NotImplementedError
+
+    def one_task(self, x: Tensor) -> Tensor:
+        """Features [B, ``features``] of the images [B, C, H, W] of one task, with shared weights.
+
+        For code that knows nothing of tasks; a backbone may run it in the layout that x has.
+        """
+        return self(x[None])[0]

@@ -1,6 +1,7 @@
 """What every learner of conf/algo owes, on every backbone of conf/backbone."""
 
 import copy
+import importlib.util
 from pathlib import Path
 
 import hydra
@@ -18,6 +19,20 @@ BACKBONES = {
     "mlp": ["backbone=mlp", "backbone.hidden=16"],
 }
 WAYS = 3
+PEERS = [name for name in usage.names("algo") if name.startswith("learn2learn/")]
+ALGOS = [
+    name
+    for name in usage.names("algo")
+    if name not in PEERS or importlib.util.find_spec("learn2learn")
+]
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    """learn2learn's SVM makes its one-hot labels in the default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 def make(algo: str, backbone: str = "strided", *options: str) -> Learner:
@@ -30,7 +45,7 @@ def make(algo: str, backbone: str = "strided", *options: str) -> Learner:
     torch.manual_seed(0)
     network = cell.backbone.resolve()((1, 16, 16), **cell.backbone.options)
     learner = cell.algo.resolve()(network, WAYS, **cell.algo.options).double()
-    if algo == "reptile":
+    if algo.endswith("reptile"):
         learner.test_inner_steps, learner.inner_rate = 3, 0.01
     learner.meta_gradient(training_episodes(learner))
     learner.zero_grad()
@@ -47,7 +62,7 @@ def classify(learner: Learner, episodes: Episodes) -> torch.Tensor:
         return learner(episodes.support_x, episodes.support_y, episodes.query_x)
 
 
-pytestmark = pytest.mark.parametrize("algo", usage.names("algo"))
+pytestmark = pytest.mark.parametrize("algo", ALGOS)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
@@ -78,6 +93,9 @@ def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(al
     changed[:, 1:] *= 0.3
     first = classify(learner, episodes)[:, 0]
     again = classify(learner, episodes._replace(query_x=changed))[:, 0]
+    if algo in PEERS:
+        assert learner.transductive == ((first - again).abs().max() > 1e-6)
+        return
     assert not learner.transductive, "the fair default"
     torch.testing.assert_close(again, first)
     if hasattr(learner, "statistics"):
@@ -93,7 +111,7 @@ def test_evaluation_changes_nothing(algo):
     before = copy.deepcopy(learner.state_dict())
     classify(learner, random_episodes(2, WAYS, shots=2, queries=2))
     for name, value in learner.state_dict().items():
-        assert torch.equal(value, before[name]), name
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0, msg=name)
     assert all(p.grad is None for p in learner.parameters())
 
 
@@ -134,8 +152,10 @@ def test_the_outer_gradient_adds_up_and_does_not_depend_on_chunks(algo):
 
 def test_naming_the_classes_in_another_order_renames_the_answers(algo):
     """Heads with one output a class get their rows in that order, too."""
-    learner = make(algo).eval()
-    if algo == "reptile":  # one mini-batch, so that its images are the same in any order
+    # The peer keeps the second moments of its head where we cannot put them in another order.
+    options = ["algo.inner_optimizer=sgd"] if algo == "learn2learn/reptile" else []
+    learner = make(algo, "strided", *options).eval()
+    if algo.endswith("reptile"):  # one mini-batch, so that its images are the same in any order
         learner.test_inner_batch = WAYS * 2
     episodes = random_episodes(2, WAYS, shots=2, queries=2)
     order = torch.tensor([2, 0, 1])
@@ -150,7 +170,7 @@ def test_naming_the_classes_in_another_order_renames_the_answers(algo):
 def test_it_learns(algo):
     """A few outer steps on one meta-batch get it mostly right; it started near chance."""
     learner = make(algo)
-    sgd = algo == "reptile"
+    sgd = algo.endswith("reptile")
     if sgd:
         learner.test_inner_steps = 20
     optimizer = (

@@ -1,0 +1,55 @@
+"""MAML by ``learn2learn.algorithms.MAML``, in the loop of that library's examples.
+
+The method is that of `algorithms.maml`, with ``statistics="queries"``: as in the examples, batch
+norm uses the statistics of whatever batch it sees, so that predictions are transductive.
+"""
+
+import torch
+import torch.nn.functional as F
+from learn2learn import algorithms
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.learn2learn.task_loop import Network, TaskLoop
+from algorithms.learner import Shape
+
+
+class MAML(TaskLoop):
+    """MAML, second or first order; the options are those of `algorithms.maml.MAML`."""
+
+    transductive = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        ways: int,
+        *,
+        inner_steps: int = 1,
+        test_inner_steps: int = 5,
+        inner_rate: float = 0.4,
+        second_order: bool = True,
+    ) -> None:
+        super().__init__()
+        self.network = Network(backbone, ways)
+        self.inner_steps, self.test_inner_steps = inner_steps, test_inner_steps
+        self.inner_rate = inner_rate
+        self.second_order = second_order
+        self.order = 2 if second_order else 1
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """MAML's head has one output a class, so training and test need equally many ways."""
+        if train.ways != test.ways:
+            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
+        if train.queries == 0:
+            return False, "its outer loss is on the queries; train.queries must be at least 1"
+        return True, ""
+
+    def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
+        """A clone of the network after the inner loop."""
+        with torch.enable_grad():
+            task = algorithms.MAML(
+                self.network, lr=self.inner_rate, first_order=not self.second_order
+            ).clone()
+            for _ in range(self.inner_steps if self.training else self.test_inner_steps):
+                task.adapt(F.cross_entropy(task(support_x), support_y))
+        return task

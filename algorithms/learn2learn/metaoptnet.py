@@ -1,0 +1,55 @@
+"""MetaOptNet by ``learn2learn.nn.SVClassifier``, which solves the dual by qpth, one task at a time.
+
+The method is that of `algorithms.metaoptnet` with the SVM head. Batch norm sees one task, where
+ours sees a meta-batch: in training the two agree for a meta-batch of one task.
+"""
+
+import torch
+from learn2learn.nn import SVClassifier
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.learn2learn.task_loop import TaskLoop
+from algorithms.learner import Shape
+
+
+class MetaOptNet(TaskLoop):
+    """MetaOptNet with an SVM head on any backbone; training shape may differ from test.
+
+    ``svm_c`` is C of the SVM and ``svm_iterations`` the most steps that qpth takes; the learned
+    scale of the logits starts at ``initial_scale``.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        ways: int,
+        *,
+        svm_c: float = 0.1,
+        svm_iterations: int = 15,
+        initial_scale: float = 10.0,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.svm_c = svm_c
+        self.svm_iterations = svm_iterations
+        self.scale = nn.Parameter(torch.tensor(initial_scale))
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Any ways and shots; the outer loss needs queries."""
+        if train.queries == 0:
+            return False, "its loss is on the queries; train.queries must be at least 1"
+        return True, ""
+
+    def adapt_one(self, support_x: Tensor, support_y: Tensor) -> SVClassifier:
+        """The classifier fitted to the features of the support set."""
+        return SVClassifier(
+            self.backbone.one_task(support_x),
+            support_y,
+            C_reg=self.svm_c,
+            max_iters=self.svm_iterations,
+        )
+
+    def predict_one(self, adapted: SVClassifier, query_x: Tensor) -> Tensor:
+        """Scaled scores of the queries."""
+        return self.scale * adapted(self.backbone.one_task(query_x))

@@ -1,0 +1,122 @@
+"""Reptile by the rule of learn2learn's example: a copy of the network learns each task in turn.
+
+The method is that of `algorithms.reptile`, with ``statistics="queries"``. The second moments of the
+inner Adam pass from one task to the next, where ours start all tasks of a meta-batch from the mean
+of the last: the two agree for a meta-batch of one task, and for ``inner_optimizer="sgd"``. The
+example's ``betas=(0, 0.999)`` is no longer accepted by torch, 0.0 is.
+"""
+
+import copy
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.learn2learn.task_loop import Network, TaskLoop
+from algorithms.learner import Episodes, Shape, accuracy
+from algorithms.reptile import minibatches
+
+
+class Reptile(TaskLoop):
+    """Reptile on a backbone with a linear head; options are those of `algorithms.reptile.Reptile`."""
+
+    transductive = True
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        ways: int,
+        *,
+        inner_optimizer: Literal["adam", "sgd"] = "adam",
+        inner_rate: float = 1e-3,
+        inner_steps: int = 5,
+        inner_batch: int = 10,
+        test_inner_steps: int = 50,
+        test_inner_batch: int = 5,
+    ) -> None:
+        super().__init__()
+        self.network = Network(backbone, ways)
+        self.inner_optimizer = inner_optimizer
+        self.inner_rate = inner_rate
+        self.inner_steps, self.inner_batch = inner_steps, inner_batch
+        self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
+        self.meta_batches = 0
+        self.optimizer_state: dict[str, Any] = self._optimizer(self.network).state_dict()
+
+    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
+        """Reptile's head has one output a class, so training and test need equally many ways."""
+        if train.ways != test.ways:
+            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
+        if train.queries:
+            return False, "it learns from the support set alone; train.queries must be 0"
+        return True, ""
+
+    def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
+        """A copy of the network after the test inner loop."""
+        batches = minibatches(len(support_y), self.test_inner_batch, self.test_inner_steps, seed=0)
+        copied = copy.deepcopy(self.network)
+        optimizer = self._optimizer(copied)
+        optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
+        inner_loop(copied, optimizer, support_x, support_y, batches)
+        return copied
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches."""
+        batches = minibatches(
+            episodes.support_y[0].numel(),
+            self.inner_batch,
+            self.inner_steps,
+            seed=1 + self.meta_batches,
+        )
+        copied = copy.deepcopy(self.network)
+        optimizer = self._optimizer(copied)
+        losses, accuracies = [], []
+        total = [torch.zeros_like(p) for p in self.network.parameters()]
+        for x, y in zip(episodes.support_x, episodes.support_y, strict=True):
+            copied.load_state_dict(self.network.state_dict())
+            optimizer.load_state_dict(self.optimizer_state)
+            loss, right = inner_loop(copied, optimizer, x.flatten(0, 1), y.flatten(), batches)
+            self.optimizer_state = optimizer.state_dict()
+            for summed, weight in zip(total, copied.parameters(), strict=True):
+                summed.sub_(weight.detach())
+            losses.append(loss)
+            accuracies.append(right)
+        for parameter, summed in zip(self.network.parameters(), total, strict=True):
+            step = parameter.detach() + summed / len(losses)
+            parameter.grad = step if parameter.grad is None else parameter.grad + step
+        self.meta_batches += 1
+        return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """What a checkpoint keeps beside the weights: the inner optimizer goes into evaluation."""
+        return {"optimizer": self.optimizer_state, "meta_batches": self.meta_batches}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `get_extra_state`."""
+        self.optimizer_state, self.meta_batches = state["optimizer"], state["meta_batches"]
+
+    def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        if self.inner_optimizer == "sgd":
+            return torch.optim.SGD(network.parameters(), lr=self.inner_rate)
+        return torch.optim.Adam(network.parameters(), lr=self.inner_rate, betas=(0.0, 0.999))
+
+
+def inner_loop(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    batches: list[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Train the network on the mini-batches; gives the last one's loss and accuracy."""
+    with torch.enable_grad():
+        for batch in batches:
+            rows = batch.to(labels.device)
+            logits = network(images[rows])
+            loss = F.cross_entropy(logits, labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return loss.detach(), accuracy(logits, labels[rows])

@@ -1,0 +1,107 @@
+"""Our learners and learn2learn's do the same: the comparison of their speeds is about speed alone."""
+
+import importlib
+from typing import Any
+
+import pytest
+import torch
+
+from algorithms.backbones import Backbone
+from algorithms.backbones.conv4 import Conv4
+from algorithms.backbones.mlp import MLP
+from algorithms.learner import Learner
+from tests.algorithms.tasks import random_episodes
+
+pytest.importorskip("learn2learn")
+
+WAYS = 3
+CLASSES = {"maml": "MAML", "reptile": "Reptile", "protonet": "ProtoNet", "metaoptnet": "MetaOptNet"}
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    """learn2learn's SVM makes its one-hot labels in the default type."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def pair(algo: str, backbone: str, options: dict[str, Any], own: dict[str, Any]):
+    """Our learner and the peer with the same weights, which are not those of a start."""
+
+    def network() -> Backbone:
+        if backbone == "mlp":
+            return MLP((1, 16, 16), hidden=16)
+        return Conv4((1, 16, 16), filters=4, downsample=backbone)
+
+    def make(module: str, more: dict[str, Any]) -> Learner:
+        learner = getattr(importlib.import_module(module), CLASSES[algo])
+        return learner(network(), WAYS, **options, **more)
+
+    torch.manual_seed(0)
+    ours = make(f"algorithms.{algo}", own)
+    theirs = make(f"algorithms.learn2learn.{algo}", {})
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    weights = dict(ours.named_parameters())
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            parameter.copy_(weights[name])
+    return ours, theirs
+
+
+BATCH = {"statistics": "queries"}
+CASES = {
+    "maml": ("maml", 3, {"test_inner_steps": 2}, BATCH),
+    "maml, 3 steps": (
+        "maml",
+        3,
+        {"inner_steps": 3, "test_inner_steps": 4, "inner_rate": 0.1},
+        BATCH,
+    ),
+    "maml, first order": (
+        "maml",
+        3,
+        {"second_order": False, "inner_steps": 2, "test_inner_steps": 2},
+        BATCH,
+    ),
+    "reptile": ("reptile", 1, {"test_inner_steps": 6}, BATCH),
+    "reptile, sgd": ("reptile", 3, {"inner_optimizer": "sgd", "inner_rate": 0.1}, BATCH),
+    "protonet": ("protonet", 1, {}, {}),
+    "metaoptnet": ("metaoptnet", 1, {"initial_scale": 3.0}, {}),
+}
+# However many steps qpth is allowed, its gradient stays 1e-7 and more away from finite differences,
+# which ours meets (test_svm.py).
+CLOSE = {"metaoptnet": 2e-5}
+
+
+@pytest.mark.parametrize("backbone", ["stride", "pool", "mlp"])
+@pytest.mark.parametrize("case", CASES)
+def test_losses_gradients_and_answers_are_those_of_learn2learn(case, backbone):
+    algo, tasks, options, own = CASES[case]
+    tolerance = dict.fromkeys(("rtol", "atol"), CLOSE.get(case, 1e-8))
+    if backbone == "mlp":  # without batch norm, tasks are independent of each other
+        tasks = 1 if case == "reptile" else 3
+    ours, theirs = pair(algo, backbone, options, own)
+    queries = 0 if algo == "reptile" else 3
+    optimizers = [torch.optim.SGD(learner.parameters(), lr=0.05) for learner in (ours, theirs)]
+    for meta_batch in range(3):  # Reptile's inner optimizer carries over from one to the next
+        episodes = random_episodes(tasks, WAYS, shots=4, queries=queries, seed=meta_batch)
+        results = []
+        for learner, optimizer in zip((ours, theirs), optimizers, strict=True):
+            optimizer.zero_grad()
+            results.append(learner.meta_gradient(episodes))
+        torch.testing.assert_close(*results, **tolerance)
+        expected = {name: p.grad for name, p in theirs.named_parameters()}
+        found = {n: p.grad for n, p in ours.named_parameters() if n in expected}
+        torch.testing.assert_close(found, expected, **tolerance)
+        assert max(g.abs().max() for g in expected.values()) > 1e-4
+        for optimizer in optimizers:
+            optimizer.step()
+
+    test = random_episodes(2, WAYS, shots=2, queries=3, seed=9)
+    with torch.no_grad():
+        logits = [learner.eval()(*test[:3]) for learner in (ours, theirs)]
+    torch.testing.assert_close(*logits, **tolerance)
