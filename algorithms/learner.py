@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algorithms.threads import side_by_side, threads_for
+
 
 class Episodes(NamedTuple):
     """A meta-batch of T tasks: N ways, K support images per class, M queries in all.
@@ -71,20 +73,38 @@ class Learner(nn.Module):
         Returns the detached scalars ``loss`` and ``accuracy`` of the meta-batch (0 to 1), on the
         learner's device: reading them is left to the caller, who knows when to wait for a GPU.
         """
-        losses, accuracies = [], []
-        for chunk in self.chunks(episodes):
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        tasks = len(episodes.support_x)
+
+        def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
             logits = self(chunk.support_x, chunk.support_y, chunk.query_x)
             loss = F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
-            loss = loss * (len(logits) / len(episodes.support_x))
-            loss.backward()
-            losses.append(loss.detach())
-            accuracies.append(accuracy(logits, chunk.query_y))
+            loss = loss * (len(logits) / tasks)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            return loss.detach(), accuracy(logits, chunk.query_y), gradients
+
+        # Added up in the order of the tasks, however the chunks were run: the same bits each time.
+        losses, accuracies, all_gradients = zip(
+            *side_by_side(gradient, list(self.chunks(episodes)), episodes.support_x.device),
+            strict=True,
+        )
+        for gradients in all_gradients:
+            for parameter, summand in zip(parameters, gradients, strict=True):
+                if summand is not None:
+                    if parameter.grad is None:
+                        parameter.grad = torch.zeros_like(parameter)  # in the parameter's layout
+                    parameter.grad.add_(summand)
         return {"loss": torch.stack(losses).sum(), "accuracy": torch.cat(accuracies).mean()}
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
-        """The meta-batch in parts of at most `tasks_at_once` tasks, or whole if they depend on it."""
+        """The meta-batch in parts of at most `tasks_at_once` tasks, or whole if they depend on it.
+
+        On a CPU there are enough parts for all threads to have one.
+        """
         tasks = len(episodes.support_x)
         size = (self.tasks_at_once or tasks) if self.independent_tasks else tasks
+        if self.tasks_at_once and self.independent_tasks:
+            size = min(size, -(-tasks // threads_for(episodes.support_x.device)))
         for first in range(0, tasks, size):
             yield Episodes(*(part[first : first + size] for part in episodes))
 

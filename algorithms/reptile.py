@@ -23,6 +23,7 @@ from torch import Tensor
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights, Statistics
 from algorithms.learner import Episodes, Learner, Shape, accuracy
+from algorithms.threads import side_by_side
 
 
 class Reptile(Learner):
@@ -33,8 +34,6 @@ class Reptile(Learner):
     support set are the support set). ``statistics`` holds for evaluation; in training, batch norm
     sees one mini-batch at a time.
     """
-
-    meta_batches: Tensor
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class Reptile(Learner):
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
         self.statistics: Statistics = statistics
         self.transductive = statistics == "queries"
-        self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
+        self.meta_batches = 0
         for name, parameter in self.network.named_parameters():
             self.register_buffer(moment_of(name), torch.zeros_like(parameter))
 
@@ -87,15 +86,18 @@ class Reptile(Learner):
             episodes.support_y[0].numel(),
             self.inner_batch,
             self.inner_steps,
-            seed=1 + int(self.meta_batches.item()),
+            seed=1 + self.meta_batches,
         )
         tasks = len(episodes.support_y)
         losses, accuracies = [], []
         moments: dict[str, Tensor] = {}
-        for chunk in self.chunks(episodes):
-            fast, seconds, loss, right = self._inner_loop(
-                chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1), batches
-            )
+
+        def learn(chunk: Episodes) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
+            images, labels = chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1)
+            return self._inner_loop(images, labels, batches)
+
+        device = episodes.support_x.device
+        for fast, seconds, loss, right in side_by_side(learn, list(self.chunks(episodes)), device):
             for name, parameter in self.network.named_parameters():
                 step = (parameter.detach() - fast[name]).sum(0) / tasks
                 parameter.grad = step if parameter.grad is None else parameter.grad + step
@@ -107,6 +109,14 @@ class Reptile(Learner):
             self.get_buffer(moment_of(name)).copy_(moment)
         self.meta_batches += 1
         return {"loss": torch.cat(losses).mean(), "accuracy": torch.cat(accuracies).mean()}
+
+    def get_extra_state(self) -> int:
+        """What a checkpoint keeps beside tensors: how far the second moments have come."""
+        return self.meta_batches
+
+    def set_extra_state(self, state: int) -> None:
+        """The inverse of `get_extra_state`."""
+        self.meta_batches = state
 
     def _inner_loop(
         self, images: Tensor, labels: Tensor, batches: list[Tensor]
@@ -140,11 +150,11 @@ class Reptile(Learner):
         if self.inner_optimizer == "sgd":
             return torch.optim.SGD(weights, lr=self.inner_rate)
         optimizer = torch.optim.Adam(weights, lr=self.inner_rate, betas=(0.0, 0.999), fused=True)
-        steps = (self.meta_batches * self.inner_steps).float()
+        steps = self.meta_batches * self.inner_steps
         for name, weight in fast.items():
             moment = self.get_buffer(moment_of(name))
             optimizer.state[weight] = {
-                "step": steps.clone(),
+                "step": torch.full((), float(steps), device=weight.device),
                 "exp_avg": torch.zeros_like(weight),
                 "exp_avg_sq": moment.expand_as(weight).clone(),
             }

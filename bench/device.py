@@ -1,12 +1,16 @@
 """What the runner must know about a device."""
 
+import math
 import platform
 import resource
+import time
+from functools import cache
 from pathlib import Path
 
 import torch
 
 from bench.mistake import Mistake
+from bench.process import release_memory
 
 
 def choose(name: str) -> torch.device:
@@ -39,6 +43,23 @@ def tasks_at_once(device: torch.device) -> int | None:
     return 4 if device.type == "cpu" else None
 
 
+@cache
+def matmul_gflop_per_s(device: torch.device) -> float:
+    """What this device reaches in a large float32 product of matrices, in 10^9 operations a second.
+
+    The best of several, as it stands for what is possible; measured once a process.
+    """
+    size, best = 2048, math.inf
+    matrix = torch.rand(size, size, device=device)
+    for _ in range(5):
+        synchronize(device)
+        start = time.perf_counter()
+        matrix @ matrix
+        synchronize(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9
+
+
 def describe(device: torch.device) -> str:
     """The name of the processor."""
     if device.type == "cuda":
@@ -56,6 +77,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif Path("/proc/self/clear_refs").exists():
+        release_memory()
         Path("/proc/self/clear_refs").write_text("5")
 
 

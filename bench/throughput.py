@@ -1,17 +1,19 @@
 """Steady-state speed of a learner: training, adaptation, inference."""
 
 import copy
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from algorithms.learner import Learner
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
-from bench.device import peak_mib, reset_peak_memory, synchronize
-from bench.evaluate import to_float
+from bench.device import matmul_gflop_per_s, peak_mib, reset_peak_memory, synchronize
+from bench.evaluate import evaluate, to_float
 from bench.stats import quartiles
 from bench.train import OuterLoop
 
@@ -30,8 +32,11 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row a phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
 
+    - ``draw``: drawing ``meta_batch`` training episodes as float images; images are all of a task;
     - ``train``: whole outer steps (draw episodes, outer gradient, optimizer) of ``meta_batch``
-      tasks; images are those of support and queries;
+      tasks; images are all of a task. It also tells the arithmetic (see `gflop_per_task`) and its
+      share of what the device does in a large product of matrices;
+    - ``evaluate``: drawing, adapting and classifying ``at_once`` test episodes;
     - ``adapt``: adapting to the support sets of ``at_once`` test episodes, images being theirs;
     - ``infer``: classifying the queries of adapted tasks, images being the queries.
 
@@ -41,9 +46,27 @@ def measure(
     loop = OuterLoop(learner, train_sampler, train)
     shape = train_sampler.shape
     images = shape.ways * (shape.shots + shape.queries)
-    rows = [_phase("train", loop.advance, train.meta_batch, images, device, seconds)]
+    first = itertools.count(0, train.meta_batch)
+
+    def draw() -> None:
+        to_float(train_sampler.draw(next(first), train.meta_batch))
+
+    rows = [
+        _phase("draw", draw, train.meta_batch, images, device, seconds),
+        _phase("train", loop.advance, train.meta_batch, images, device, seconds),
+    ]
+    gflop, peak = gflop_per_task(learner, train_sampler), matmul_gflop_per_s(device)
+    speed = gflop * rows[1]["tasks_per_s"]
+    rows[1] |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": speed / peak}
 
     learner.eval()
+    shape = test_sampler.shape
+    images = shape.ways * (shape.shots + shape.queries)
+
+    def whole() -> None:
+        evaluate(learner, test_sampler, at_once, at_once)
+
+    rows.append(_phase("evaluate", whole, at_once, images, device, seconds))
     episodes = to_float(test_sampler.draw(0, at_once))
     support, labels, queries = episodes.support_x, episodes.support_y, episodes.query_x
     with torch.no_grad():
@@ -54,6 +77,18 @@ def measure(
         ):
             rows.append(_phase(phase, work, at_once, images, device, seconds))
     return rows
+
+
+def gflop_per_task(learner: Learner, sampler: EpisodeSampler) -> float:
+    """Arithmetic of the outer gradient of one training task, in 10^9 operations.
+
+    Counted are products of matrices and convolutions, a multiplication and an addition as two: not
+    elementwise work, nor the factorisations of MetaOptNet's solver. The learner is not changed.
+    """
+    learner = copy.deepcopy(learner).train()
+    with FlopCounterMode(display=False) as counter:
+        learner.meta_gradient(to_float(sampler.draw(0, 1)))
+    return counter.get_total_flops() / 1e9
 
 
 def _phase(

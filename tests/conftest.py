@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from bench import process
+
+process.tune()  # before torch is imported, as in bench itself
+
 
 @pytest.fixture(scope="session")
 def omniglot_root() -> str:

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 class Backbone(nn.Module):
     """Maps images [T, B, C, H, W] of T tasks to features [T, B, ``features``].
 
-    Made of `algorithms.layers`, it runs with shared weights or, through ``functional_call``, with
-    weights per task. A backbone is built from the shape (C, H, W) of an image and its options.
+    Made of `algorithms.layers`, it runs with shared weights or, by `algorithms.classifier.with_weights`,
+    with weights per task. A backbone is built from the shape (C, H, W) of an image and its options.
     """
 
     features: int

@@ -51,6 +51,9 @@ THROUGHPUT_LEADING = (
     "images_per_s",
     "ms_median",
     "peak_mib",
+    "gflop_per_task",
+    "gflop_per_s",
+    "matmul_share",
     "seed",
     "ms_iqr",
     "tasks_per_call",
@@ -60,7 +63,8 @@ THROUGHPUT_LEADING = (
     "torch",
     "cell",
 )
-PHASES = ("train", "adapt", "infer")
+PHASES = ("train", "adapt", "infer")  # of tables to read and figures
+ORDER = ("draw", "train", "evaluate", "adapt", "infer")  # of the CSV, which has all
 ABSENT = "–"
 WIDTH = 100
 # The widest each column of the terminal table may be: with two spaces between them, 99.
@@ -74,13 +78,11 @@ def accuracy_table(records: Iterable[Row]) -> pd.DataFrame:
 
 
 def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
-    """One row a cell and phase (train, adapt, infer); cells that were not timed have none."""
+    """One row a cell and phase, as `bench.throughput.measure` gives; untimed cells have none."""
     rows = [
         {**row, **entry}
         for row in sorted(records, key=row_order)
-        for entry in sorted(
-            row.get("throughput") or [], key=lambda entry: PHASES.index(entry["phase"])
-        )
+        for entry in sorted(row.get("throughput") or [], key=lambda e: ORDER.index(e["phase"]))
     ]
     results = {*ACCURACY_LEADING, *THROUGHPUT_LEADING, "throughput"}
     return _frame(rows, [*THROUGHPUT_LEADING, *_card(rows, results)])

@@ -1,21 +1,17 @@
 """Our learners and learn2learn's do the same: the comparison of their speeds is about speed alone."""
 
-import importlib
-from typing import Any
-
 import pytest
 import torch
 
 from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.mlp import MLP
-from algorithms.learner import Learner
+from tests.algorithms.peers import pair
 from tests.algorithms.tasks import random_episodes
 
 pytest.importorskip("learn2learn")
 
 WAYS = 3
-CLASSES = {"maml": "MAML", "reptile": "Reptile", "protonet": "ProtoNet", "metaoptnet": "MetaOptNet"}
 
 
 @pytest.fixture(autouse=True)
@@ -24,32 +20,6 @@ def double_precision():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def pair(algo: str, backbone: str, options: dict[str, Any], own: dict[str, Any]):
-    """Our learner and the peer with the same weights, which are not those of a start."""
-
-    def network() -> Backbone:
-        if backbone == "mlp":
-            return MLP((1, 16, 16), hidden=16)
-        return Conv4((1, 16, 16), filters=4, downsample=backbone)
-
-    def make(module: str, more: dict[str, Any]) -> Learner:
-        learner = getattr(importlib.import_module(module), CLASSES[algo])
-        return learner(network(), WAYS, **options, **more)
-
-    torch.manual_seed(0)
-    ours = make(f"algorithms.{algo}", own)
-    theirs = make(f"algorithms.learn2learn.{algo}", {})
-    with torch.no_grad():
-        for parameter in ours.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.1 * torch.randn_like(parameter))
-    weights = dict(ours.named_parameters())
-    with torch.no_grad():
-        for name, parameter in theirs.named_parameters():
-            parameter.copy_(weights[name])
-    return ours, theirs
 
 
 BATCH = {"statistics": "queries"}
@@ -84,7 +54,13 @@ def test_losses_gradients_and_answers_are_those_of_learn2learn(case, backbone):
     tolerance = dict.fromkeys(("rtol", "atol"), CLOSE.get(case, 1e-8))
     if backbone == "mlp":  # without batch norm, tasks are independent of each other
         tasks = 1 if case == "reptile" else 3
-    ours, theirs = pair(algo, backbone, options, own)
+
+    def network() -> Backbone:
+        if backbone == "mlp":
+            return MLP((1, 16, 16), hidden=16)
+        return Conv4((1, 16, 16), filters=4, downsample=backbone)
+
+    ours, theirs = pair(algo, network, WAYS, options, own)
     queries = 0 if algo == "reptile" else 3
     optimizers = [torch.optim.SGD(learner.parameters(), lr=0.05) for learner in (ours, theirs)]
     for meta_batch in range(3):  # Reptile's inner optimizer carries over from one to the next

@@ -1,9 +1,12 @@
 import copy
 
+import pytest
 import torch
 
 from algorithms.backbones.conv4 import Conv4
+from algorithms.backbones.mlp import MLP
 from algorithms.learner import Shape
+from algorithms.maml import MAML
 from algorithms.protonet import ProtoNet
 from bench import device as devices
 from bench import throughput
@@ -44,12 +47,42 @@ def test_measuring_leaves_the_learner_as_it_was():
         optimizer="adam", rate=0.1, schedule="constant",
     )  # fmt: skip
     rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, 0.0)
-    assert [row["phase"] for row in rows] == ["train", "adapt", "infer"]
-    assert [row["tasks_per_call"] for row in rows] == [2, 4, 4]
+    assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]
+    assert [row["tasks_per_call"] for row in rows] == [2, 2, 4, 4, 4]
     ratios = [round(row["images_per_s"] / row["tasks_per_s"]) for row in rows]
-    assert ratios == [9, 3, 6], "images of a task: all, support, queries"
+    assert ratios == [9, 9, 9, 3, 6], "images of a task: all, all, all, support, queries"
+    assert rows[1]["gflop_per_s"] == rows[1]["gflop_per_task"] * rows[1]["tasks_per_s"]
+    assert 0 < rows[1]["matmul_share"] < 1
     assert not learner.training
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+
+
+def test_arithmetic_is_counted_by_hand():
+    """One inner step of MAML on a network of one hidden layer: which products there are."""
+    images = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8)
+    pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
+    pixels, hidden, ways, shots, queries = 16, 8, 3, 1, 2
+    sampler = EpisodeSampler(pool, Shape(ways, shots, queries), ("t",))
+    support, query = ways * shots, ways * queries
+    first, head = 2 * pixels * hidden, 2 * hidden * ways  # of one image, forward
+
+    one = MAML(MLP((1, 4, 4), hidden=hidden), ways, second_order=False)
+    # Inner and outer gradient: forward, weights of both layers, inputs of the head. In the outer
+    # one, queries follow their support set through the network.
+    expected = (2 * first + 3 * head) * (2 * support + query)
+    assert throughput.gflop_per_task(one, sampler) * 1e9 == pytest.approx(expected)
+
+
+def test_the_second_order_is_more_arithmetic_than_the_first():
+    images = torch.randint(0, 256, (40, 1, 16, 16), dtype=torch.uint8)
+    pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
+    sampler = EpisodeSampler(pool, Shape(3, 1, 2), ("t",))
+    backbone = Conv4((1, 16, 16), downsample="stride", filters=4)
+    first, second = (
+        throughput.gflop_per_task(MAML(backbone, 3, second_order=order), sampler)
+        for order in (False, True)
+    )
+    assert 1.2 * first < second < 2 * first
 
 
 def test_peak_memory_sees_a_large_tensor():

@@ -1,0 +1,49 @@
+"""The table of speed ratios, from the file that pytest-benchmark saves."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench.report import speed
+
+RESULT = {
+    "work": "MAML",
+    "ours_tasks_per_s": 1234.5,
+    "peer_tasks_per_s": 600.04,
+    "ratio": 2.057,
+    "ratio_low": 2.0,
+    "ratio_high": 2.1,
+    "rounds": 7,
+}
+
+
+def saved(folder: Path, *infos: dict) -> str:
+    file = folder / "speed.json"
+    file.write_text(json.dumps({"benchmarks": [{"extra_info": info} for info in infos]}))
+    return str(file)
+
+
+def test_the_command_prints_a_row_for_each_comparison(tmp_path, capsys):
+    assert speed.main([saved(tmp_path, RESULT, {"other": 1})]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[2] == "| MAML | 1,234.5 | 600.0 | **2.06x** | 2.00 to 2.10 |"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "Cannot read"),
+        ("no json", "is no JSON file of pytest-benchmark"),
+        ('{"benchmarks": []}', "holds no comparison"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(tmp_path, capsys, content, sentence):
+    file = tmp_path / "speed.json"
+    if content is not None:
+        file.write_text(content)
+    assert speed.main([str(file)]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1

@@ -1,0 +1,78 @@
+"""Timing of our code and a peer's, interleaved, and the table of ratios at the end of a run."""
+
+import platform
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import pytest
+import torch
+
+from bench.device import describe
+from bench.report import speed
+from bench.stats import quartiles
+
+ROUNDS = 7
+RESULTS = pytest.StashKey[list[speed.Result]]()
+
+
+class Against(Protocol):
+    def __call__(
+        self,
+        work: str,
+        ours: Callable[[], object],
+        peer: Callable[[], object],
+        our_tasks: int,
+        peer_tasks: int | None = None,
+    ) -> None: ...
+
+
+@pytest.fixture
+def against(benchmark, request: pytest.FixtureRequest) -> Against:
+    """Time one call of ours and one of the peer's, in turns, after a warm-up of each.
+
+    The ratio of their tasks/s, one a round, goes to ``extra_info`` and to the table. Where
+    benchmarks are disabled, ours is called once.
+    """
+
+    def compare(work, ours, peer, our_tasks, peer_tasks=None) -> None:
+        if benchmark.disabled:
+            benchmark(ours)
+            return
+        sides = ((ours, our_tasks), (peer, peer_tasks or our_tasks))
+        rounds: list[list[float]] = []
+        for _ in range(1 + ROUNDS):
+            rounds.append([])
+            for call, tasks in sides:
+                start = time.perf_counter()
+                call()
+                rounds[-1].append(tasks / (time.perf_counter() - start))
+        timed = rounds[1:]
+        low, ratio, high = quartiles([one / other for one, other in timed])
+        result: speed.Result = {
+            "work": work,
+            "ours_tasks_per_s": quartiles([one for one, _ in timed])[1],
+            "peer_tasks_per_s": quartiles([other for _, other in timed])[1],
+            "ratio": ratio,
+            "ratio_low": low,
+            "ratio_high": high,
+            "rounds": ROUNDS,
+        }
+        benchmark.extra_info |= {
+            **result,
+            "device_name": describe(torch.device("cpu")),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        }
+        request.config.stash.setdefault(RESULTS, []).append(result)
+        benchmark.pedantic(ours, rounds=3)
+
+    return compare
+
+
+def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
+    """Print the table of ratios."""
+    if results := config.stash.get(RESULTS, []):
+        terminalreporter.section("tasks/s against learn2learn 0.2.0, in the same run")
+        terminalreporter.write(speed.markdown(results) + "\n")
