@@ -80,10 +80,10 @@ class _Backward(Function):
         sum_vg = _sums(v, g, torch.zeros_like(mean), torch.ones_like(mean))[1]
         dweight = rstd * (sum_vg - (sum_v * sum_g + sum_vx * sum_gx) / n)
 
-        slope = (vweight - scale * sum_vx / n) * rstd
+        by_g = vweight - scale * sum_vx / n  # d / d xhat = by_g g + [row < rows] by_v v
+        slope = by_g * rstd
         dg = _combine(vbias - scale * sum_v / n - slope * mean, (v, scale), (x, slope))
 
-        by_g = vweight - scale * sum_vx / n  # d / d xhat = by_g g + [row < rows] by_v v
         by_v = -scale * sum_gx / n
         sum_d = by_g * sum_g + by_v * sum_v
         sum_dx = by_g * sum_gx + by_v * sum_vx + weight * dweight  # the last by way of rstd

@@ -45,6 +45,12 @@ class Learner(nn.Module):
     transductive: bool = False
     """Whether the prediction for one query depends on the other queries."""
 
+    any_ways: ClassVar[bool] = True
+    """Whether the training may have other ways than the test; not so for a head made for N ways."""
+
+    learns_from_queries: ClassVar[bool] = True
+    """Whether the outer loss is on the queries of training episodes; if not, they have none."""
+
     independent_tasks: ClassVar[bool] = True
     """Whether the tasks of a training meta-batch do not touch each other, as batch norm can make them."""
 
@@ -110,6 +116,12 @@ class Learner(nn.Module):
 
     def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
         """Whether the method can train on one shape and be tested on the other, and if not, why."""
+        if not self.any_ways and train.ways != test.ways:
+            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
+        if self.learns_from_queries and train.queries == 0:
+            return False, "its outer loss is on the queries; train.queries must be at least 1"
+        if not self.learns_from_queries and train.queries:
+            return False, "it learns from the support set alone; train.queries must be 0"
         return True, ""
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights, Statistics
-from algorithms.learner import Learner, Shape
+from algorithms.learner import Learner
 
 
 class MAML(Learner):
@@ -29,6 +29,8 @@ class MAML(Learner):
     training and in evaluation; ``inner_rate`` is alpha. With ``learn_inner_rate``, alpha becomes a
     meta-parameter, one scalar for each weight tensor. ``statistics`` holds for training and test.
     """
+
+    any_ways = False
 
     def __init__(
         self,
@@ -54,14 +56,6 @@ class MAML(Learner):
         self.inner_rates = nn.Parameter(
             torch.full((len(names),), inner_rate), requires_grad=learn_inner_rate
         )
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """MAML's head has one output a class, so training and test need equally many ways."""
-        if train.ways != test.ways:
-            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
-        if train.queries == 0:
-            return False, "its outer loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the inner loop: each task's own weights, with its support images for `predict`."""

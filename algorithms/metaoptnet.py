@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Learner, Shape
+from algorithms.learner import Learner
 from algorithms.svm import crammer_singer, ridge
 
 
@@ -49,12 +49,6 @@ class MetaOptNet(Learner):
         self.svm_c = svm_c
         self.ridge_lambda = ridge_lambda
         self.scale = nn.Parameter(torch.tensor(initial_scale))
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Any ways and shots; the outer loss needs queries."""
-        if train.queries == 0:
-            return False, "its loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
         """The classifier of each task, one weight vector a class: [T, N, F]."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Learner, Shape
+from algorithms.learner import Learner
 
 
 class ProtoNet(Learner):
@@ -24,12 +24,6 @@ class ProtoNet(Learner):
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()
         self.backbone = backbone
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Any ways and shots; the outer loss needs queries."""
-        if train.queries == 0:
-            return False, "its loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
         """Prototypes [T, N, F] of the classes."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights, Statistics
-from algorithms.learner import Episodes, Learner, Shape, accuracy
+from algorithms.learner import Episodes, Learner, accuracy
 from algorithms.threads import side_by_side
 
 
@@ -34,6 +34,9 @@ class Reptile(Learner):
     support set are the support set). ``statistics`` holds for evaluation; in training, batch norm
     sees one mini-batch at a time.
     """
+
+    any_ways = False
+    learns_from_queries = False
 
     def __init__(
         self,
@@ -59,14 +62,6 @@ class Reptile(Learner):
         self.meta_batches = 0
         for name, parameter in self.network.named_parameters():
             self.register_buffer(moment_of(name), torch.zeros_like(parameter))
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Reptile's head has one output a class, so training and test need equally many ways."""
-        if train.ways != test.ways:
-            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
-        if train.queries:
-            return False, "it learns from the support set alone; train.queries must be 0"
-        return True, ""
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the test inner loop: each task's own weights, with its support images for `predict`."""

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learn2learn.task_loop import Network, TaskLoop
-from algorithms.learner import Shape
 
 
 class MAML(TaskLoop):
     """MAML, second or first order; the options are those of `algorithms.maml.MAML`."""
 
+    any_ways = False
     transductive = True
 
     def __init__(
@@ -35,14 +35,6 @@ class MAML(TaskLoop):
         self.inner_rate = inner_rate
         self.second_order = second_order
         self.order = 2 if second_order else 1
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """MAML's head has one output a class, so training and test need equally many ways."""
-        if train.ways != test.ways:
-            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
-        if train.queries == 0:
-            return False, "its outer loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
         """A clone of the network after the inner loop."""

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learn2learn.task_loop import TaskLoop
-from algorithms.learner import Shape
 
 
 class MetaOptNet(TaskLoop):
@@ -34,12 +33,6 @@ class MetaOptNet(TaskLoop):
         self.svm_c = svm_c
         self.svm_iterations = svm_iterations
         self.scale = nn.Parameter(torch.tensor(initial_scale))
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Any ways and shots; the outer loss needs queries."""
-        if train.queries == 0:
-            return False, "its loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> SVClassifier:
         """The classifier fitted to the features of the support set."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.learn2learn.task_loop import TaskLoop
-from algorithms.learner import Shape
 
 
 class ProtoNet(TaskLoop):
@@ -19,12 +18,6 @@ class ProtoNet(TaskLoop):
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()
         self.backbone = backbone
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Any ways and shots; the outer loss needs queries."""
-        if train.queries == 0:
-            return False, "its loss is on the queries; train.queries must be at least 1"
-        return True, ""
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> PrototypicalClassifier:
         """The classifier fitted to the features of the support set."""

@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learn2learn.task_loop import Network, TaskLoop
-from algorithms.learner import Episodes, Shape, accuracy
+from algorithms.learner import Episodes, accuracy
 from algorithms.reptile import minibatches
 
 
 class Reptile(TaskLoop):
     """Reptile on a backbone with a linear head; options are those of `algorithms.reptile.Reptile`."""
 
+    any_ways = False
+    learns_from_queries = False
     transductive = True
 
     def __init__(
@@ -44,14 +46,6 @@ class Reptile(TaskLoop):
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
         self.meta_batches = 0
         self.optimizer_state: dict[str, Any] = self._optimizer(self.network).state_dict()
-
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Reptile's head has one output a class, so training and test need equally many ways."""
-        if train.ways != test.ways:
-            return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
-        if train.queries:
-            return False, "it learns from the support set alone; train.queries must be 0"
-        return True, ""
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
         """A copy of the network after the test inner loop."""
