@@ -14,13 +14,6 @@ from bench.store import Store
 _log = logging.getLogger(__name__)
 
 Kind = type | tuple[type, ...]
-FIGURES = (
-    "accuracy",
-    "learning_curves_episodes",
-    "learning_curves_seconds",
-    "throughput",
-    "accuracy_throughput",
-)
 ALWAYS: dict[str, Kind] = {
     "cell": str,
     "algo": str,
@@ -67,7 +60,7 @@ def read(results_dir: str | Path) -> list[Row]:
 
 
 def build(results_dir: str | Path) -> list[Path]:
-    """Write accuracy.csv/.md, throughput.csv/.md and figures/*.png/.pdf; return their paths.
+    """Write the tables and figures/*.png/.pdf that have something to show; return their paths.
 
     The files are functions of the cells alone: building twice gives the same bytes.
 
@@ -75,32 +68,31 @@ def build(results_dir: str | Path) -> list[Path]:
         Mistake: no cell has finished there, or the folder cannot be written.
     """
     records = read(results_dir)
-    drawn = plots.figures(records, _curves(Store(results_dir), records))
-    files: dict[str, str | bytes] = {
+    views: dict[str, str | bytes | None] = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(records)),
         "accuracy.md": tables.accuracy_markdown(records),
         "throughput.csv": tables.to_csv(tables.throughput_table(records)),
         "throughput.md": tables.throughput_markdown(records),
+        "saturation.md": tables.saturation_markdown(records),
     }
-    for name, figure in drawn.items():
+    for name, figure in plots.figures(records, _curves(Store(results_dir), records)).items():
         for kind in ("png", "pdf"):
-            files[f"figures/{name}.{kind}"] = plots.image(figure, kind)
+            views[f"figures/{name}.{kind}"] = plots.image(figure, kind) if figure else None
 
     root = Path(results_dir)
     try:
         (root / "figures").mkdir(exist_ok=True)
-        for name, content in files.items():
-            write_whole(root / name, content)
-        for name in FIGURES:
-            if name not in drawn:
-                for kind in ("png", "pdf"):
-                    (root / "figures" / f"{name}.{kind}").unlink(missing_ok=True)
+        for name, content in views.items():
+            if content is None:  # nothing to show now, though an older report may have had it
+                (root / name).unlink(missing_ok=True)
+            else:
+                write_whole(root / name, content)
     except OSError as error:
         raise Mistake(
             f"Cannot write the report to {root} ({error.strerror}); "
             "name a folder you may write to with results_dir=..."
         ) from None
-    return [root / name for name in files]
+    return [root / name for name, content in views.items() if content is not None]
 
 
 def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:

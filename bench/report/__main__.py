@@ -12,6 +12,7 @@ Usage: python -m bench.report [results_dir=DIR]
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
   accuracy.md, throughput.md      the same to read, for a paper or a README
+  saturation.md                   training speed by meta-batch, where a learner has several
   figures/*.png, figures/*.pdf    accuracy, learning curves, throughput, accuracy and throughput
 and prints the comparison. DIR is 'results' when it is not given."""
 

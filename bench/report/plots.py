@@ -33,12 +33,14 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
+    by_meta_batch,
     comparisons,
     done,
     interval_note,
     labelled,
     learners,
     rate,
+    saturation,
     score,
     shared_facts,
 )
@@ -79,6 +81,7 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
 }
 VALUE_SIZE, LABEL_SIZE = 6.5, 7
+MOST_TEXT = 120  # characters that find room between the points of a panel
 
 Records = Iterable[Row]
 Curves = Mapping[str, pd.DataFrame]
@@ -160,17 +163,17 @@ def _in_house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | No
     return styled
 
 
-def figures(records: Records, curves: Curves) -> dict[str, Figure]:
-    """All figures that have something to show, by name; `curves` maps cells to their history."""
+def figures(records: Records, curves: Curves) -> dict[str, Figure | None]:
+    """All figures by name, None without something to show; `curves` maps cells to their history."""
     records = list(records)
-    drawn = {
+    return {
         "accuracy": accuracy(records),
         "learning_curves_episodes": learning_curves(records, curves, "episodes"),
         "learning_curves_seconds": learning_curves(records, curves, "seconds"),
         "throughput": throughput(records),
+        "throughput_meta_batch": throughput_meta_batch(records),
         "accuracy_throughput": accuracy_throughput(records),
     }
-    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def image(figure: Figure, kind: str) -> bytes:
@@ -297,8 +300,42 @@ def throughput(records: Records) -> Figure | None:
 
 
 @_in_house_style
+def throughput_meta_batch(records: Records) -> Figure | None:
+    """Training speed against the tasks of a meta-batch, where a learner was timed at several."""
+    found = saturation(records)
+    if not found:
+        return None
+    looks = styles((row for comparison in found for row in comparison.rows), found)
+    panels = [(c, setting) for c in found for setting in c.settings]
+    figure, axes = _panels(len(panels), 2, 7.2 if len(panels) > 1 else 4.8, 2.5)
+    for ax, (comparison, setting) in zip(axes, panels, strict=True):
+        lines = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
+        for label, line in lines.items():
+            ax.plot(list(line), list(line.values()), **looks[label].line())
+        sizes = {size for line in lines.values() for size in line}
+        values = [value for line in lines.values() for value in line.values()]
+        ax.set_xscale("log", base=2)
+        ax.set_xticks(sorted(sizes), [str(size) for size in sorted(sizes)])
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set_yscale("log")
+        ax.margins(y=0.15)
+        _log_ticks(ax.yaxis, min(values), max(values))
+        ax.set_xlabel("Meta-batch (tasks)")
+        ax.set_ylabel("Training, tasks per second")
+        ax.grid()
+        ax.set_title(_panel_title(comparison, setting))
+    _legend(figure, [Line2D([], [], label=each, **looks[each].line()) for each in _shown(found)])
+    _finish(figure, f"Log scales. {_machine(found)}", found)
+    return figure
+
+
+@_in_house_style
 def accuracy_throughput(records: Records) -> Figure | None:
-    """Test accuracy with its 95 % interval against the speed of training (log), labelled."""
+    """Test accuracy with its 95 % interval against the speed of training (log).
+
+    The speed is in images, as training tasks differ in size between learners. Points are labelled;
+    where that is too much text for a panel, a legend tells which is which.
+    """
     rows = labelled(records)
     found = comparisons((row for row in done(rows) if rate([row], "train")), BOTH)
     if not found:
@@ -311,7 +348,7 @@ def accuracy_throughput(records: Records) -> Figure | None:
         spots = {}
         for label in comparison.labels:
             seeds = comparison.at(label, setting)
-            speed = rate(seeds, "train")
+            speed = rate(seeds, "train", "images_per_s")
             if speed:
                 result = score(seeds)
                 ax.errorbar(
@@ -331,14 +368,18 @@ def accuracy_throughput(records: Records) -> Figure | None:
         _log_ticks(ax.xaxis, min(speeds), max(speeds))
         ax.margins(y=0.2)
         _percent_ticks(ax)
-        ax.set_xlabel("Training throughput (tasks per second, log scale)")
+        ax.set_xlabel("Training throughput (images per second, log scale)")
         ax.set_ylabel("Test accuracy (%)")
         ax.grid()
         ax.set_title(_panel_title(comparison, setting))
         placed.append((ax, spots))
+    direct = max(len("".join(spots)) for _, spots in placed) <= MOST_TEXT
+    if not direct:
+        points = {each: looks[each].point() | {"linestyle": "none"} for each in _shown(found)}
+        _legend(figure, [Line2D([], [], label=each, **point) for each, point in points.items()])
     note = f"Error bars: {interval_note(found)}. {_machine(found)}"
     _finish(figure, note, found)
-    for ax, spots in placed:
+    for ax, spots in placed if direct else ():
         _label_points(ax, [(speed, s.mean, s.half, text) for text, (speed, s) in spots.items()])
     return figure
 

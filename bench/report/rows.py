@@ -1,8 +1,9 @@
 """Which rows may stand side by side, under which name, and what they say together."""
 
 import math
+import re
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,13 +75,18 @@ class Comparison:
 
 
 def learners(rows: Iterable[Row]) -> list[str]:
-    """The labels of rows: the four methods of this project first, then others by name."""
+    """The labels of rows: the four methods of this project first, then others; 4 comes before 16."""
     known = list(NAMES)
     ranks = {
         row["label"]: known.index(row["algo"]) if row["algo"] in NAMES else len(known)
         for row in rows
     }
-    return sorted(ranks, key=lambda label: (ranks[label], label))
+
+    def key(label: str) -> tuple[object, ...]:
+        words = re.split(r"(\d+)", label)  # texts and numbers in turns
+        return ranks[label], [int(word) if i % 2 else word for i, word in enumerate(words)]
+
+    return sorted(ranks, key=key)
 
 
 def row_order(row: Row) -> tuple[Any, ...]:
@@ -115,10 +121,32 @@ def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | 
     return statistics.fmean(values) if values else None
 
 
-def labelled(records: Iterable[Row]) -> list[Row]:
+def by_meta_batch(rows: Sequence[Row]) -> dict[int, float]:
+    """Training tasks/s by meta-batch, the mean over seeds, of one learner in one setting."""
+    sizes = sorted({row["meta_batch"] for row in rows})
+    rates = {size: rate((r for r in rows if r["meta_batch"] == size), "train") for size in sizes}
+    return {size: value for size, value in rates.items() if value is not None}
+
+
+def saturation(records: Iterable[Row]) -> list[Comparison]:
+    """Comparisons in which a learner was timed at several meta-batches, its rows under one label."""
+    timed = [row for row in done(labelled(records, but=["meta_batch"])) if rate([row], "train")]
+    return [
+        found
+        for found in comparisons(timed, THROUGHPUT)
+        if any(
+            len(by_meta_batch(found.at(label, setting))) > 1
+            for label in found.labels
+            for setting in found.settings
+        )
+    ]
+
+
+def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
     """Copies with a `label`: the learner's name, and its variant where an algorithm has several.
 
-    Variants differ in a fact within one setting; transductive ones carry a dagger.
+    Variants differ in a fact within one setting, facts in `but` aside; transductive ones carry a
+    dagger.
     """
     rows = sorted(records, key=row_order)
     values: dict[tuple[Any, ...], set[str]] = {}
@@ -126,7 +154,8 @@ def labelled(records: Iterable[Row]) -> list[Row]:
         place = (row["algo"], row["dataset"], row["ways"], row["shots"])
         for fact, value in _variant(row).items():
             values.setdefault((*place, fact), set()).add(value)
-    differing = {(place[0], place[-1]) for place, seen in values.items() if len(seen) > 1}
+    several = {(place[0], place[-1]) for place, seen in values.items() if len(seen) > 1}
+    differing = {(algo, fact) for algo, fact in several if fact not in but}
 
     named = []
     for row in rows:
@@ -221,7 +250,7 @@ def _with_setting(rows: Sequence[Row]) -> list[Row]:
 
 def _tell_apart(rows: Sequence[Row]) -> list[Row]:
     """Copies whose label names the cell where one learner has a seed twice: they have no mean."""
-    finished = [(row["label"], row["setting"], row["seed"]) for row in done(rows)]
+    finished = [(r["label"], r["setting"], r["seed"], r.get("meta_batch")) for r in done(rows)]
     twice = {key[:2] for key in finished if finished.count(key) > 1}
     return [
         {**row, "label": f"{row['label']} [{row['cell'].rsplit('-', 1)[-1]}]"}

@@ -3,7 +3,7 @@
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 
 import pandas as pd
@@ -16,12 +16,14 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
+    by_meta_batch,
     comparisons,
     done,
     interval_note,
     labelled,
     rate,
     row_order,
+    saturation,
     score,
     shared_facts,
 )
@@ -65,6 +67,11 @@ THROUGHPUT_LEADING = (
 )
 PHASES = ("train", "adapt", "infer")  # of tables to read and figures
 ORDER = ("draw", "train", "evaluate", "adapt", "infer")  # of the CSV, which has all
+SATURATED = 0.9
+SATURATION_NOTE = (
+    "Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, "
+    f"{SATURATED:.0%} of the best rate of its line."
+)
 ABSENT = "–"
 WIDTH = 100
 # The widest each column of the terminal table may be: with two spaces between them, 99.
@@ -125,6 +132,26 @@ def throughput_markdown(records: Iterable[Row]) -> str:
             f"{note} {_sentence(shared_facts(comparison.rows, THROUGHPUT))}",
         ]
     return "\n\n".join(parts or ["No cell has been timed."]) + "\n"
+
+
+def saturation_markdown(records: Iterable[Row]) -> str | None:
+    """Training tasks/s by meta-batch, one table a setting; None where no learner has several."""
+    parts = []
+    for comparison in saturation(records):
+        for setting in comparison.settings:
+            rates = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
+            sizes = sorted({size for each in rates.values() for size in each})
+            if len(sizes) > 1:
+                cells = [
+                    [label, *(number(each.get(size)) for size in sizes), _saturated(each)]
+                    for label, each in rates.items()
+                    if each
+                ]
+                headers = ["Meta-batch", *map(str, sizes), "saturated at"]
+                parts += [f"### {comparison.title}, {setting}", _markdown(headers, cells)]
+        facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
+        parts.append(f"{SATURATION_NOTE} {facts}")
+    return "\n\n".join(parts) + "\n" if parts else None
 
 
 def terminal_table(records: Iterable[Row]) -> str:
@@ -213,6 +240,13 @@ def _accuracy_caption(comparison: Comparison) -> str:
 def _rates_text(rows: Sequence[Row]) -> str:
     rates = [number(rate(rows, phase)) for phase in PHASES]
     return " / ".join(rates) if rows else ABSENT
+
+
+def _saturated(rates: Mapping[int, float]) -> str:
+    """The smallest meta-batch near the best rate; '>' when that is the last of several."""
+    enough = SATURATED * max(rates.values())
+    size = min(size for size, value in rates.items() if value >= enough)
+    return f"> {size}" if len(rates) > 1 and size == max(rates) else str(size)
 
 
 def _yes_no(rows: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from bench.report import plots
 from bench.report.rows import labelled
-from tests.bench.report.samples import Row, curve, failed, record
+from tests.bench.report.samples import Row, curve, failed, record, timed
 
 FOUR = ["maml", "reptile", "protonet", "metaoptnet"]
 EIGHT = [*FOUR, "learn2learn/maml", "learn2learn/protonet", "my_new_learner", "baseline++"]
@@ -47,6 +47,12 @@ SITUATIONS = {
         for algo in ("maml", "reptile", "learn2learn/maml")
         for order in (1, 2)
     ],
+    "meta-batches": [
+        record(algo, seed=seed, meta_batch=size, cell=f"{algo}{size}{seed}", throughput=timed(rate))
+        for i, algo in enumerate(FOUR)
+        for seed in (0, 1)
+        for size, rate in ((1, 10 + i), (4, 38 + i + seed), (32, 41 + i + seed))
+    ],
     "mixed": [
         *(record(algo, backbone=b, cell=algo + b) for algo in FOUR for b in ("conv4", "resnet12")),
         failed("learn2learn/reptile"),
@@ -55,7 +61,8 @@ SITUATIONS = {
 
 
 def draw(rows: list[Row]) -> dict[str, Figure]:
-    return plots.figures(rows, {row["cell"]: curve(row) for row in rows if row["status"] == "done"})
+    curves = {row["cell"]: curve(row) for row in rows if row["status"] == "done"}
+    return {k: f for k, f in plots.figures(rows, curves).items() if f is not None}
 
 
 @cache
@@ -168,6 +175,14 @@ def test_throughput_figure() -> None:
     assert sorted(tops) == pytest.approx(sorted(wanted))
 
 
+def test_speed_against_meta_batch() -> None:
+    assert "throughput_meta_batch" not in drawn("four")
+    (ax,) = drawn("meta-batches")["throughput_meta_batch"].axes
+    assert [list(line.get_xdata()) for line in ax.lines] == 4 * [[1, 4, 32]]
+    assert list(ax.lines[0].get_ydata()) == [10, 38.5, 41.5]
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "4", "32"]
+
+
 def test_accuracy_throughput_figure() -> None:
     (ax,) = drawn("four")["accuracy_throughput"].axes
     assert ax.get_xscale() == "log"
@@ -218,5 +233,9 @@ def test_nothing_outside_changes_and_pyplot_is_not_used() -> None:
 
 
 def test_figures_without_data_are_left_out() -> None:
-    assert set(plots.figures([record(throughput=[])], {})) == {"accuracy"}
-    assert plots.figures([failed()], {}) == {}
+    assert set(draw([record(throughput=[])])) == {
+        "accuracy",
+        "learning_curves_episodes",
+        "learning_curves_seconds",
+    }
+    assert set(plots.figures([failed()], {}).values()) == {None}

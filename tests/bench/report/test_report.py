@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -89,6 +90,16 @@ def test_the_process_ends_with_status_2(tmp_path: Path) -> None:
     ended = command("results_dir=nowhere", cwd=tmp_path)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stderr
+
+
+def test_what_has_nothing_to_show_any_more_goes(tmp_path: Path) -> None:
+    sizes = [record(meta_batch=size, cell=f"maml{size}") for size in (1, 4)]
+    folder(tmp_path, sizes)
+    names = {"saturation.md", "figures/throughput_meta_batch.png"}
+    assert names <= {str(path.relative_to(tmp_path)) for path in build(tmp_path)}
+    shutil.rmtree(tmp_path / "runs" / "maml4")
+    build(tmp_path)
+    assert not any((tmp_path / name).exists() for name in names)
 
 
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bench.report import tables
-from tests.bench.report.samples import failed, record
+from tests.bench.report.samples import failed, record, timed
 
 RATES = {"images_per_s": 4096.0, "ms_median": 312.1, "ms_iqr": 8.0, "tasks_per_call": 16}
 
@@ -96,6 +96,29 @@ def test_throughput_csv_golden() -> None:
     assert lines[1].startswith("maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,0,8.0,16,10,Some")
     assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
     assert len(lines) == 1 + 6 + 1
+
+
+def test_saturation_markdown_golden() -> None:
+    rates = {"maml": {1: 10.0, 4: 95.0, 16: 100.0}, "protonet": {4: 20.0, 16: 30.0}}
+    rows = [
+        record(algo, meta_batch=size, cell=f"{algo}{size}", throughput=timed(speed))
+        for algo, each in rates.items()
+        for size, speed in each.items()
+    ]
+    assert tables.saturation_markdown(rows) == (
+        """### omniglot, 5-way 1-shot
+
+| Meta-batch | 1 | 4 | 16 | saturated at |
+| --- | ---: | ---: | ---: | ---: |
+| MAML | 10.0 | 95.0 | 100 | 4 |
+| ProtoNet | – | 20.0 | 30.0 | > 16 |
+
+Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, 90% of the \
+best rate of its line. Backbone conv4, filters 64, queries 15, precision float32, device cpu, \
+device name Some CPU @ 2.0 GHz, threads 2, torch 2.15.0.
+"""
+    )
+    assert tables.saturation_markdown(rows[:1] + rows[-1:]) is None
 
 
 def test_csv_keeps_every_digit() -> None:
