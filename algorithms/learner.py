@@ -54,6 +54,10 @@ class Learner(nn.Module):
     independent_tasks: ClassVar[bool] = True
     """Whether the tasks of a training meta-batch do not touch each other, as batch norm can make them."""
 
+    recordable: ClassVar[bool] = True
+    """Whether `meta_gradient` issues the same operators on the same memory each time and never waits
+    for the device, so that a GPU can record and replay it. What changes is in tensors."""
+
     tasks_at_once: int | None = None
     """Most tasks that fit the memory (or cache) together; None: the whole meta-batch.
 

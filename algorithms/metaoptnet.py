@@ -15,7 +15,6 @@ a meta-batch in one batch, and batch norm uses its running statistics in evaluat
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
@@ -54,7 +53,8 @@ class MetaOptNet(Learner):
         """The classifier of each task, one weight vector a class: [T, N, F]."""
         ways = support_y.shape[1]
         features = self.backbone(support_x.flatten(1, 2))
-        targets = F.one_hot(support_y.flatten(1), ways)
+        # Unlike one_hot, this asks nothing of the labels that a GPU would be waited for.
+        targets = support_y.flatten(1).unsqueeze(-1) == torch.arange(ways, device=support_y.device)
         # Double precision from the kernel on: its entries are large against what C leaves to z.
         wide = features.double()
         kernel = wide @ wide.mT

@@ -37,6 +37,7 @@ class Reptile(Learner):
 
     any_ways = False
     learns_from_queries = False
+    meta_batches: Tensor
 
     def __init__(
         self,
@@ -59,14 +60,15 @@ class Reptile(Learner):
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
         self.statistics: Statistics = statistics
         self.transductive = statistics == "queries"
-        self.meta_batches = 0
+        self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
         for name, parameter in self.network.named_parameters():
             self.register_buffer(moment_of(name), torch.zeros_like(parameter))
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the test inner loop: each task's own weights, with its support images for `predict`."""
         support_x, labels = support_x.flatten(1, 2), support_y.flatten(1)
-        batches = minibatches(labels.shape[1], self.test_inner_batch, self.test_inner_steps, seed=0)
+        first = torch.zeros_like(self.meta_batches)
+        batches = minibatches(labels.shape[1], self.test_inner_batch, self.test_inner_steps, first)
         fast, _, _, _ = self._inner_loop(support_x, labels, batches)
         return fast, support_x
 
@@ -81,7 +83,7 @@ class Reptile(Learner):
             episodes.support_y[0].numel(),
             self.inner_batch,
             self.inner_steps,
-            seed=1 + self.meta_batches,
+            1 + self.meta_batches,
         )
         tasks = len(episodes.support_y)
         losses, accuracies = [], []
@@ -105,16 +107,8 @@ class Reptile(Learner):
         self.meta_batches += 1
         return {"loss": torch.cat(losses).mean(), "accuracy": torch.cat(accuracies).mean()}
 
-    def get_extra_state(self) -> int:
-        """What a checkpoint keeps beside tensors: how far the second moments have come."""
-        return self.meta_batches
-
-    def set_extra_state(self, state: int) -> None:
-        """The inverse of `get_extra_state`."""
-        self.meta_batches = state
-
     def _inner_loop(
-        self, images: Tensor, labels: Tensor, batches: list[Tensor]
+        self, images: Tensor, labels: Tensor, batches: Tensor
     ) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
         """Each task's weights and second moments after the batches, and the last loss, accuracy [T]."""
         fast = {
@@ -123,8 +117,7 @@ class Reptile(Learner):
         }
         optimizer = self._optimizer(fast)
         with torch.enable_grad():
-            for batch in batches:
-                rows = batch.to(labels.device, non_blocking=True)
+            for rows in batches:
                 x, y = images.index_select(1, rows), labels.index_select(1, rows)
                 logits = self.network.logits(fast, x)
                 losses = F.cross_entropy(logits.mT, y, reduction="none").mean(1)
@@ -144,12 +137,14 @@ class Reptile(Learner):
         weights = list(fast.values())
         if self.inner_optimizer == "sgd":
             return torch.optim.SGD(weights, lr=self.inner_rate)
-        optimizer = torch.optim.Adam(weights, lr=self.inner_rate, betas=(0.0, 0.999), fused=True)
-        steps = self.meta_batches * self.inner_steps
+        optimizer = torch.optim.Adam(
+            weights, lr=self.inner_rate, betas=(0.0, 0.999), fused=True, capturable=True
+        )
+        steps = (self.meta_batches * self.inner_steps).float()
         for name, weight in fast.items():
             moment = self.get_buffer(moment_of(name))
             optimizer.state[weight] = {
-                "step": torch.full((), float(steps), device=weight.device),
+                "step": steps.clone(),
                 "exp_avg": torch.zeros_like(weight),
                 "exp_avg_sq": moment.expand_as(weight).clone(),
             }
@@ -161,10 +156,26 @@ def moment_of(name: str) -> str:
     return "second_moment_" + name.replace(".", "_")
 
 
-def minibatches(images: int, batch: int, count: int, seed: int) -> list[Tensor]:
-    """Rows of ``count`` mini-batches that walk through the images again and again, newly shuffled."""
+def minibatches(images: int, batch: int, count: int, number: Tensor) -> Tensor:
+    """Rows [count, batch] of mini-batches that walk through the images, newly shuffled each time.
+
+    The shuffles are a function of ``number``, an int64 scalar, on its device; they need no generator
+    and no waiting. A batch larger than the images is all of them.
+    """
     batch = min(batch, images)
-    generator = torch.Generator().manual_seed(seed)
     rounds = -(-batch * count // images)
-    order = torch.cat([torch.randperm(images, generator=generator) for _ in range(rounds)])
-    return list(order[: batch * count].view(count, batch))
+    places = torch.arange(rounds * images, device=number.device).view(rounds, images)
+    order = _scrambled(number * 2**32 + places).argsort(stable=True)
+    return order.flatten()[: batch * count].view(count, batch)
+
+
+def _scrambled(words: Tensor) -> Tensor:
+    """Random-looking words from distinct int64 ones: the finaliser of SplitMix64 (Steele et al. 2014)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        words = (words ^ _shifted(words, shift)) * (factor - 2**64)
+    return words ^ _shifted(words, 31)
+
+
+def _shifted(words: Tensor, count: int) -> Tensor:
+    """Unsigned words, held in int64, shifted to the right."""
+    return words >> count & (1 << 64 - count) - 1

@@ -15,7 +15,7 @@ from bench.data.episodes import EpisodeSampler
 from bench.device import matmul_gflop_per_s, peak_mib, reset_peak_memory, synchronize
 from bench.evaluate import evaluate, to_float
 from bench.stats import quartiles
-from bench.train import OuterLoop
+from bench.train import UNRECORDED_STEPS, OuterLoop
 
 WARM_UP_CALLS = 2
 LEAST_CALLS = 7
@@ -51,6 +51,8 @@ def measure(
     def draw() -> None:
         to_float(train_sampler.draw(next(first), train.meta_batch))
 
+    for _ in range(UNRECORDED_STEPS):
+        loop.advance()
     rows = [
         _phase("draw", draw, train.meta_batch, images, device, seconds),
         _phase("train", loop.advance, train.meta_batch, images, device, seconds),

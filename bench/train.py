@@ -1,6 +1,7 @@
 """The outer loop, one for all learners."""
 
 import copy
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +10,17 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from algorithms.learner import Learner
+from algorithms.learner import Episodes, Learner
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import to_float
+from bench.graph import Step, record
 from bench.stats import mean_ci95
+
+_log = logging.getLogger(__name__)
+
+UNRECORDED_STEPS = 3
+"""Steps before one is recorded as a CUDA graph: they set up libraries and the optimizer's state."""
 
 
 class Diverged(Exception):
@@ -40,7 +47,7 @@ class OuterLoop:
     ``steps`` is what the budget of training images allows, rounded up. One step draws the next
     ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
     whose rate follows the schedule from ``rate`` at first to 0 after the last step (``linear``,
-    ``cosine``) or stays.
+    ``cosine``) or stays. On CUDA the step is soon replayed as a graph; the numbers are the same.
     """
 
     def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
@@ -49,8 +56,14 @@ class OuterLoop:
         self.steps = -(-train.images // (train.meta_batch * ways * (shots + queries)))
         self.step = 0
         parameters = [p for p in learner.parameters() if p.requires_grad]
-        make = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[train.optimizer]
-        self.optimizer: torch.optim.Optimizer = make(parameters, lr=train.rate)
+        # The rate is a tensor and the optimizer capturable, so that a recorded step reads them anew.
+        self.rate = torch.tensor(train.rate, device=sampler.pool.images.device)
+        self.optimizer: torch.optim.Optimizer
+        if train.optimizer == "adam":
+            self.optimizer = torch.optim.Adam(parameters, lr=self.rate, fused=True, capturable=True)
+        else:
+            self.optimizer = torch.optim.SGD(parameters, lr=self.rate, fused=True)
+        self._apply: Step = self._update
 
     def advance(self) -> dict[str, Tensor]:
         """Do one outer step; returns the learner's metrics, unread."""
@@ -60,15 +73,29 @@ class OuterLoop:
             "linear": 1 - done,
             "cosine": (1 + math.cos(math.pi * done)) / 2,
         }[self.train.schedule]
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.train.rate * factor
+        self.rate.fill_(self.train.rate * factor)
         meta_batch = self.train.meta_batch
-        episodes = to_float(self.sampler.draw(self.step * meta_batch, meta_batch))
-        self.optimizer.zero_grad(set_to_none=True)
-        metrics = self.learner.meta_gradient(episodes)
-        self.optimizer.step()
+        episodes = self.sampler.draw(self.step * meta_batch, meta_batch)
+        if self.step == UNRECORDED_STEPS and recordable(self.learner, self.rate.device):
+            try:
+                self._apply = record(self._update, episodes)
+            except RuntimeError as error:
+                reason = str(error).split("\n", 1)[0]
+                _log.warning("Training goes on without a CUDA graph, slower: %s", reason)
+        metrics = self._apply(episodes)
         self.step += 1
         return metrics
+
+    def _update(self, episodes: Episodes) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        metrics = self.learner.meta_gradient(to_float(episodes))
+        self.optimizer.step()
+        return metrics
+
+
+def recordable(learner: Learner, device: torch.device) -> bool:
+    """Whether training steps shall be recorded as a CUDA graph."""
+    return device.type == "cuda" and learner.recordable
 
 
 def train(

@@ -24,6 +24,7 @@ class Reptile(TaskLoop):
 
     any_ways = False
     learns_from_queries = False
+    meta_batches: Tensor
     transductive = True
 
     def __init__(
@@ -44,12 +45,13 @@ class Reptile(TaskLoop):
         self.inner_rate = inner_rate
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
-        self.meta_batches = 0
+        self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
         self.optimizer_state: dict[str, Any] = self._optimizer(self.network).state_dict()
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
         """A copy of the network after the test inner loop."""
-        batches = minibatches(len(support_y), self.test_inner_batch, self.test_inner_steps, seed=0)
+        first = torch.zeros_like(self.meta_batches)
+        batches = minibatches(len(support_y), self.test_inner_batch, self.test_inner_steps, first)
         copied = copy.deepcopy(self.network)
         optimizer = self._optimizer(copied)
         optimizer.load_state_dict(copy.deepcopy(self.optimizer_state))
@@ -62,7 +64,7 @@ class Reptile(TaskLoop):
             episodes.support_y[0].numel(),
             self.inner_batch,
             self.inner_steps,
-            seed=1 + self.meta_batches,
+            1 + self.meta_batches,
         )
         copied = copy.deepcopy(self.network)
         optimizer = self._optimizer(copied)
@@ -85,11 +87,11 @@ class Reptile(TaskLoop):
 
     def get_extra_state(self) -> dict[str, Any]:
         """What a checkpoint keeps beside the weights: the inner optimizer goes into evaluation."""
-        return {"optimizer": self.optimizer_state, "meta_batches": self.meta_batches}
+        return {"optimizer": self.optimizer_state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """The inverse of `get_extra_state`."""
-        self.optimizer_state, self.meta_batches = state["optimizer"], state["meta_batches"]
+        self.optimizer_state = state["optimizer"]
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         if self.inner_optimizer == "sgd":
@@ -102,12 +104,11 @@ def inner_loop(
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
-    batches: list[Tensor],
+    batches: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Train the network on the mini-batches; gives the last one's loss and accuracy."""
     with torch.enable_grad():
-        for batch in batches:
-            rows = batch.to(labels.device)
+        for rows in batches:
             logits = network(images[rows])
             loss = F.cross_entropy(logits, labels[rows])
             optimizer.zero_grad()

@@ -14,6 +14,8 @@ from algorithms.learner import Episodes, Learner, accuracy
 class TaskLoop(Learner):
     """A learner that takes the tasks of a meta-batch one at a time."""
 
+    recordable = False
+
     def adapt(self, support_x: Tensor, support_y: Tensor) -> list[Any]:
         """What `adapt_one` makes of each task."""
         return [

@@ -175,7 +175,7 @@ def test_schedules_fall_from_the_rate_to_zero(make):
         rates[schedule] = []
         for _ in range(loop.steps):
             loop.advance()
-            rates[schedule].append(loop.optimizer.param_groups[0]["lr"])
+            rates[schedule].append(float(loop.optimizer.param_groups[0]["lr"]))
     assert rates["constant"] == [0.5] * 4
     assert rates["linear"] == pytest.approx([0.5, 0.375, 0.25, 0.125])
     assert rates["cosine"] == pytest.approx(

@@ -1,0 +1,158 @@
+"""Training steps as CUDA graphs: what a graph would do, acted out on the CPU, and the real one."""
+
+import copy
+import logging
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
+
+from algorithms import svm
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Episodes, Shape
+from algorithms.maml import MAML
+from algorithms.metaoptnet import MetaOptNet
+from algorithms.protonet import ProtoNet
+from algorithms.reptile import Reptile
+from bench import train
+from bench.config import Train
+from bench.data.episodes import EpisodeSampler
+from bench.data.pool import Pool
+from bench.graph import record
+
+LEARNERS = {
+    "maml": (MAML, {}),
+    "maml, learned rates, first order": (MAML, {"learn_inner_rate": True, "second_order": False}),
+    "reptile": (Reptile, {}),
+    "reptile, sgd": (Reptile, {"inner_optimizer": "sgd"}),
+    "protonet": (ProtoNet, {}),
+    "metaoptnet": (MetaOptNet, {}),
+    "metaoptnet, ridge": (MetaOptNet, {"head": "ridge"}),
+}
+WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+
+
+class Tape(TorchDispatchMode):
+    """Notes the operators that are run, with the very tensors that they read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert func not in WAITS, f"{func} waits for the device"
+        out = func(*args, **(kwargs or {}))
+        self.calls.append((func, args, kwargs or {}, tree_flatten(out)[0]))
+        return out
+
+    def play(self) -> None:
+        """Run the same operators on the same memory, whatever now is in it."""
+        for func, args, kwargs, places in self.calls:
+            results = tree_flatten(func(*args, **kwargs))[0]
+            for place, result in zip(places, results, strict=True):
+                if isinstance(place, torch.Tensor) and place is not result:
+                    place.copy_(result)
+
+
+def acted_out(loop: train.OuterLoop):
+    """`bench.graph.record` for the CPU. Like it, it leaves what the step would change as it was."""
+
+    def recorded(step, episodes):
+        static = Episodes(*(part.clone() for part in episodes))
+        state = [*loop.learner.state_dict().values()]
+        state += [v for each in loop.optimizer.state.values() for v in each.values()]
+        before = [value.clone() for value in state]
+        with Tape() as tape:
+            metrics = step(static)
+        for value, old in zip(state, before, strict=True):
+            value.detach().copy_(old)
+
+        def replay(episodes):
+            for place, part in zip(static, episodes, strict=True):
+                place.copy_(part)
+            with torch.no_grad():
+                tape.play()
+            return {name: value.clone() for name, value in metrics.items()}
+
+        return replay
+
+    return recorded
+
+
+def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.OuterLoop:
+    make, options = LEARNERS[name]
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (120, 1, 16, 16), dtype=torch.uint8, generator=generator)
+    pool = Pool.of({str(c): images[12 * c : 12 * c + 12] for c in range(10)})
+    queries = 0 if make is Reptile else 2
+    torch.manual_seed(0)
+    learner = make(Conv4((1, 16, 16), downsample="pool", filters=4), 3, **options)
+    plan = Train(
+        images=6 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
+        optimizer=optimizer, rate=0.01, schedule="cosine",
+    )  # fmt: skip
+    sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))
+    return train.OuterLoop(learner.to(device).train(), sampler, plan)
+
+
+def trained(loop: train.OuterLoop) -> list[torch.Tensor]:
+    """The losses of a whole training, and the state at its end."""
+    losses = [loop.advance()["loss"] for _ in range(loop.steps)]
+    return [torch.stack(losses), *loop.learner.state_dict().values()]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_step_is_the_same_operators_on_the_same_memory(name, optimizer, monkeypatch):
+    """So a replay is the training itself, to the bit, though the rate and all counters move."""
+    monkeypatch.setattr(svm, "CAN_BE_ASKED", ())
+    plain = trained(loop_of(name, optimizer=optimizer))
+
+    loop = loop_of(name, optimizer=optimizer)
+    monkeypatch.setattr(train, "recordable", lambda learner, device: learner.recordable)
+    monkeypatch.setattr(train, "record", acted_out(loop))
+    replayed = trained(loop)
+    for one, other in zip(plain, replayed, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_a_step_that_cannot_be_recorded_is_run_as_it_is(monkeypatch, caplog):
+    def fails(step, episodes):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    plain = trained(loop_of("protonet"))
+    monkeypatch.setattr(train, "recordable", lambda learner, device: True)
+    monkeypatch.setattr(train, "record", fails)
+    with caplog.at_level(logging.WARNING):
+        unrecorded = trained(loop_of("protonet"))
+    assert caplog.messages == [
+        "Training goes on without a CUDA graph, slower: "
+        "operation not permitted when stream is capturing"
+    ]
+    assert all(torch.equal(a, b) for a, b in zip(plain, unrecorded, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_cuda_graph_trains_as_the_operators_do(name, monkeypatch, caplog):
+    graphs = trained(loop_of(name, "cuda"))
+    assert not caplog.messages, "it was recorded"
+    monkeypatch.setattr(train, "recordable", lambda learner, device: False)
+    plain = trained(loop_of(name, "cuda"))
+    for one, other in zip(plain, graphs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_recording_does_not_run_the_step():
+    total = torch.zeros((), device="cuda")
+    episodes = Episodes(*(torch.ones(2, device="cuda") for _ in range(4)))
+
+    def step(episodes):
+        return {"loss": total.add_(episodes.query_x.sum())}
+
+    step(episodes)
+    replay = record(step, copy.deepcopy(episodes))
+    assert total.item() == 2
+    assert replay(episodes)["loss"].item() == 4
