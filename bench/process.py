@@ -5,7 +5,7 @@ import os
 import platform
 
 GLIBC = platform.libc_ver()[0] == "glibc"
-GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_THRESHOLD = -1, -3
+GLIBC_TRIM_THRESHOLD, GLIBC_MMAP_MAX = -1, -4
 
 
 def tune() -> None:
@@ -13,13 +13,13 @@ def tune() -> None:
 
     - OpenMP's threads wait for each other by spinning, by default for so long that training gets
       many times slower when another program wants one of the cores: they shall give up sooner.
-    - glibc's malloc returns large tensors to the system when they are freed, and each page that is
-      handed out anew costs a page fault: it shall keep them (those up to 32 MiB, its limit).
+    - glibc's malloc maps large tensors one by one and returns them to the system when they are
+      freed; each page that is handed out anew costs a page fault. It shall map none and keep all.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     if GLIBC:
         libc = ctypes.CDLL(None)
-        libc.mallopt(GLIBC_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(GLIBC_MMAP_MAX, 0)
         libc.mallopt(GLIBC_TRIM_THRESHOLD, 2**31 - 1)
 
 

@@ -3,6 +3,7 @@
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 import pytest
@@ -31,8 +32,8 @@ class Against(Protocol):
 def against(benchmark, request: pytest.FixtureRequest) -> Against:
     """Time one call of ours and one of the peer's, in turns, after a warm-up of each.
 
-    The ratio of their tasks/s, one a round, goes to ``extra_info`` and to the table. Where
-    benchmarks are disabled, ours is called once.
+    The ratio of their tasks/s, one a round, goes to ``extra_info`` and to the table, and so does
+    how busy a virtual machine's neighbours were. Where benchmarks are disabled, ours is called once.
     """
 
     def compare(work, ours, peer, our_tasks, peer_tasks=None) -> None:
@@ -41,12 +42,14 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
             return
         sides = ((ours, our_tasks), (peer, peer_tasks or our_tasks))
         rounds: list[list[float]] = []
+        before = processor_time()
         for _ in range(1 + ROUNDS):
             rounds.append([])
             for call, tasks in sides:
                 start = time.perf_counter()
                 call()
                 rounds[-1].append(tasks / (time.perf_counter() - start))
+        after = processor_time()
         timed = rounds[1:]
         low, ratio, high = quartiles([one / other for one, other in timed])
         result: speed.Result = {
@@ -57,6 +60,7 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
             "ratio_low": low,
             "ratio_high": high,
             "rounds": ROUNDS,
+            "stolen": (after[0] - before[0]) / max(1, after[1] - before[1]),
         }
         benchmark.extra_info |= {
             **result,
@@ -69,6 +73,15 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
         benchmark.pedantic(ours, rounds=3)
 
     return compare
+
+
+def processor_time() -> tuple[int, int]:
+    """Ticks in which this machine's cores were lent to others, and in which they wanted to work."""
+    stat = Path("/proc/stat")
+    if not stat.exists():
+        return 0, 0
+    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
+    return steal, user + nice + system + irq + softirq + steal
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:

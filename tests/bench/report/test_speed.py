@@ -15,6 +15,7 @@ RESULT = {
     "ratio_low": 2.0,
     "ratio_high": 2.1,
     "rounds": 7,
+    "stolen": 0.034,
 }
 
 
@@ -28,7 +29,7 @@ def test_the_command_prints_a_row_for_each_comparison(tmp_path, capsys):
     assert speed.main([saved(tmp_path, RESULT, {"other": 1})]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[2] == "| MAML | 1,234.5 | 600.0 | **2.06x** | 2.00 to 2.10 |"
+    assert lines[2] == "| MAML | 1,234.5 | 600.0 | **2.06x** | 2.00 to 2.10 | 3% |"
 
 
 @pytest.mark.parametrize(
