@@ -14,6 +14,8 @@ from bench.report import speed
 from bench.stats import quartiles
 
 ROUNDS = 7
+BUSY = 0.15  # of the processor's time stolen by other virtual machines
+Sides = tuple[tuple[Callable[[], object], int], ...]
 RESULTS = pytest.StashKey[list[speed.Result]]()
 
 
@@ -41,16 +43,9 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
             benchmark(ours)
             return
         sides = ((ours, our_tasks), (peer, peer_tasks or our_tasks))
-        rounds: list[list[float]] = []
-        before = processor_time()
-        for _ in range(1 + ROUNDS):
-            rounds.append([])
-            for call, tasks in sides:
-                start = time.perf_counter()
-                call()
-                rounds[-1].append(tasks / (time.perf_counter() - start))
-        after = processor_time()
-        timed = rounds[1:]
+        timed, stolen = in_turns(sides)
+        if stolen > BUSY:  # once more; the choice looks at the neighbours, not at the ratio
+            timed, stolen = min((timed, stolen), in_turns(sides), key=lambda each: each[1])
         low, ratio, high = quartiles([one / other for one, other in timed])
         result: speed.Result = {
             "work": work,
@@ -60,7 +55,7 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
             "ratio_low": low,
             "ratio_high": high,
             "rounds": ROUNDS,
-            "stolen": (after[0] - before[0]) / max(1, after[1] - before[1]),
+            "stolen": stolen,
         }
         benchmark.extra_info |= {
             **result,
@@ -73,6 +68,20 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
         benchmark.pedantic(ours, rounds=3)
 
     return compare
+
+
+def in_turns(sides: Sides) -> tuple[list[list[float]], float]:
+    """The tasks/s of each side in each round, after a round to warm up, and the stolen time's share."""
+    rounds: list[list[float]] = []
+    before = processor_time()
+    for _ in range(1 + ROUNDS):
+        rounds.append([])
+        for call, tasks in sides:
+            start = time.perf_counter()
+            call()
+            rounds[-1].append(tasks / (time.perf_counter() - start))
+    stolen, wanted = (b - a for a, b in zip(before, processor_time(), strict=True))
+    return rounds[1:], stolen / max(1, wanted)
 
 
 def processor_time() -> tuple[int, int]:
