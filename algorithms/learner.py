@@ -112,9 +112,10 @@ class Learner(nn.Module):
         On a CPU there are enough parts for all threads to have one.
         """
         tasks = len(episodes.support_x)
-        size = (self.tasks_at_once or tasks) if self.independent_tasks else tasks
+        size = tasks
         if self.tasks_at_once and self.independent_tasks:
-            size = min(size, -(-tasks // threads_for(episodes.support_x.device)))
+            each = -(-tasks // threads_for(episodes.support_x.device))
+            size = min(self.tasks_at_once, each)
         for first in range(0, tasks, size):
             yield Episodes(*(part[first : first + size] for part in episodes))
 

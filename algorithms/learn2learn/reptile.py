@@ -24,8 +24,8 @@ class Reptile(TaskLoop):
 
     any_ways = False
     learns_from_queries = False
-    meta_batches: Tensor
     transductive = True
+    meta_batches: Tensor
 
     def __init__(
         self,

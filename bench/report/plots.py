@@ -33,7 +33,6 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
-    by_meta_batch,
     comparisons,
     done,
     interval_note,
@@ -302,14 +301,13 @@ def throughput(records: Records) -> Figure | None:
 @_in_house_style
 def throughput_meta_batch(records: Records) -> Figure | None:
     """Training speed against the tasks of a meta-batch, where a learner was timed at several."""
-    found = saturation(records)
-    if not found:
+    panels = saturation(records)
+    if not panels:
         return None
+    found = [comparison for comparison, _, _ in panels]
     looks = styles((row for comparison in found for row in comparison.rows), found)
-    panels = [(c, setting) for c in found for setting in c.settings]
     figure, axes = _panels(len(panels), 2, 7.2 if len(panels) > 1 else 4.8, 2.5)
-    for ax, (comparison, setting) in zip(axes, panels, strict=True):
-        lines = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
+    for ax, (comparison, setting, lines) in zip(axes, panels, strict=True):
         for label, line in lines.items():
             ax.plot(list(line), list(line.values()), **looks[label].line())
         sizes = {size for line in lines.values() for size in line}

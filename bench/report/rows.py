@@ -128,18 +128,21 @@ def by_meta_batch(rows: Sequence[Row]) -> dict[int, float]:
     return {size: value for size, value in rates.items() if value is not None}
 
 
-def saturation(records: Iterable[Row]) -> list[Comparison]:
-    """Comparisons in which a learner was timed at several meta-batches, its rows under one label."""
+def saturation(
+    records: Iterable[Row],
+) -> list[tuple[Comparison, str, dict[str, dict[int, float]]]]:
+    """Settings in which a learner was timed at several meta-batches, its rows under one label.
+
+    Each comes with its comparison and the training tasks/s by label and meta-batch.
+    """
     timed = [row for row in done(labelled(records, but=["meta_batch"])) if rate([row], "train")]
-    return [
-        found
-        for found in comparisons(timed, THROUGHPUT)
-        if any(
-            len(by_meta_batch(found.at(label, setting))) > 1
-            for label in found.labels
-            for setting in found.settings
-        )
-    ]
+    found = []
+    for comparison in comparisons(timed, THROUGHPUT):
+        for setting in comparison.settings:
+            each = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
+            if any(len(rates) > 1 for rates in each.values()):
+                found.append((comparison, setting, {x: r for x, r in each.items() if r}))
+    return found
 
 
 def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:

@@ -16,7 +16,6 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
-    by_meta_batch,
     comparisons,
     done,
     interval_note,
@@ -137,20 +136,18 @@ def throughput_markdown(records: Iterable[Row]) -> str:
 def saturation_markdown(records: Iterable[Row]) -> str | None:
     """Training tasks/s by meta-batch, one table a setting; None where no learner has several."""
     parts = []
-    for comparison in saturation(records):
-        for setting in comparison.settings:
-            rates = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
-            sizes = sorted({size for each in rates.values() for size in each})
-            if len(sizes) > 1:
-                cells = [
-                    [label, *(number(each.get(size)) for size in sizes), _saturated(each)]
-                    for label, each in rates.items()
-                    if each
-                ]
-                headers = ["Meta-batch", *map(str, sizes), "saturated at"]
-                parts += [f"### {comparison.title}, {setting}", _markdown(headers, cells)]
+    for comparison, setting, rates in saturation(records):
+        sizes = sorted({size for each in rates.values() for size in each})
+        cells = [
+            [label, *(number(each.get(size)) for size in sizes), _saturated(each)]
+            for label, each in rates.items()
+        ]
         facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
-        parts.append(f"{SATURATION_NOTE} {facts}")
+        parts += [
+            f"### {comparison.title}, {setting}",
+            _markdown(["Meta-batch", *map(str, sizes), "saturated at"], cells),
+            f"{SATURATION_NOTE} {facts}",
+        ]
     return "\n\n".join(parts) + "\n" if parts else None
 
 

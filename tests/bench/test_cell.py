@@ -176,6 +176,10 @@ def test_schedules_fall_from_the_rate_to_zero(make):
         for _ in range(loop.steps):
             loop.advance()
             rates[schedule].append(float(loop.optimizer.param_groups[0]["lr"]))
+        for _ in range(2):  # beyond its end it neither rises again nor turns negative
+            loop.advance()
+        last = float(loop.optimizer.param_groups[0]["lr"])
+        assert last == pytest.approx(0.5 if schedule == "constant" else 0)
     assert rates["constant"] == [0.5] * 4
     assert rates["linear"] == pytest.approx([0.5, 0.375, 0.25, 0.125])
     assert rates["cosine"] == pytest.approx(
