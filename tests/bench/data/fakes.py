@@ -51,9 +51,10 @@ class Archives:
 
     def zipped(self, stem: str) -> bytes:
         buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(buffer, "w") as archive:
             for name, content in self.members[stem].items():
-                archive.writestr(name, content)
+                # a member without a time of its own carries the clock's: other bytes a moment later
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
         return buffer.getvalue()
 
     def write(self, root: Path) -> None:
