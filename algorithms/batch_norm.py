@@ -37,7 +37,7 @@ class _BatchNorm(Function):
         y, mean, rstd = torch.native_batch_norm(x[:rows], weight, bias, None, None, True, 0.0, eps)
         if rows is not None:
             scale = weight * rstd
-            y = _combine(bias - mean * scale, (x, scale))
+            y = _combine(bias - mean * scale, (x, scale)).to(x.dtype)  # images may be bfloat16
         ctx.save_for_backward(x, weight, mean, rstd)
         ctx.rows = rows
         return y

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from algorithms.learner import Learner, Shape
 from bench import device as devices
+from bench import precision
 from bench.config import Config, check_options
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -76,6 +77,7 @@ def check(config: Config) -> Cell:
     possible, reason = learner.supports(training, test)
     if not possible:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
+    precision.check(config.precision, learner, device)
 
     determining = {k: v for k, v in config.model_dump().items() if k not in INCIDENTAL}
     text = json.dumps([determining, dataset.digest, device.type], sort_keys=True)
@@ -117,6 +119,7 @@ def run(cell: Cell) -> dict[str, Any]:
     test_sampler = sampler("test", cell.test_shape, "test")
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
     learner.tasks_at_once = devices.tasks_at_once(device)
+    precision.use(config.precision, learner)
     at_once = EVALUATED_AT_ONCE[device.type]
     loop = OuterLoop(learner, train_sampler, config.train)
 
@@ -152,6 +155,7 @@ def run(cell: Cell) -> dict[str, Any]:
         test_sampler,
         at_once,
         device,
+        config.precision,
         config.throughput.seconds,
     )
     record = protocol(cell, learner) | {
@@ -223,7 +227,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "device": cell.device.type,
         "device_name": devices.describe(cell.device),
         "threads": torch.get_num_threads(),
-        "precision": "float32",
+        "precision": config.precision,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "version": version("fewshot-bench"),

@@ -15,6 +15,7 @@ from bench.mistake import Mistake
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class Strict(BaseModel):
@@ -86,6 +87,7 @@ class Config(Strict):
     test: Test
     throughput: Throughput
     device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Precision
     results_dir: str
     data_root: str | None
     cache_dir: str | None

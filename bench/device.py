@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from bench.config import Precision
 from bench.mistake import Mistake
 from bench.process import release_memory
 
@@ -44,13 +45,15 @@ def tasks_at_once(device: torch.device) -> int | None:
 
 
 @cache
-def matmul_gflop_per_s(device: torch.device) -> float:
-    """What this device reaches in a large float32 product of matrices, in 10^9 operations a second.
+def matmul_gflop_per_s(device: torch.device, precision: Precision) -> float:
+    """What this device reaches in a large product of matrices, in 10^9 operations a second.
 
-    The best of several, as it stands for what is possible; measured once a process.
+    The best of several, as it stands for what is possible; measured once a process, when
+    `bench.precision.use` has set the precision.
     """
     size, best = 2048, math.inf
-    matrix = torch.rand(size, size, device=device)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    matrix = torch.rand(size, size, device=device, dtype=dtype)
     for _ in range(5):
         synchronize(device)
         start = time.perf_counter()

@@ -10,9 +10,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from algorithms.learner import Learner
-from bench.config import Train
+from bench.config import Precision, Train
 from bench.data.episodes import EpisodeSampler
 from bench.device import matmul_gflop_per_s, peak_mib, reset_peak_memory, synchronize
+from bench.energy import joules
 from bench.evaluate import evaluate, to_float
 from bench.stats import quartiles
 from bench.train import UNRECORDED_STEPS, OuterLoop
@@ -28,6 +29,7 @@ def measure(
     test_sampler: EpisodeSampler,
     at_once: int,
     device: torch.device,
+    precision: Precision,
     seconds: float,
 ) -> list[dict[str, Any]]:
     """One row a phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
@@ -40,7 +42,9 @@ def measure(
     - ``adapt``: adapting to the support sets of ``at_once`` test episodes, images being theirs;
     - ``infer``: classifying the queries of adapted tasks, images being the queries.
 
-    Each phase runs for about ``seconds`` after warm-up. The learner is copied, not changed.
+    Each phase runs for about ``seconds`` after warm-up. Where the device counts its energy (NVIDIA
+    GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter moves ten
+    times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
     """
     learner = copy.deepcopy(learner).train()
     loop = OuterLoop(learner, train_sampler, train)
@@ -57,7 +61,7 @@ def measure(
         _phase("draw", draw, train.meta_batch, images, device, seconds),
         _phase("train", loop.advance, train.meta_batch, images, device, seconds),
     ]
-    gflop, peak = gflop_per_task(learner, train_sampler), matmul_gflop_per_s(device)
+    gflop, peak = gflop_per_task(learner, train_sampler), matmul_gflop_per_s(device, precision)
     speed = gflop * rows[1]["tasks_per_s"]
     rows[1] |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": speed / peak}
 
@@ -106,13 +110,14 @@ def _phase(
         work()
     synchronize(device)
     durations: list[float] = []
+    before = joules(device)
     while len(durations) < LEAST_CALLS or sum(durations) < seconds:
         start = time.perf_counter()
         work()
         synchronize(device)
         durations.append(time.perf_counter() - start)
     low, median, high = quartiles(durations)
-    return {
+    row = {
         "phase": phase,
         "tasks_per_s": tasks / median,
         "images_per_s": tasks * images / median,
@@ -122,3 +127,8 @@ def _phase(
         "calls": len(durations),
         "peak_mib": peak_mib(device),
     }
+    after = joules(device)
+    if before is not None and after is not None:
+        row["power_w"] = (after - before) / sum(durations)
+        row["joules_per_1000_tasks"] = 1e3 * (after - before) / (tasks * len(durations))
+    return row

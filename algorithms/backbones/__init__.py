@@ -1,5 +1,6 @@
 """Networks from images to features."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -12,6 +13,12 @@ class Backbone(nn.Module):
 
     features: int
 
+    rounds_to_bfloat16: bool = False
+    """Whether convolutions and products of matrices round their factors to bfloat16.
+
+    Set by the runner. Weights, sums and features keep the type they have.
+    """
+
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features; ``rows`` limits batch-norm statistics to the first images of each task."""
         raise NotImplementedError
@@ -22,3 +29,10 @@ class Backbone(nn.Module):
         For code that knows nothing of tasks; a backbone may run it in the layout that x has.
         """
         return self(x[None])[0]
+
+    def arithmetic(self, x: Tensor) -> torch.autocast:
+        """The context in which ``forward`` calls its layers, see ``rounds_to_bfloat16``."""
+        # No cache of rounded weights: a CUDA graph could not tell that they are out of date.
+        return torch.autocast(
+            x.device.type, torch.bfloat16, enabled=self.rounds_to_bfloat16, cache_enabled=False
+        )

@@ -52,8 +52,10 @@ class Conv4(Backbone):
 
     def blocks(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Feature maps of images as the layers take them, [B, G*C, H, W]."""
-        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = norm(convolution(x), rows)
-            # A maximum passes through the monotone ReLU, which so has a quarter of the work.
-            x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
-        return x
+        dtype = x.dtype
+        with self.arithmetic(x):
+            for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+                x = norm(convolution(x), rows)
+                # A maximum passes through the monotone ReLU, which so has a quarter of the work.
+                x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
+        return x.to(dtype)

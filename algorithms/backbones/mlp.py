@@ -27,4 +27,5 @@ class MLP(Backbone):
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features of images."""
-        return F.relu(self.hidden(x.flatten(2)))
+        with self.arithmetic(x):
+            return F.relu(self.hidden(x.flatten(2))).to(x.dtype)

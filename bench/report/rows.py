@@ -201,7 +201,7 @@ def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
 
 
 def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
-    """What all finished rows have in common, as 'backbone conv4, precision float32'."""
+    """What all finished rows have in common, as 'backbone conv4, precision fp32'."""
     facts = []
     for field in fields:
         values = {_plain(row.get(field)) for row in done(rows)}

@@ -55,6 +55,8 @@ THROUGHPUT_LEADING = (
     "gflop_per_task",
     "gflop_per_s",
     "matmul_share",
+    "power_w",
+    "joules_per_1000_tasks",
     "seed",
     "ms_iqr",
     "tasks_per_call",

@@ -36,6 +36,15 @@ def test_the_device_is_awaited_before_each_look_at_the_clock(monkeypatch):
     assert (row["tasks_per_s"], row["images_per_s"], row["tasks_per_call"]) == (4, 120, 4)
 
 
+def test_energy_is_that_of_the_phase_alone(monkeypatch):
+    times, counted = iter(range(1000)), iter([500.0, 570.0])
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(times))
+    monkeypatch.setattr(throughput, "joules", lambda _: next(counted))
+    row = throughput._phase("train", lambda: None, 4, 30, CPU, seconds=0.0)
+    assert row["calls"] == 7 and row["power_w"] == 10
+    assert row["joules_per_1000_tasks"] == 2500
+
+
 def test_measuring_leaves_the_learner_as_it_was():
     images = torch.randint(0, 256, (40, 1, 16, 16), dtype=torch.uint8)
     pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
@@ -46,7 +55,7 @@ def test_measuring_leaves_the_learner_as_it_was():
         images=72, meta_batch=2, ways=None, shots=None, queries=2,
         optimizer="adam", rate=0.1, schedule="constant",
     )  # fmt: skip
-    rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, 0.0)
+    rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, "fp32", 0.0)
     assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]
     assert [row["tasks_per_call"] for row in rows] == [2, 2, 4, 4, 4]
     ratios = [round(row["images_per_s"] / row["tasks_per_s"]) for row in rows]

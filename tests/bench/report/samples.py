@@ -44,7 +44,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "device": "cpu",
         "device_name": "Some CPU @ 2.0 GHz",
         "threads": 2,
-        "precision": "float32",
+        "precision": "fp32",
         "torch": "2.15.0",
         "version": "0.1.0",
         "commit": "abc1234",

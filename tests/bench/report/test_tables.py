@@ -44,7 +44,7 @@ def test_accuracy_markdown_golden() -> None:
         "\n"
         "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
         "In each column all learners are tested on the same episodes. "
-        "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision float32, "
+        "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision fp32, "
         "train images 200000, episodes 1000. "
         "† transductive: a prediction may depend on the other queries of its episode. "
         "Failed: maml-omniglot-5w5s-seed0-1a2b3c4d (Out of memory).\n"
@@ -61,7 +61,7 @@ def test_throughput_markdown_golden() -> None:
         "| ProtoNet | 1.00 / 2.00 / 3.00 |\n"
         "\n"
         "Tasks per second: train / adapt / infer, the mean over seeds. Backbone conv4, filters 64, "
-        "queries 15, precision float32, device cpu, device name Some CPU @ 2.0 GHz, threads 2, "
+        "queries 15, precision fp32, device cpu, device name Some CPU @ 2.0 GHz, threads 2, "
         "torch 2.15.0.\n"
     )
 
@@ -77,12 +77,12 @@ def test_accuracy_csv_golden() -> None:
         "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
         'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
         '"{""filters"": 64}",200000,24000,231.2,16,cpu,'
-        "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
+        "Some CPU @ 2.0 GHz,2,fp32,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
         "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
         '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",200000,24000,,16,cpu,'
-        "Some CPU @ 2.0 GHz,2,float32,2.15.0,0.1.0,abc1234"
+        "Some CPU @ 2.0 GHz,2,fp32,2.15.0,0.1.0,abc1234"
     )
     assert lines[5:] == [""]
 
@@ -91,9 +91,9 @@ def test_throughput_csv_golden() -> None:
     lines = tables.to_csv(tables.throughput_table(FIXED)).split("\n")
     assert lines[0].startswith(
         "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,"
-        "gflop_per_task,gflop_per_s,matmul_share,seed,"
+        "gflop_per_task,gflop_per_s,matmul_share,power_w,joules_per_1000_tasks,seed,"
     )
-    assert lines[1].startswith("maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,0,8.0,16,10,Some")
+    assert lines[1].startswith("maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,0,8.0,16,10,Some")
     assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
     assert len(lines) == 1 + 6 + 1
 
@@ -115,7 +115,7 @@ def test_saturation_markdown_golden() -> None:
 | ProtoNet | – | 20.0 | 30.0 | > 16 |
 
 Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, 90% of the \
-best rate of its line. Backbone conv4, filters 64, queries 15, precision float32, device cpu, \
+best rate of its line. Backbone conv4, filters 64, queries 15, precision fp32, device cpu, \
 device name Some CPU @ 2.0 GHz, threads 2, torch 2.15.0.
 """
     )
