@@ -7,6 +7,8 @@ with weights per task G = T and B counts the images of one task, so that native 
 statistics per task for free. Fast weights are put in by `algorithms.classifier.with_weights`.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -15,7 +17,15 @@ from algorithms.batch_norm import batch_norm
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution of [B, G*C, H, W] with weights [O, C, k, k], or [T, O, C, k, k] for G = T."""
+    """A convolution of [B, G*C, H, W] with weights [O, C, k, k], or [T, O, C, k, k] for G = T.
+
+    Its weights lie in memory as images in channels_last do, channels innermost; so do the fast
+    weights and gradients that come from them, and no convolution has to turn them round.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
@@ -23,7 +33,8 @@ class Conv2d(nn.Conv2d):
             return super().forward(x)
         bias = None if bias is None else bias.flatten()
         tasks = weight.shape[0]
-        return F.conv2d(x, weight.flatten(0, 1), bias, self.stride, self.padding, groups=tasks)
+        weight = weight.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
+        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=tasks)
 
 
 class BatchNorm2d(nn.BatchNorm2d):

@@ -86,20 +86,24 @@ class Reptile(Learner):
             1 + self.meta_batches,
         )
         tasks = len(episodes.support_y)
+        parameters = dict(self.network.named_parameters())
         losses, accuracies = [], []
         moments: dict[str, Tensor] = {}
 
         def learn(chunk: Episodes) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
             images, labels = chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1)
-            return self._inner_loop(images, labels, batches)
+            fast, seconds, loss, right = self._inner_loop(images, labels, batches)
+            share = len(labels) / tasks
+            steps = {n: (p.detach() - fast[n]).mean(0).mul_(share) for n, p in parameters.items()}
+            return steps, {n: v.mean(0).mul_(share) for n, v in seconds.items()}, loss, right
 
         device = episodes.support_x.device
-        for fast, seconds, loss, right in side_by_side(learn, list(self.chunks(episodes)), device):
-            for name, parameter in self.network.named_parameters():
-                step = (parameter.detach() - fast[name]).sum(0) / tasks
-                parameter.grad = step if parameter.grad is None else parameter.grad + step
+        for steps, seconds, loss, right in side_by_side(learn, list(self.chunks(episodes)), device):
+            for name, parameter in parameters.items():
+                step = steps[name]
+                parameter.grad = step if parameter.grad is None else parameter.grad.add_(step)
             for name, second in seconds.items():
-                moments[name] = moments.get(name, 0) + second.sum(0) / tasks
+                moments[name] = moments[name].add_(second) if name in moments else second
             losses.append(loss)
             accuracies.append(right)
         for name, moment in moments.items():

@@ -53,13 +53,15 @@ class TaskLoop(Learner):
 class Network(nn.Module):
     """A backbone with a linear head: images [B, C, H, W] of one task to logits [B, N].
 
-    As in the examples, batch norm always uses the statistics of the batch; it keeps no others.
+    As in the examples, batch norm always uses the statistics of the batch; it keeps no others. Weights
+    lie in memory as torch's own layers have them.
     """
 
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = Linear(backbone.features, ways)
+        self.to(memory_format=torch.contiguous_format)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean = module.running_var = module.num_batches_tracked = None
