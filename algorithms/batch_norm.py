@@ -44,8 +44,14 @@ class _BatchNorm(Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        dx, dweight, dbias = _Backward.apply(g, *ctx.saved_tensors, ctx.rows)
-        return dx, dweight, dbias, None, None
+        x, weight, mean, rstd = ctx.saved_tensors
+        if ctx.rows is None and not torch.is_grad_enabled():  # never differentiated again
+            gradients = torch.ops.aten.native_batch_norm_backward(
+                g, x, weight, None, None, mean, rstd, True, 0.0, [True, True, True]
+            )
+        else:
+            gradients = _Backward.apply(g, x, weight, mean, rstd, ctx.rows)
+        return *gradients, None, None
 
 
 class _Backward(Function):

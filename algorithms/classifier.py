@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.layers import Linear
+from algorithms.layers import BatchNorm2d, Linear
 
 FastWeights = dict[str, Tensor]
 """Parameters of a `Classifier` by name, each with a leading task axis [T, ...]."""
@@ -22,12 +22,18 @@ Statistics = Literal["support", "one_query", "queries"]
 
 
 class Classifier(nn.Module):
-    """Maps images [T, B, C, H, W] to logits [T, B, N] by a backbone and a linear head."""
+    """Maps images [T, B, C, H, W] to logits [T, B, N] by a backbone and a linear head.
 
-    def __init__(self, backbone: Backbone, ways: int) -> None:
+    ``order`` is how often it will be differentiated one after the other: once, or twice.
+    """
+
+    def __init__(self, backbone: Backbone, ways: int, order: int = 1) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = Linear(backbone.features, ways)
+        for module in self.modules():
+            if isinstance(module, BatchNorm2d):
+                module.order = order
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Logits; ``rows`` limits batch-norm statistics to the first images of a task."""

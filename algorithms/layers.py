@@ -42,13 +42,21 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     Statistics are those of the batch, or the running ones in evaluation mode, as in torch. With
     ``rows`` they come from the first ``rows`` images alone and normalise the whole batch: so
-    queries that follow their support set are normalised without a look at each other.
+    queries that follow their support set are normalised without a look at each other. Where ``order``
+    is 2, the gradient will be differentiated again, for which torch's own batch norm is slow.
     """
 
+    order: int = 1
+
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        if rows is None and self.weight.dim() == 1:
+        weight, bias = self.weight, self.bias
+        if rows is None and weight.dim() == 1:
             return super().forward(x)
-        return batch_norm(x, self.weight.flatten(), self.bias.flatten(), rows, self.eps)
+        if rows is None and self.order == 1:
+            return F.batch_norm(
+                x, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps
+            )
+        return batch_norm(x, weight.flatten(), bias.flatten(), rows, self.eps)
 
 
 class Linear(nn.Linear):

@@ -45,12 +45,12 @@ class MAML(Learner):
         statistics: Statistics = "support",
     ) -> None:
         super().__init__()
-        self.network = Classifier(backbone, ways)
+        self.order = 2 if second_order else 1
+        self.network = Classifier(backbone, ways, self.order)
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.second_order = second_order
         self.statistics: Statistics = statistics
-        self.order = 2 if second_order else 1
         self.transductive = statistics == "queries"
         names = [name for name, _ in self.network.named_parameters()]
         self.inner_rates = nn.Parameter(
@@ -71,7 +71,7 @@ class MAML(Learner):
                     loss, list(fast.values()), create_graph=create_graph
                 )
                 fast = {
-                    name: weight - rate * gradient
+                    name: torch.addcmul(weight, rate, gradient, value=-1)
                     for (name, weight), rate, gradient in zip(
                         fast.items(), self.inner_rates, gradients, strict=True
                     )

@@ -93,7 +93,9 @@ def test_throughput_csv_golden() -> None:
         "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,"
         "gflop_per_task,gflop_per_s,matmul_share,power_w,joules_per_1000_tasks,seed,"
     )
-    assert lines[1].startswith("maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,0,8.0,16,10,Some")
+    assert lines[1].startswith(
+        "maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,0,8.0,16,10,Some"
+    )
     assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
     assert len(lines) == 1 + 6 + 1
 
