@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learner import Learner
-from algorithms.svm import crammer_singer, ridge
+from algorithms.svm import crammer_singer, linear_kernel, ridge
 
 
 class MetaOptNet(Learner):
@@ -55,14 +55,12 @@ class MetaOptNet(Learner):
         features = self.backbone(support_x.flatten(1, 2))
         # Unlike one_hot, this asks nothing of the labels that a GPU would be waited for.
         targets = support_y.flatten(1).unsqueeze(-1) == torch.arange(ways, device=support_y.device)
-        # Double precision from the kernel on: its entries are large against what C leaves to z.
-        wide = features.double()
-        kernel = wide @ wide.mT
+        kernel = linear_kernel(features)
         if self.head == "svm":
             dual = crammer_singer(kernel, targets.to(kernel), self.svm_c)
         else:
             dual = ridge(kernel, targets.to(kernel), self.ridge_lambda)
-        return (dual.mT @ wide).to(features.dtype)
+        return dual.to(features.dtype).mT @ features
 
     def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
         """Scaled inner products of the queries' features with each class's weight vector."""

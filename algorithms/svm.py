@@ -71,6 +71,16 @@ def crammer_singer(
     return z.to(kernel.dtype)
 
 
+def linear_kernel(features: Tensor) -> Tensor:
+    """Inner products [T, S, S] of features [T, S, F], in float64; differentiable once.
+
+    Not float32: the entries are large against what C leaves to z. The gradient takes one product, as
+    both factors are the same, where torch would take two.
+    """
+    kernel: Tensor = _LinearKernel.apply(features)
+    return kernel
+
+
 def kkt_residual(kernel: Tensor, labels_one_hot: Tensor, z: Tensor, C: float = 0.1) -> Tensor:
     """How far z [T, S, N] is from the optimum, per task: float64 [T], zero at the optimum only.
 
@@ -116,6 +126,20 @@ def _check_shapes(kernel: Tensor, labels: Tensor) -> None:
             "A kernel [T, S, S] and labels [T, S, N] are needed, none of T, S, N zero; "
             f"not {list(kernel.shape)} and {list(labels.shape)}."
         )
+
+
+class _LinearKernel(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, features: Tensor) -> Tensor:
+        wide = features.double()
+        ctx.save_for_backward(wide)
+        return wide @ wide.mT
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (wide,) = ctx.saved_tensors
+        return (grad + grad.mT) @ wide
 
 
 class _CrammerSinger(torch.autograd.Function):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from algorithms.svm import crammer_singer, kkt_residual, ridge
+from algorithms.svm import crammer_singer, kkt_residual, linear_kernel, ridge
 
 SHAPES = [(5, 1, 64), (5, 5, 64), (2, 5, 16), (5, 15, 64), (20, 1, 64)]
 
@@ -287,6 +287,17 @@ def test_at_a_kink_the_gradient_is_finite() -> None:
     (slope,) = torch.autograd.grad(z[0, 0, 0], kernel)
     assert z[0, 0, 0].item() == pytest.approx(0.25, abs=1e-8)
     assert -0.125 <= slope[0, 0, 0].item() <= 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_linear_kernel_is_the_gram_matrix_in_float64(dtype: torch.dtype) -> None:
+    features = problem(2, 5, 2, 16)[0].to(dtype).requires_grad_()
+    weights = torch.arange(200, dtype=torch.float64).view(2, 10, 10)  # not symmetric
+    mine, wide = linear_kernel(features), features.double()
+    assert torch.equal(mine, gram(wide))
+    gradients = [torch.autograd.grad((k * weights).sum(), features)[0] for k in (mine, gram(wide))]
+    assert gradients[0].dtype == dtype
+    torch.testing.assert_close(*gradients)
 
 
 def test_float32_in_float32_out() -> None:
