@@ -34,6 +34,8 @@ class Classifier(nn.Module):
         for module in self.modules():
             if isinstance(module, BatchNorm2d):
                 module.order = order
+                # Weights that are each task's own are normalised by each batch's own statistics.
+                module.running_mean = module.running_var = module.num_batches_tracked = None
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Logits; ``rows`` limits batch-norm statistics to the first images of a task."""

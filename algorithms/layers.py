@@ -44,19 +44,38 @@ class BatchNorm2d(nn.BatchNorm2d):
     ``rows`` they come from the first ``rows`` images alone and normalise the whole batch: so
     queries that follow their support set are normalised without a look at each other. Where ``order``
     is 2, the gradient will be differentiated again, for which torch's own batch norm is slow.
+
+    Where weights are shared, the batch holds the images of so many ``tasks``, one task after the
+    other, each with statistics of its own; the running ones follow their mean over the tasks.
     """
 
     order: int = 1
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
         weight, bias = self.weight, self.bias
         if rows is None and weight.dim() == 1:
-            return super().forward(x)
+            return self._each_task(x, tasks) if tasks > 1 and self.training else super().forward(x)
         if rows is None and self.order == 1:
             return F.batch_norm(
                 x, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps
             )
         return batch_norm(x, weight.flatten(), bias.flatten(), rows, self.eps)
+
+    def _each_task(self, x: Tensor, tasks: int) -> Tensor:
+        """In training mode: [T*B, C, H, W] with shared weights, tasks being channels for a while."""
+        images = x.permute(0, 2, 3, 1).unflatten(0, (tasks, -1))  # [T, B, H, W, C]
+        images = images.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+        mean, variance, count = self.running_mean, self.running_var, self.num_batches_tracked
+        assert mean is not None and variance is not None and count is not None
+        assert self.momentum is not None
+        means, variances = mean.repeat(tasks), variance.repeat(tasks)
+        weights = self.weight.repeat(tasks), self.bias.repeat(tasks)
+        y = F.batch_norm(images, means, variances, *weights, True, self.momentum, self.eps)
+        mean.copy_(means.view(tasks, -1).mean(0))
+        variance.copy_(variances.view(tasks, -1).mean(0))
+        count += 1
+        y = y.permute(0, 2, 3, 1).unflatten(3, (tasks, -1))  # [B, H, W, T, C]
+        return y.permute(3, 0, 1, 2, 4).flatten(0, 1).permute(0, 3, 1, 2)
 
 
 class Linear(nn.Linear):

@@ -1,13 +1,18 @@
 """The contract of a learner: what every few-shot method looks like to the outside."""
 
+import copy
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.threads import side_by_side, threads_for
+
+Module = TypeVar("Module", bound=nn.Module)
+Gradients = tuple[Tensor | None, ...]
+Buffers = list[Tensor]
 
 
 class Episodes(NamedTuple):
@@ -51,9 +56,6 @@ class Learner(nn.Module):
     learns_from_queries: ClassVar[bool] = True
     """Whether the outer loss is on the queries of training episodes; if not, they have none."""
 
-    independent_tasks: ClassVar[bool] = True
-    """Whether the tasks of a training meta-batch do not touch each other, as batch norm can make them."""
-
     recordable: ClassVar[bool] = True
     """Whether `meta_gradient` issues the same operators on the same memory each time and never waits
     for the device, so that a GPU can record and replay it. What changes is in tensors."""
@@ -61,8 +63,8 @@ class Learner(nn.Module):
     tasks_at_once: int | None = None
     """Most tasks that fit the memory (or cache) together; None: the whole meta-batch.
 
-    The runner sets it, and independent tasks are then trained in chunks of that many. The outer
-    gradient is the same for every value, up to rounding.
+    The runner sets it, and tasks are then trained in chunks of that many: in training, too, the tasks of
+    a meta-batch do not touch each other. The outer gradient is the same for every value, up to rounding.
     """
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Any:
@@ -86,15 +88,17 @@ class Learner(nn.Module):
         parameters = [p for p in self.parameters() if p.requires_grad]
         tasks = len(episodes.support_x)
 
-        def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, tuple[Tensor | None, ...]]:
-            logits = self(chunk.support_x, chunk.support_y, chunk.query_x)
-            loss = F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
-            loss = loss * (len(logits) / tasks)
+        def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, Gradients, Buffers]:
+            learner = with_own_buffers(self)
+            logits = learner(chunk.support_x, chunk.support_y, chunk.query_x)
+            share = len(logits) / tasks
+            loss = share * F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-            return loss.detach(), accuracy(logits, chunk.query_y), gradients
+            buffers = [b * share if b.is_floating_point() else b for b in learner.buffers()]
+            return loss.detach(), accuracy(logits, chunk.query_y), gradients, buffers
 
         # Added up in the order of the tasks, however the chunks were run: the same bits each time.
-        losses, accuracies, all_gradients = zip(
+        losses, accuracies, all_gradients, all_buffers = zip(
             *side_by_side(gradient, list(self.chunks(episodes)), episodes.support_x.device),
             strict=True,
         )
@@ -104,18 +108,21 @@ class Learner(nn.Module):
                     if parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)  # in the parameter's layout
                     parameter.grad.add_(summand)
+        for buffer, each in zip(self.buffers(), zip(*all_buffers, strict=True), strict=True):
+            # Running statistics: their mean over the tasks. Counters went the same way in all chunks.
+            buffer.copy_(sum(each) if buffer.is_floating_point() else each[0])
         return {"loss": torch.stack(losses).sum(), "accuracy": torch.cat(accuracies).mean()}
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
-        """The meta-batch in parts of at most `tasks_at_once` tasks, or whole if they depend on it.
+        """The meta-batch in parts of at most `tasks_at_once` tasks, or whole without that limit.
 
-        On a CPU there are enough parts for all threads to have one.
+        On a CPU all threads have as many parts, and all parts are as large, as far as that can be.
         """
-        tasks = len(episodes.support_x)
-        size = tasks
-        if self.tasks_at_once and self.independent_tasks:
-            each = -(-tasks // threads_for(episodes.support_x.device))
-            size = min(self.tasks_at_once, each)
+        tasks = size = len(episodes.support_x)
+        if self.tasks_at_once:
+            threads = threads_for(episodes.support_x.device)
+            rounds = -(-tasks // (threads * self.tasks_at_once))
+            size = -(-tasks // (threads * rounds))
         for first in range(0, tasks, size):
             yield Episodes(*(part[first : first + size] for part in episodes))
 
@@ -128,6 +135,19 @@ class Learner(nn.Module):
         if not self.learns_from_queries and train.queries:
             return False, "it learns from the support set alone; train.queries must be 0"
         return True, ""
+
+
+def with_own_buffers(module: Module) -> Module:
+    """The module with copies of its buffers, to be changed by one thread alone; parameters are shared."""
+    other = copy.copy(module)
+    other.__dict__["_buffers"] = {
+        name: None if buffer is None else buffer.clone() for name, buffer in module._buffers.items()
+    }
+    other.__dict__["_modules"] = {
+        name: None if child is None else with_own_buffers(child)
+        for name, child in module._modules.items()
+    }
+    return other
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ Z and learned scale gamma,
 
     logits = gamma * f(query) F' Z.
 
-As in the official code, support and query sets pass the backbone one after the other, all tasks of
-a meta-batch in one batch, and batch norm uses its running statistics in evaluation.
+As in the official code, support and query sets pass the backbone one after the other, and batch norm
+uses its running statistics in evaluation. What differs: in training, batch norm sees one task, where
+the official code has all tasks of a meta-batch in one batch; so tasks do not depend on each other.
 """
 
 from typing import Literal
@@ -29,8 +30,6 @@ class MetaOptNet(Learner):
     gamma starts at ``initial_scale`` (the official code starts at 1, but has a rate of 0.1 to leave
     it with; Adam's smaller steps would take most of a short training to get there).
     """
-
-    independent_tasks = False
 
     def __init__(
         self,

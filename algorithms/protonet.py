@@ -5,8 +5,8 @@ of f over its support images, and the logit of a query x for it is -||f(x) - pro
 Training on more ways than the test has is the paper's way to its best results.
 
 As in the official code, support and query images pass the backbone together in training, and batch
-norm uses its running statistics in evaluation, so that predictions are not transductive. A
-meta-batch of more than one task shares the batch statistics; the official code has one.
+norm uses its running statistics in evaluation, so that predictions are not transductive. The official
+code has one task per step; of a meta-batch of several, each is normalised by its own images.
 """
 
 import torch
@@ -18,8 +18,6 @@ from algorithms.learner import Learner
 
 class ProtoNet(Learner):
     """Prototypical networks on any backbone; training ways may differ from test ways."""
-
-    independent_tasks = False
 
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()

@@ -24,7 +24,8 @@ from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
-from bench.evaluate import evaluate
+from bench.evaluate import evaluate, to_float
+from bench.memory import tasks_at_once
 from bench.mistake import Mistake
 from bench.stats import mean_ci95
 from bench.store import SCHEMA, Store
@@ -118,8 +119,8 @@ def run(cell: Cell) -> dict[str, Any]:
     val_sampler = sampler("val", cell.test_shape, "validation")
     test_sampler = sampler("test", cell.test_shape, "test")
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
-    learner.tasks_at_once = devices.tasks_at_once(device)
     precision.use(config.precision, learner)
+    learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
     at_once = EVALUATED_AT_ONCE[device.type]
     loop = OuterLoop(learner, train_sampler, config.train)
 

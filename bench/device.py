@@ -39,11 +39,6 @@ def synchronize(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def tasks_at_once(device: torch.device) -> int | None:
-    """Tasks to adapt side by side: few where they must fit a CPU's cache, all on a GPU."""
-    return 4 if device.type == "cpu" else None
-
-
 @cache
 def matmul_gflop_per_s(device: torch.device, precision: Precision) -> float:
     """What this device reaches in a large product of matrices, in 10^9 operations a second.

@@ -44,18 +44,19 @@ class Conv4(Backbone):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
         tasks, per_task = len(x), cast(Conv2d, self.convolutions[0]).weight.dim() == 5
-        return unfold(self.blocks(fold(x, per_task), rows), tasks, per_task)
+        maps = self.blocks(fold(x, per_task), rows, 1 if per_task else tasks)
+        return unfold(maps, tasks, per_task)
 
     def one_task(self, x: Tensor) -> Tensor:
         """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
         return self.blocks(x).flatten(1)
 
-    def blocks(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def blocks(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
         """Feature maps of images as the layers take them, [B, G*C, H, W]."""
         dtype = x.dtype
         with self.arithmetic(x):
             for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-                x = norm(convolution(x), rows)
+                x = norm(convolution(x), rows, tasks)
                 # A maximum passes through the monotone ReLU, which so has a quarter of the work.
                 x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
         return x.to(dtype)

@@ -1,7 +1,7 @@
 """MetaOptNet by ``learn2learn.nn.SVClassifier``, which solves the dual by qpth, one task at a time.
 
-The method is that of `algorithms.metaoptnet` with the SVM head. Batch norm sees one task, where
-ours sees a meta-batch: in training the two agree for a meta-batch of one task.
+The method is that of `algorithms.metaoptnet` with the SVM head. Only the running statistics of batch
+norm move otherwise: here once a task, in ours once a meta-batch.
 """
 
 import torch

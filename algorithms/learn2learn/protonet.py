@@ -1,7 +1,7 @@
 """Prototypical networks by ``learn2learn.nn.PrototypicalClassifier``, one task at a time.
 
-The method is that of `algorithms.protonet`. Batch norm sees one task, where ours sees a meta-batch:
-in training the two agree for a meta-batch of one task, which is the method's own.
+The method is that of `algorithms.protonet`. Only the running statistics of batch norm move otherwise:
+here once a task, in ours once a meta-batch.
 """
 
 import torch

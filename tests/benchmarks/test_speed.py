@@ -15,7 +15,7 @@ from algorithms.learner import Episodes, Learner, Shape
 from algorithms.metaoptnet import MetaOptNet
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
-from bench.device import tasks_at_once
+from bench.memory import tasks_at_once
 from tests.algorithms.peers import pair
 from tests.algorithms.tasks import random_episodes
 
@@ -58,7 +58,6 @@ def test_outer_gradient(against, name):
     """A whole outer gradient: the inner loops, the losses, and back."""
     algo, options, own, shape, tasks, alike = STEPS[name]
     ours, theirs = pair(algo, strided, shape.ways, options, own)
-    ours.tasks_at_once = tasks_at_once(torch.device("cpu"))
     episodes = random_episodes(tasks, *shape, size=28)
     few = Episodes(*(part[:alike] for part in episodes))
     if algo != "metaoptnet":  # that peer wants float64 as default: test_learn2learn.py compares
@@ -67,6 +66,7 @@ def test_outer_gradient(against, name):
         )
 
     episodes = Episodes(*(p.float() if p.is_floating_point() else p for p in episodes))
+    ours.tasks_at_once = tasks_at_once(ours, Episodes(*(part[:1] for part in episodes)))
 
     def step(learner: Learner) -> None:
         learner.zero_grad()

@@ -1,0 +1,89 @@
+import copy
+import weakref
+
+import pytest
+import torch
+from torch import nn
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Episodes, Learner
+from algorithms.maml import MAML
+from algorithms.metaoptnet import MetaOptNet
+from algorithms.protonet import ProtoNet
+from algorithms.reptile import Reptile
+from bench import device as devices
+from bench import memory
+from tests.algorithms.tasks import random_episodes
+
+CPU = torch.device("cpu")
+LEARNERS = {
+    "maml": (MAML, {}, 1),
+    "maml, 5 steps": (MAML, {"inner_steps": 5}, 1),
+    "reptile": (Reptile, {}, 10),
+    "protonet": (ProtoNet, {}, 1),
+    "metaoptnet": (MetaOptNet, {}, 1),
+}
+
+
+class Squares(Learner):
+    """Its gradient holds the images (squared twice, one after the other) and nothing else of size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor(2.0))
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, torch.Tensor]:
+        images = episodes.query_x * 1
+        for _ in range(2):
+            square = (images * self.weight).square().sum()  # holds images and their product
+            another = (images * self.weight).sum()  # holds the same images once more
+            (square + another).backward()
+            square = another = None
+        return {}
+
+
+def float_episodes(tasks: int, shots: int, queries: int) -> Episodes:
+    episodes = random_episodes(tasks, 5, shots, queries, size=28)
+    return Episodes(*(p.float() if p.is_floating_point() else p for p in episodes))
+
+
+def test_what_is_held_is_counted_once_and_only_while_it_is_held():
+    learner = Squares()
+    episode = float_episodes(1, 1, 3)
+    images = episode.query_x.nbytes
+    assert 2 * images <= memory.held_bytes(learner, episode) < 2.1 * images
+    assert learner.weight.grad is None, "the learner is not changed"
+
+
+def test_nothing_is_kept_afterwards():
+    learner = ProtoNet(Conv4((1, 28, 28), filters=4), 5)
+    before = copy.deepcopy(learner.state_dict())
+    episode = float_episodes(1, 1, 3)
+    memory.held_bytes(learner.eval(), episode)
+    assert not learner.training
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    images = weakref.ref(episode.query_x)
+    del episode
+    assert images() is None
+
+
+def test_larger_tasks_come_in_smaller_numbers():
+    learner = MAML(Conv4((1, 28, 28), filters=16), 5)
+    few, many = (memory.tasks_at_once(learner, float_episodes(1, 1, q)) for q in (15, 1))
+    assert 1 <= few < many
+    huge = MAML(Conv4((1, 28, 28), filters=256), 5)
+    assert memory.tasks_at_once(huge, float_episodes(1, 1, 15)) == 1
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_meta_batch_of_32_takes_less_than_400_mb(name):
+    method, options, shots = LEARNERS[name]
+    learner = method(Conv4((1, 28, 28), filters=64, downsample="stride"), 5, **options)
+    queries = 15 if learner.learns_from_queries else 0
+    learner.tasks_at_once = memory.tasks_at_once(learner, float_episodes(1, shots, queries))
+    episodes = float_episodes(32, shots, queries)
+    learner.meta_gradient(Episodes(*(part[:4] for part in episodes)))  # libraries set themselves up
+    devices.reset_peak_memory(CPU)
+    before = devices.peak_mib(CPU)
+    learner.meta_gradient(episodes)
+    assert devices.peak_mib(CPU) - before < 400e6 / 2**20
