@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.batch_norm import batch_norm
+from algorithms.batch_norm import batch_norm, batch_norm_each
 
 
 class Conv2d(nn.Conv2d):
@@ -62,20 +62,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         return batch_norm(x, weight.flatten(), bias.flatten(), rows, self.eps)
 
     def _each_task(self, x: Tensor, tasks: int) -> Tensor:
-        """In training mode: [T*B, C, H, W] with shared weights, tasks being channels for a while."""
-        images = x.permute(0, 2, 3, 1).unflatten(0, (tasks, -1))  # [T, B, H, W, C]
-        images = images.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+        """In training mode: [T*B, C, H, W] with shared weights."""
         mean, variance, count = self.running_mean, self.running_var, self.num_batches_tracked
         assert mean is not None and variance is not None and count is not None
         assert self.momentum is not None
-        means, variances = mean.repeat(tasks), variance.repeat(tasks)
-        weights = self.weight.repeat(tasks), self.bias.repeat(tasks)
-        y = F.batch_norm(images, means, variances, *weights, True, self.momentum, self.eps)
-        mean.copy_(means.view(tasks, -1).mean(0))
-        variance.copy_(variances.view(tasks, -1).mean(0))
+        y, means, variances = batch_norm_each(x, self.weight, self.bias, tasks, self.eps)
+        mean.lerp_(means.mean(0), self.momentum)
+        variance.lerp_(variances.mean(0), self.momentum)
         count += 1
-        y = y.permute(0, 2, 3, 1).unflatten(3, (tasks, -1))  # [B, H, W, T, C]
-        return y.permute(3, 0, 1, 2, 4).flatten(0, 1).permute(0, 3, 1, 2)
+        return y
 
 
 class Linear(nn.Linear):

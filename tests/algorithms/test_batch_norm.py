@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from algorithms.batch_norm import batch_norm
+from algorithms.batch_norm import batch_norm, batch_norm_each
 
 EPS = 1e-5
 
@@ -62,3 +62,19 @@ def test_derivatives_are_those_of_finite_differences(
 
     assert torch.autograd.gradcheck(normalise, inputs)
     assert torch.autograd.gradgradcheck(normalise, inputs)
+
+
+def test_each_task_is_normalised_as_if_it_were_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = 3 + torch.randn(6, 3, 4, 2, dtype=torch.float64, generator=generator)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    weight, bias = torch.randn(2, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    y, means, variances = batch_norm_each(x, weight, bias, 3, EPS)
+    alone = torch.cat([by_definition(part, weight, bias, None) for part in x.chunk(3)])
+    torch.testing.assert_close(y, alone)
+    mixed = torch.randn(y.shape, dtype=torch.float64, generator=generator)
+    gradients = [torch.autograd.grad((out * mixed).sum(), (x, weight, bias)) for out in (y, alone)]
+    torch.testing.assert_close(*gradients)
+    tasks = x.detach().unflatten(0, (3, 2))
+    torch.testing.assert_close(means, tasks.mean((1, 3, 4)))
+    torch.testing.assert_close(variances, tasks.var((1, 3, 4)))
