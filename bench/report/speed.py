@@ -1,4 +1,4 @@
-"""``python -m bench.report.speed FILE``: ratios to a peer as a table, from saved benchmarks."""
+"""``python -m bench.report.speed FILE``: ratios to a peer and cost at scale, from saved benchmarks."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ from bench.mistake import Mistake
 USAGE = """\
 Usage: python -m bench.report.speed FILE
 
-Prints the ratios to learn2learn as a Markdown table, from what
+Prints the ratios to learn2learn and the cost at scale as Markdown tables, from what
   pytest tests/benchmarks --benchmark-enable --benchmark-json=FILE
 has saved."""
 
@@ -47,18 +47,51 @@ def markdown(results: Iterable[Result]) -> str:
     return "\n".join(lines)
 
 
-def read(file: Path) -> list[Result]:
+class Growth(TypedDict):
+    """Time (ms, median) and memory (MiB above the process) of a call as something grows."""
+
+    work: str
+    axis: str
+    sizes: list[int]
+    ms: list[float]
+    mib: list[float]
+    exponent: float  # of the time, from the last but one size to the last
+
+
+def growth_markdown(results: Iterable[Growth]) -> str:
+    """One row a kind of work: sizes, times and memory; and p, where time grows as size^p at the end."""
+    lines = [
+        "| work | what grows | sizes | ms | MiB above the process | p |",
+        "| --- | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for r in results:
+        sizes, times, memory = (
+            " / ".join(texts)
+            for texts in (
+                [f"{size:,}" for size in r["sizes"]],
+                [f"{ms:#.3g}" if ms < 100 else f"{ms:,.0f}" for ms in r["ms"]],
+                [f"{mib:,.0f}" for mib in r["mib"]],
+            )
+        )
+        lines.append(
+            f"| {r['work']} | {r['axis']} | {sizes} | {times} | {memory} | {r['exponent']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def read(file: Path) -> tuple[list[Result], list[Growth]]:
     """The comparisons in a file of pytest-benchmark; raises Mistake when there are none."""
     try:
-        saved = json.loads(file.read_text())["benchmarks"]
-        found = [b["extra_info"] for b in saved if "ratio" in b["extra_info"]]
+        saved = [b["extra_info"] for b in json.loads(file.read_text())["benchmarks"]]
+        ratios = [info for info in saved if "ratio" in info]
+        growths = [info for info in saved if "exponent" in info]
     except OSError as error:
         raise Mistake(f"Cannot read {file} ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError):
         raise Mistake(f"{file} is no JSON file of pytest-benchmark.") from None
-    if not found:
+    if not ratios and not growths:
         raise Mistake(f"{file} holds no comparison; save one with --benchmark-enable.")
-    return found
+    return ratios, growths
 
 
 def main(arguments: list[str]) -> int:
@@ -70,10 +103,13 @@ def main(arguments: list[str]) -> int:
         print(USAGE, file=sys.stderr)
         return 2
     try:
-        print(markdown(read(Path(arguments[0]))))
+        ratios, growths = read(Path(arguments[0]))
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
+    tables = [markdown(ratios)] if ratios else []
+    tables += [growth_markdown(growths)] if growths else []
+    print("\n\n".join(tables))
     return 0
 
 

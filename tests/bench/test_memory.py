@@ -82,6 +82,9 @@ def test_larger_tasks_come_in_smaller_numbers():
     learner = MAML(Conv4((1, 28, 28), filters=16), 5)
     few, many = (memory.tasks_at_once(learner, float_episodes(1, 1, q)) for q in (15, 1))
     assert 1 <= few < many
+    assert few & (few - 1) == many & (many - 1) == 0, (
+        "powers of two, which halve the usual meta-batches"
+    )
     huge = MAML(Conv4((1, 28, 28), filters=256), 5)
     assert memory.tasks_at_once(huge, float_episodes(1, 1, 15)) == 1
 

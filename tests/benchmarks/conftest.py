@@ -1,5 +1,6 @@
-"""Timing of our code and a peer's, interleaved, and the table of ratios at the end of a run."""
+"""Timing against a peer, in turns, and as sizes grow; the tables at the end of a run."""
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from typing import Protocol
 import pytest
 import torch
 
-from bench.device import describe
+from bench.device import describe, peak_mib, reset_peak_memory
 from bench.report import speed
 from bench.stats import quartiles
 
 ROUNDS = 7
 BUSY = 0.15  # of the processor's time stolen by other virtual machines
 Sides = tuple[tuple[Callable[[], object], int], ...]
+CALLS = 5  # at each size
+CPU = torch.device("cpu")
 RESULTS = pytest.StashKey[list[speed.Result]]()
+GROWTHS = pytest.StashKey[list[speed.Growth]]()
 
 
 class Against(Protocol):
@@ -57,17 +61,69 @@ def against(benchmark, request: pytest.FixtureRequest) -> Against:
             "rounds": ROUNDS,
             "stolen": stolen,
         }
-        benchmark.extra_info |= {
-            **result,
-            "device_name": describe(torch.device("cpu")),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        }
+        benchmark.extra_info |= {**result, **machine()}
         request.config.stash.setdefault(RESULTS, []).append(result)
         benchmark.pedantic(ours, rounds=3)
 
     return compare
+
+
+class Grow(Protocol):
+    def __call__(
+        self, work: str, axis: str, sizes: tuple[int, ...], make: Callable[[int], Callable]
+    ) -> None: ...
+
+
+@pytest.fixture
+def growth(benchmark, request: pytest.FixtureRequest) -> Grow:
+    """Time what ``make`` makes of each size, and see how much memory a call takes.
+
+    Median time, most memory above the process, and the exponent of the time's growth from the last
+    but one size to the last go to ``extra_info`` and to the table. Where benchmarks are disabled,
+    the two smallest are called once.
+    """
+
+    def measure(work, axis, sizes, make) -> None:
+        if benchmark.disabled:
+            for size in sizes[:2]:
+                make(size)()
+            benchmark(lambda: None)
+            return
+        times, memory = [], []
+        for size in sizes:
+            call = make(size)
+            call()
+            reset_peak_memory(CPU)
+            before = peak_mib(CPU)
+            seconds = []
+            for _ in range(CALLS):
+                start = time.perf_counter()
+                call()
+                seconds.append(time.perf_counter() - start)
+            times.append(1e3 * quartiles(seconds)[1])
+            memory.append(peak_mib(CPU) - before)
+        result: speed.Growth = {
+            "work": work,
+            "axis": axis,
+            "sizes": list(sizes),
+            "ms": times,
+            "mib": memory,
+            "exponent": math.log(times[-1] / times[-2]) / math.log(sizes[-1] / sizes[-2]),
+        }
+        benchmark.extra_info |= {**result, **machine()}
+        request.config.stash.setdefault(GROWTHS, []).append(result)
+        benchmark.pedantic(call, rounds=1)
+
+    return measure
+
+
+def machine() -> dict[str, object]:
+    return {
+        "device_name": describe(CPU),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def in_turns(sides: Sides) -> tuple[list[list[float]], float]:
@@ -94,7 +150,10 @@ def processor_time() -> tuple[int, int]:
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
-    """Print the table of ratios."""
+    """Print the tables."""
     if results := config.stash.get(RESULTS, []):
         terminalreporter.section("tasks/s against learn2learn 0.2.0, in the same run")
         terminalreporter.write(speed.markdown(results) + "\n")
+    if growths := config.stash.get(GROWTHS, []):
+        terminalreporter.section("cost at scale")
+        terminalreporter.write(speed.growth_markdown(growths) + "\n")

@@ -32,6 +32,25 @@ def test_the_command_prints_a_row_for_each_comparison(tmp_path, capsys):
     assert lines[2] == "| MAML | 1,234.5 | 600.0 | **2.06x** | 2.00 to 2.10 | 3% |"
 
 
+def test_cost_at_scale_is_a_table_of_its_own(tmp_path, capsys):
+    growth = {
+        "work": "MAML",
+        "axis": "ways",
+        "sizes": [5, 1000],
+        "ms": [4.567, 1234.5],
+        "mib": [3.4, 1000.0],
+        "exponent": 1.06,
+    }
+    assert speed.main([saved(tmp_path, growth)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert lines[2] == "| MAML | ways | 5 / 1,000 | 4.57 / 1,234 | 3 / 1,000 | 1.1 |"
+
+    assert speed.main([saved(tmp_path, growth, RESULT)]) == 0
+    ratios, scale = capsys.readouterr().out.split("\n\n")
+    assert ratios.count("\n") == 2 and "2.06x" in ratios and "ways" in scale
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [

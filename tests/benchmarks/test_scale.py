@@ -1,0 +1,85 @@
+"""Cost at scale: time and memory as ways, shots, inner steps and the pool's classes grow.
+
+``pytest tests/benchmarks/test_scale.py --benchmark-enable`` ends with a table. Without
+``--benchmark-enable``, the two smallest sizes are run once. Weights and images are random; the network
+is the strided Conv-4 with 64 filters on images of 28x28, a meta-batch has 4 tasks.
+"""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Episodes, Learner, Shape
+from algorithms.maml import MAML
+from algorithms.metaoptnet import MetaOptNet
+from algorithms.protonet import ProtoNet
+from algorithms.reptile import Reptile
+from bench.data.episodes import EpisodeSampler
+from bench.data.pool import Pool
+from bench.memory import tasks_at_once
+from tests.algorithms.tasks import random_episodes
+
+QUERIES = 5
+LEARNERS = {
+    "MAML": lambda ways, **options: MAML(strided(), ways, **options),
+    "MAML, 1st order": lambda ways, **options: MAML(strided(), ways, second_order=False, **options),
+    "Reptile": lambda ways, **options: Reptile(strided(), ways, **options),
+    "ProtoNet": lambda ways: ProtoNet(strided(), ways),
+    "MetaOptNet": lambda ways: MetaOptNet(strided(), ways),
+}
+
+
+def strided() -> Conv4:
+    return Conv4((1, 28, 28), filters=64, downsample="stride")
+
+
+def step(learner: Learner, ways: int, shots: int) -> Callable[[], object]:
+    """A whole outer gradient of 4 tasks."""
+    queries = QUERIES if learner.learns_from_queries else 0
+    episodes = random_episodes(4, ways, shots, queries, size=28)
+    episodes = Episodes(*(p.float() if p.is_floating_point() else p for p in episodes))
+    learner.tasks_at_once = tasks_at_once(learner, Episodes(*(part[:1] for part in episodes)))
+
+    def outer_gradient() -> None:
+        learner.zero_grad()
+        learner.meta_gradient(episodes)
+
+    return outer_gradient
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_ways(growth, name):
+    make = LEARNERS[name]
+    growth(f"{name}, 1 shot", "ways", (5, 10, 20, 40), lambda ways: step(make(ways), ways, 1))
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_shots(growth, name):
+    make = LEARNERS[name]
+    growth(f"{name}, 5 ways", "shots", (1, 5, 10, 20), lambda shots: step(make(5), 5, shots))
+
+
+@pytest.mark.parametrize("name", ["MAML", "MAML, 1st order", "Reptile"])
+def test_inner_steps(growth, name):
+    make = LEARNERS[name]
+    growth(
+        f"{name}, 5 ways, 5 shots",
+        "inner steps",
+        (1, 2, 5, 10),
+        lambda steps: step(make(5, inner_steps=steps), 5, 5),
+    )
+
+
+def test_classes(growth):
+    """Drawing 32 episodes of 5 ways, 1 shot, 5 queries; a class has 8 images."""
+
+    def draw(classes: int) -> Callable[[], object]:
+        images = torch.randint(0, 256, (classes * 8, 1, 28, 28), dtype=torch.uint8)
+        pool = Pool(images, torch.arange(classes + 1) * 8, tuple(map(str, range(classes))))
+        sampler = EpisodeSampler(pool, Shape(5, 1, QUERIES), ("scale",))
+        first = iter(range(0, 10**9, 32))
+        return lambda: sampler.draw(next(first), 32)
+
+    growth("drawing", "classes", (100, 1_000, 10_000, 100_000), draw)
