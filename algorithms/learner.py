@@ -105,9 +105,7 @@ class Learner(nn.Module):
         for gradients in all_gradients:
             for parameter, summand in zip(parameters, gradients, strict=True):
                 if summand is not None:
-                    if parameter.grad is None:
-                        parameter.grad = torch.zeros_like(parameter)  # in the parameter's layout
-                    parameter.grad.add_(summand)
+                    add_gradient(parameter, summand)
         for buffer, each in zip(self.buffers(), zip(*all_buffers, strict=True), strict=True):
             # Running statistics: their mean over the tasks. Counters went the same way in all chunks.
             buffer.copy_(sum(each) if buffer.is_floating_point() else each[0])
@@ -135,6 +133,13 @@ class Learner(nn.Module):
         if not self.learns_from_queries and train.queries:
             return False, "it learns from the support set alone; train.queries must be 0"
         return True, ""
+
+
+def add_gradient(parameter: Tensor, summand: Tensor) -> None:
+    """Add to ``.grad``, which lies in memory as the parameter does: fused optimizers rely on that."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    parameter.grad.add_(summand)
 
 
 def with_own_buffers(module: Module) -> Module:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights, Statistics
-from algorithms.learner import Episodes, Learner, accuracy
+from algorithms.learner import Episodes, Learner, accuracy, add_gradient
 from algorithms.threads import side_by_side
 
 
@@ -100,8 +100,7 @@ class Reptile(Learner):
         device = episodes.support_x.device
         for steps, seconds, loss, right in side_by_side(learn, list(self.chunks(episodes)), device):
             for name, parameter in parameters.items():
-                step = steps[name]
-                parameter.grad = step if parameter.grad is None else parameter.grad.add_(step)
+                add_gradient(parameter, steps[name])
             for name, second in seconds.items():
                 moments[name] = moments[name].add_(second) if name in moments else second
             losses.append(loss)
@@ -150,7 +149,7 @@ class Reptile(Learner):
             optimizer.state[weight] = {
                 "step": steps.clone(),
                 "exp_avg": torch.zeros_like(weight),
-                "exp_avg_sq": moment.expand_as(weight).clone(),
+                "exp_avg_sq": torch.zeros_like(weight).copy_(moment),
             }
         return optimizer
 

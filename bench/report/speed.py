@@ -69,7 +69,7 @@ def growth_markdown(results: Iterable[Growth]) -> str:
             " / ".join(texts)
             for texts in (
                 [f"{size:,}" for size in r["sizes"]],
-                [f"{ms:#.3g}" if ms < 100 else f"{ms:,.0f}" for ms in r["ms"]],
+                [f"{ms:#.3g}" if ms < 99.95 else f"{ms:,.0f}" for ms in r["ms"]],
                 [f"{mib:,.0f}" for mib in r["mib"]],
             )
         )

@@ -122,6 +122,9 @@ def test_the_outer_gradient_reaches_every_meta_parameter(algo, backbone):
     for name, parameter in learner.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None and parameter.grad.abs().max() > 0, name
+    for name, parameter in learner.named_parameters():
+        if parameter.grad is not None:  # fused optimizers take both for plain memory
+            assert parameter.grad.stride() == parameter.stride(), name
     assert metrics["loss"].shape == metrics["accuracy"].shape == ()
     assert 0 <= metrics["accuracy"] <= 1
     assert not metrics["loss"].requires_grad

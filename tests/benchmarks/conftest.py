@@ -17,7 +17,7 @@ from bench.stats import quartiles
 ROUNDS = 7
 BUSY = 0.15  # of the processor's time stolen by other virtual machines
 Sides = tuple[tuple[Callable[[], object], int], ...]
-CALLS = 5  # at each size
+WARM_UP, CALLS = 2, 5  # at each size
 CPU = torch.device("cpu")
 RESULTS = pytest.StashKey[list[speed.Result]]()
 GROWTHS = pytest.StashKey[list[speed.Growth]]()
@@ -92,7 +92,8 @@ def growth(benchmark, request: pytest.FixtureRequest) -> Grow:
         times, memory = [], []
         for size in sizes:
             call = make(size)
-            call()
+            for _ in range(WARM_UP):
+                call()
             reset_peak_memory(CPU)
             before = peak_mib(CPU)
             seconds = []

@@ -36,15 +36,17 @@ def test_cost_at_scale_is_a_table_of_its_own(tmp_path, capsys):
     growth = {
         "work": "MAML",
         "axis": "ways",
-        "sizes": [5, 1000],
-        "ms": [4.567, 1234.5],
-        "mib": [3.4, 1000.0],
+        "sizes": [5, 10, 1000],
+        "ms": [4.567, 99.97, 1234.5],
+        "mib": [3.4, 20.0, 1000.0],
         "exponent": 1.06,
     }
     assert speed.main([saved(tmp_path, growth)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[2] == "| MAML | ways | 5 / 1,000 | 4.57 / 1,234 | 3 / 1,000 | 1.1 |"
+    assert (
+        lines[2] == "| MAML | ways | 5 / 10 / 1,000 | 4.57 / 100 / 1,234 | 3 / 20 / 1,000 | 1.1 |"
+    )
 
     assert speed.main([saved(tmp_path, growth, RESULT)]) == 0
     ratios, scale = capsys.readouterr().out.split("\n\n")
