@@ -1,6 +1,5 @@
 """The network that gradient-based learners adapt: a backbone with a linear head."""
 
-import copy
 from typing import Literal
 
 import torch
@@ -8,6 +7,7 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.layers import BatchNorm2d, Linear
+from algorithms.stateless import with_tensors
 
 FastWeights = dict[str, Tensor]
 """Parameters of a `Classifier` by name, each with a leading task axis [T, ...]."""
@@ -47,7 +47,7 @@ class Classifier(nn.Module):
 
     def logits(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
         """Logits [T, B, N] under each task's own weights, normalised by the batch (see ``rows``)."""
-        return with_weights(self, fast)(x, rows)
+        return with_tensors(self, fast)(x, rows)
 
     def classify(
         self, fast: FastWeights, support_x: Tensor, query_x: Tensor, statistics: Statistics
@@ -61,21 +61,3 @@ class Classifier(nn.Module):
             return self.logits(fast, both, rows=shots)[:, shots:]
         one_by_one = (torch.cat((support_x, query), 1) for query in query_x.split(1, dim=1))
         return torch.cat([self.logits(fast, both)[:, shots:] for both in one_by_one], 1)
-
-
-def with_weights(module: nn.Module, weights: FastWeights, prefix: str = "") -> nn.Module:
-    """The module with other weights in place of its parameters; buffers are shared.
-
-    ``torch.func.functional_call`` would put the weights into the module itself for a while, so that
-    threads could not use it at the same time.
-    """
-    other = copy.copy(module)
-    other.__dict__["_parameters"] = {
-        name: None if p is None else weights[prefix + name]
-        for name, p in module._parameters.items()
-    }
-    other.__dict__["_modules"] = {
-        name: None if child is None else with_weights(child, weights, f"{prefix}{name}.")
-        for name, child in module._modules.items()
-    }
-    return other

@@ -4,7 +4,7 @@ Where weights have a leading task axis [T, ...], the tasks run side by side in o
 convolution folds them into groups, batch norm into channels, a linear layer into a batched product.
 Images travel as [B, G*C, H, W]: with shared weights G = 1 and B counts the images of all tasks;
 with weights per task G = T and B counts the images of one task, so that native batch norm has
-statistics per task for free. Fast weights are put in by `algorithms.classifier.with_weights`.
+statistics per task for free. Fast weights are put in by `algorithms.stateless.with_tensors`.
 """
 
 from typing import Any

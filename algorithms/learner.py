@@ -1,16 +1,15 @@
 """The contract of a learner: what every few-shot method looks like to the outside."""
 
-import copy
 from collections.abc import Iterator
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algorithms.stateless import with_tensors
 from algorithms.threads import side_by_side, threads_for
 
-Module = TypeVar("Module", bound=nn.Module)
 Gradients = tuple[Tensor | None, ...]
 Buffers = list[Tensor]
 
@@ -89,7 +88,7 @@ class Learner(nn.Module):
         tasks = len(episodes.support_x)
 
         def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, Gradients, Buffers]:
-            learner = with_own_buffers(self)
+            learner = with_tensors(self, {n: b.clone() for n, b in self.named_buffers()})
             logits = learner(chunk.support_x, chunk.support_y, chunk.query_x)
             share = len(logits) / tasks
             loss = share * F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
@@ -140,19 +139,6 @@ def add_gradient(parameter: Tensor, summand: Tensor) -> None:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     parameter.grad.add_(summand)
-
-
-def with_own_buffers(module: Module) -> Module:
-    """The module with copies of its buffers, to be changed by one thread alone; parameters are shared."""
-    other = copy.copy(module)
-    other.__dict__["_buffers"] = {
-        name: None if buffer is None else buffer.clone() for name, buffer in module._buffers.items()
-    }
-    other.__dict__["_modules"] = {
-        name: None if child is None else with_own_buffers(child)
-        for name, child in module._modules.items()
-    }
-    return other
 
 
 def accuracy(logits: Tensor, labels: Tensor) -> Tensor:

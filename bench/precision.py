@@ -25,7 +25,7 @@ def check(precision: Precision, learner: Learner, device: torch.device) -> None:
 
 
 def use(precision: Precision, learner: Learner) -> None:
-    """Let the learner's backbone, and float32 arithmetic on CUDA, have this precision.
+    """Let the learner's backbone, and the whole process on CUDA, have this precision.
 
     - ``fp32``: float32 throughout. Torch alone would round in convolutions on CUDA.
     - ``tf32``: CUDA rounds the factors of float32 products to 10 bits of fraction.

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 class Backbone(nn.Module):
     """Maps images [T, B, C, H, W] of T tasks to features [T, B, ``features``].
 
-    Made of `algorithms.layers`, it runs with shared weights or, by `algorithms.classifier.with_weights`,
+    Made of `algorithms.layers`, it runs with shared weights or, by `algorithms.stateless.with_tensors`,
     with weights per task. A backbone is built from the shape (C, H, W) of an image and its options.
     """
 

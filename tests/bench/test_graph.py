@@ -19,6 +19,7 @@ from bench import train
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
+from bench.evaluate import to_float
 from bench.graph import record
 
 LEARNERS = {
@@ -100,6 +101,27 @@ def trained(loop: train.OuterLoop) -> list[torch.Tensor]:
     """The losses of a whole training, and the state at its end."""
     losses = [loop.advance()["loss"] for _ in range(loop.steps)]
     return [torch.stack(losses), *loop.learner.state_dict().values()]
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_step_is_that_of_the_plain_optimizer(name, optimizer):
+    """Fused optimizers are fast where all tensors lie in memory alike, and silently wrong elsewhere."""
+    loop = loop_of(name, optimizer=optimizer)
+    learner = copy.deepcopy(loop.learner)
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
+    plain = kind(parameters, lr=loop.train.rate, foreach=False, fused=False)
+    for step in range(2):
+        plain.param_groups[0]["lr"] = loop.train.rate * (1, 0.933012701892)[step]  # a cosine
+        loop.advance()
+        plain.zero_grad()
+        episodes = loop.sampler.draw(2 * step, 2)
+        learner.meta_gradient(to_float(episodes))
+        plain.step()
+    torch.testing.assert_close(
+        dict(loop.learner.named_parameters()), dict(learner.named_parameters())
+    )
 
 
 @pytest.mark.parametrize(
