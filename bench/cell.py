@@ -24,7 +24,7 @@ from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
-from bench.evaluate import evaluate, to_float
+from bench.evaluate import Scores, evaluate, to_float
 from bench.memory import tasks_at_once
 from bench.mistake import Mistake
 from bench.stats import mean_ci95
@@ -130,7 +130,9 @@ def run(cell: Cell) -> dict[str, Any]:
         try:
             for checkpoint, state in train(
                 loop,
-                lambda: evaluate(learner, val_sampler, config.validation.episodes, at_once),
+                lambda: (
+                    evaluate(learner, val_sampler, config.validation.episodes, at_once).accuracy
+                ),
                 config.validation.times,
                 lambda: devices.synchronize(device),
             ):
@@ -147,8 +149,8 @@ def run(cell: Cell) -> dict[str, Any]:
             return record
 
     learner.load_state_dict(chosen["state"])
-    accuracies = evaluate(learner, test_sampler, config.test.episodes, at_once)
-    accuracy, ci95 = mean_ci95(accuracies)
+    tested = evaluate(learner, test_sampler, config.test.episodes, at_once)
+    accuracy, ci95 = mean_ci95(tested.accuracy)
     speed = measure(
         learner,
         config.train,
@@ -164,6 +166,9 @@ def run(cell: Cell) -> dict[str, Any]:
         "reason": None,
         "accuracy": accuracy,
         "ci95": ci95,
+        "loss": tested.loss.mean().item(),
+        "brier": tested.brier.mean().item(),
+        "ece": tested.pooled_ece,
         "episodes": config.test.episodes,
         "episodes_digest": test_sampler.digest(config.test.episodes),
         "selected_episode": chosen["checkpoint"].episodes,
@@ -174,13 +179,28 @@ def run(cell: Cell) -> dict[str, Any]:
     }
     buffer = io.BytesIO()
     torch.save(learner.state_dict(), buffer)
-    numbered = pd.DataFrame({"episode": range(len(accuracies)), "accuracy": accuracies.numpy()})
     extra: dict[str, str | bytes] = {
         "checkpoint.pt": buffer.getvalue(),
-        "episodes.csv": numbered.to_csv(index=False),
+        "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
     }
     cell.store.write(cell.name, files(cell, record, history) | extra)
     return record
+
+
+def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
+    """One row a test episode: how it went, and the numbers of its classes, a turned one as unturned."""
+    count = len(tested.accuracy)
+    classes = sampler.pool.unturned[sampler.classes(0, count)]
+    return pd.DataFrame(
+        {
+            "episode": range(count),
+            "accuracy": tested.accuracy,
+            "loss": tested.loss,
+            "ece": tested.ece,
+            "brier": tested.brier,
+            "classes": [" ".join(map(str, row)) for row in classes.tolist()],
+        }
+    )
 
 
 def files(

@@ -1,10 +1,63 @@
-"""Accuracy of a learner on numbered episodes."""
+"""What a learner makes of numbered episodes: accuracy, loss and calibration of each."""
+
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from algorithms.learner import Episodes, Learner, accuracy
+from algorithms.learner import Episodes, Learner
 from bench.data.episodes import EpisodeSampler
+
+BINS = 15
+"""Bins of confidence of the calibration error, as in Guo et al. 2017."""
+
+
+class Scores(NamedTuple):
+    """How well the queries of E episodes were classified, float64 on the CPU.
+
+    - ``accuracy`` [E]: the share of right answers, in percent;
+    - ``loss`` [E]: mean cross-entropy, in nats;
+    - ``brier`` [E]: mean over queries of sum_n (p_n - [n is the label])^2, from 0 to 2 (Brier 1950);
+    - ``gaps`` [E, 15]: by bin of confidence (the largest p_n), the sum of [right] - confidence over
+      the queries in it, divided by the number of all queries.
+    """
+
+    accuracy: Tensor
+    loss: Tensor
+    brier: Tensor
+    gaps: Tensor
+
+    @property
+    def ece(self) -> Tensor:
+        """Expected calibration error of each episode in percent [E] (Guo et al. 2017, 1706.04599).
+
+        Its bins hold few queries, so that it is above zero even where calibration is perfect.
+        """
+        return 100 * self.gaps.abs().sum(1)
+
+    @property
+    def pooled_ece(self) -> float:
+        """Expected calibration error in percent of the queries of all episodes together."""
+        return 100 * self.gaps.mean(0).abs().sum().item()
+
+
+def scores(logits: Tensor, labels: Tensor) -> Scores:
+    """The scores of logits [E, M, N] for labels [E, M]."""
+    logits = logits.double()
+    likelihoods = logits.softmax(-1)
+    confidence, answer = likelihoods.max(-1)
+    right = (answer == labels).double()
+    truth = F.one_hot(labels, logits.shape[-1])
+    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+    gaps = torch.zeros(len(logits), BINS, dtype=logits.dtype, device=logits.device)
+    gaps.scatter_add_(1, bins, (right - confidence) / labels.shape[1])
+    return Scores(
+        100 * right.mean(1),
+        F.cross_entropy(logits.mT, labels, reduction="none").mean(1),
+        (likelihoods - truth).square().sum(-1).mean(1),
+        gaps,
+    )
 
 
 def to_float(episodes: Episodes) -> Episodes:
@@ -15,19 +68,19 @@ def to_float(episodes: Episodes) -> Episodes:
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int) -> Tensor:
-    """Accuracy in percent of each of the episodes 0..episodes-1: float64 [episodes] on the CPU.
+def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int) -> Scores:
+    """The scores of episodes 0..episodes-1.
 
     ``at_once`` episodes are adapted side by side. The learner is left as it was found.
     """
     training = learner.training
     learner.eval()
     try:
-        accuracies = []
+        parts = []
         for first in range(0, episodes, at_once):
             drawn = to_float(sampler.draw(first, min(at_once, episodes - first)))
             logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
-            accuracies.append(accuracy(logits, drawn.query_y))
-        return torch.cat(accuracies).double().cpu() * 100
+            parts.append(scores(logits.cpu(), drawn.query_y.cpu()))
+        return Scores(*(torch.cat(part) for part in zip(*parts, strict=True)))
     finally:
         learner.train(training)

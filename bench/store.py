@@ -5,7 +5,7 @@
     results/
         runs/<cell>/record.json      one flat record: what was run, under which protocol, what came out
                     history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
-                    episodes.csv     accuracy (%) of each numbered test episode
+                    episodes.csv     accuracy (%), loss, calibration, classes of each test episode
                     config.yaml      the whole configuration of the cell
                     checkpoint.pt    the selected parameters
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone

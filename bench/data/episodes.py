@@ -56,6 +56,11 @@ class EpisodeSampler:
         )
         return self.pool.offsets[classes][..., None] + within
 
+    def classes(self, first: int, count: int) -> Tensor:
+        """The classes of episodes ``first .. first+count-1`` in the order of their labels: [T, N]."""
+        rows = self.rows(first, count)[..., 0].contiguous()
+        return torch.searchsorted(self.pool.offsets, rows, right=True) - 1
+
     def draw(self, first: int, count: int) -> Episodes:
         """Episodes ``first .. first+count-1`` as a meta-batch of ``count`` tasks; images are uint8."""
         if not (first in self._planned and first + count <= self._planned.stop):

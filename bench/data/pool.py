@@ -1,6 +1,7 @@
 """Images of one split, ready to be drawn from."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -31,6 +32,17 @@ class Pool:
     def sizes(self) -> Tensor:
         """Images per class, int64 [classes]."""
         return self.offsets.diff()
+
+    @property
+    def unturned(self) -> Tensor:
+        """For each class the number of the first one that shows the same drawings, int64 [classes].
+
+        That is its own, but for the turned classes of `rotated`.
+        """
+        first: dict[str, int] = {}
+        drawings = [re.sub("@(90|180|270)$", "", name) for name in self.names]
+        numbers = [first.setdefault(drawing, n) for n, drawing in enumerate(drawings)]
+        return self.offsets.new_tensor(numbers)
 
     def to(self, device: torch.device | str) -> "Pool":
         """The same pool with its tensors on another device."""

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+from functools import partial
 
 import hydra
 import pandas as pd
@@ -70,6 +71,11 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     assert first["accuracy"] == pytest.approx(sum(accuracies) / 12, abs=1e-9)
     deviation = pd.Series(accuracies).std()
     assert first["ci95"] == pytest.approx(1.96 * deviation / math.sqrt(12), abs=1e-9)
+    numbered = pd.read_csv(cell.store.runs / cell.name / "episodes.csv")
+    for measure in ("accuracy", "loss", "brier"):
+        assert first[measure] == pytest.approx(numbered[measure].mean(), abs=1e-9)
+    assert 0 <= first["ece"] <= numbered["ece"].mean() + 1e-9 <= 100  # more queries, less noise
+    assert numbered["classes"].str.split().map(set).map(len).eq(cell.config.ways).all()
     assert [row["phase"] for row in first["throughput"]] == PHASES
     assert all(row["tasks_per_s"] > 0 and row["peak_mib"] > 0 for row in first["throughput"])
     history = cell.store.history(cell.name)
@@ -130,7 +136,8 @@ def test_evaluating_does_not_disturb_training(make, algo):
     for times in (1, 4):
         cell = make(f"algo={algo}", "algo.test_inner_steps=1" if algo == "reptile" else "ways=5")
         loop, val = loop_of(cell)
-        for _ in train(loop, lambda: evaluate(loop.learner, val, 4, 2), times, lambda: None):  # noqa: B023
+        validate = partial(evaluate, loop.learner, val, 4, 2)
+        for _ in train(loop, lambda: validate().accuracy, times, lambda: None):  # noqa: B023
             pass
         ends.append(loop.learner.state_dict())
     for name, value in ends[0].items():
@@ -196,7 +203,7 @@ def test_a_diverging_training_is_a_failed_record(make):
     assert not cell.finished
     loop, val = loop_of(cell)
     with pytest.raises(Diverged, match="within 4 episodes"):
-        list(train(loop, lambda: evaluate(loop.learner, val, 2, 2), 1, lambda: None))
+        list(train(loop, lambda: evaluate(loop.learner, val, 2, 2).accuracy, 1, lambda: None))
 
 
 @pytest.mark.parametrize(

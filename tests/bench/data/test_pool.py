@@ -33,6 +33,11 @@ def test_rotated_turns_every_class_anticlockwise() -> None:
             assert torch.equal(turned.images[start:end][..., -1, 0], source[..., 0, 0])
 
 
+def test_turned_classes_know_which_class_was_turned() -> None:
+    assert pool(("b", "a@x")).unturned.tolist() == [0, 1]
+    assert pool(("b", "a@x")).rotated().unturned.tolist() == [0, 1] * 4
+
+
 def test_digest_sees_pixels_names_sizes_splits_and_shapes() -> None:
     base = pool()
     other = base.images.clone()
