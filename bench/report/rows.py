@@ -1,13 +1,12 @@
 """Which rows may stand side by side, under which name, and what they say together."""
 
-import math
 import re
 import statistics
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.special import stdtrit
+from bench.stats import half_over_seeds
 
 Row = dict[str, Any]
 
@@ -104,10 +103,7 @@ def score(rows: Sequence[Row]) -> Score:
     values = [row["accuracy"] for row in rows]
     if len(values) == 1:
         return Score(values[0], rows[0]["ci95"], 1)
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return Score(
-        statistics.fmean(values), float(stdtrit(len(values) - 1, 0.975)) * spread, len(values)
-    )
+    return Score(statistics.fmean(values), half_over_seeds(values), len(values))
 
 
 def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:

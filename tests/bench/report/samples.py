@@ -97,6 +97,23 @@ def curve(row: Row, points: int = 13) -> pd.DataFrame:
     )
 
 
+def episodes(row: Row) -> pd.DataFrame:
+    """Test episodes whose mean and interval are those of the row."""
+    luck = np.random.default_rng(zlib.crc32(row["cell"].encode()))
+    accuracy = luck.normal(size=row["episodes"])
+    accuracy = (accuracy - accuracy.mean()) / accuracy.std(ddof=1)
+    accuracy = row["accuracy"] + accuracy * row["ci95"] / 1.96 * np.sqrt(row["episodes"])
+    same = np.random.default_rng(zlib.crc32(row["episodes_digest"].encode()))
+    classes = [same.permutation(60)[: row["ways"]] for _ in accuracy]
+    return pd.DataFrame(
+        {
+            "episode": range(len(accuracy)),
+            "accuracy": accuracy,
+            "classes": [" ".join(map(str, each)) for each in classes],
+        }
+    )
+
+
 def folder(root: Path, rows: list[Row]) -> Path:
     """A results folder with these cells."""
     for row in rows:
@@ -105,4 +122,5 @@ def folder(root: Path, rows: list[Row]) -> Path:
         (cell / "record.json").write_text(json.dumps(row))
         if row["status"] == "done":
             curve(row).to_csv(cell / "history.csv", index=False)
+            episodes(row).to_csv(cell / "episodes.csv", index=False)
     return root

@@ -1,0 +1,309 @@
+"""The look of all figures: colours, panels, legends, notes, ticks, and texts that keep apart."""
+
+import io
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.transforms import Bbox
+
+from bench.report.rows import DAGGER, TRANSDUCTIVE_NOTE, Comparison, Row, learners, shared_facts
+
+# The Okabe-Ito colours, which stay apart for colour-blind readers: four for the methods of this
+# project, four for whatever else is in the results folder.
+KNOWN = {
+    "maml": ("#0072B2", "o"),
+    "reptile": ("#E69F00", "s"),
+    "protonet": ("#009E73", "^"),
+    "metaoptnet": ("#CC79A7", "D"),
+}
+OTHERS = (("#D55E00", "v"), ("#56B4E9", "P"), ("#000000", "X"), ("#F0E442", "h"))
+# Learners of one colour differ in this.
+HATCHES = ("", "//////", "......", "xxxxxx", "------")
+DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
+FILLS = ("full", "none", "left", "bottom", "top")
+
+DOTS = 200
+INK, GREY = "#222222", "#666666"
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "axes.grid": False,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.6,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+}
+VALUE_SIZE, LABEL_SIZE = 6.5, 7
+MOST_TEXT = 120  # characters that find room between the points of a panel
+
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one learner looks in every figure."""
+
+    colour: str
+    marker: str
+    kind: int
+
+    def bar(self) -> dict[str, Any]:
+        """Keywords of a bar: filled for the first learner of a colour, hatched for others."""
+        filled = self.kind == 0
+        face = self.colour if filled else "white"
+        edge = INK if self.colour == OTHERS[3][0] else self.colour
+        return {"facecolor": face, "edgecolor": edge, "hatch": HATCHES[self.kind % len(HATCHES)]}
+
+    def point(self) -> dict[str, Any]:
+        """Keywords of a marker."""
+        return {
+            "marker": self.marker,
+            "color": self.colour,
+            "fillstyle": FILLS[self.kind % len(FILLS)],
+            "markersize": 5,
+            "markeredgewidth": 1.0,
+            "markeredgecolor": INK if self.colour == OTHERS[3][0] else self.colour,
+            "markerfacecoloralt": "white",
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Keywords of a line with markers."""
+        return {
+            **self.point(),
+            "markersize": 3.8,
+            "linestyle": DASHES[self.kind % len(DASHES)],
+            "linewidth": 1.1,
+        }
+
+
+def styles(rows: Iterable[Row], found: Iterable[Comparison] = ()) -> dict[str, Style]:
+    """A style for each label of all `rows` and of the comparisons made of some of them.
+
+    The project's methods have their own colour; their variants and peers share it and differ in
+    hatch, dash and fill. Other learners take the remaining colours in the order of their names.
+    """
+    algos = {row["label"]: row["algo"] for row in rows}
+    order = learners({"label": label, "algo": algo} for label, algo in algos.items())
+    for comparison in found:
+        algos |= {row["label"]: row["algo"] for row in comparison.rows}
+        order += [label for label in comparison.labels if label not in order]
+
+    looks: dict[str, Style] = {}
+    strangers: list[str] = []
+    for label in order:
+        family = algos[label].rsplit("/", 1)[-1]
+        if family in KNOWN:
+            colour, marker = KNOWN[family]
+            # Only the plain method is filled, also where its peers are shown without it.
+            first = 0 if algos[label] == family else 1
+        else:
+            strangers += [algos[label]] if algos[label] not in strangers else []
+            colour, marker = OTHERS[strangers.index(algos[label]) % len(OTHERS)]
+            first = 0
+        taken = [look.kind for look in looks.values() if look.colour == colour]
+        looks[label] = Style(colour, marker, max([first, *(kind + 1 for kind in taken)]))
+    return looks
+
+
+def in_house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | None]:
+    """Let a function draw in the style of this project, whatever the host program has set."""
+
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure | None:
+        with matplotlib.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """A figure as the bytes of a 'png' or 'pdf' that hold no date, so that rebuilds are equal."""
+    metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format=kind, dpi=DOTS, metadata=metadata)
+    return buffer.getvalue()
+
+
+def new_figure(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure with `count` axes in at most `columns` columns; width and height in inches."""
+    columns = min(columns, count)
+    rows = math.ceil(count / columns)
+    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
+
+
+def labels_of(found: Iterable[Comparison]) -> list[str]:
+    """The learners of all comparisons, in the order of legends."""
+    return learners(row for comparison in found for row in comparison.rows)
+
+
+def write_value(ax: Axes, x: float, y: float, text: str, upright: bool, colour: str = INK) -> None:
+    """Write a number just above a place."""
+    ax.annotate(
+        text,
+        (x, y),
+        (0, 2.5),
+        textcoords="offset points",
+        ha="center",
+        va="bottom",
+        rotation=90 if upright else 0,
+        fontsize=VALUE_SIZE,
+        color=colour,
+        path_effects=[withStroke(linewidth=1.5, foreground="white")],
+    )
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """A legend above the panels, in as many columns as the width holds; the figure grows by it."""
+    for handle in handles:
+        handle.set_label(wrap(str(handle.get_label()), 36))
+    names = [str(handle.get_label()).split("\n") for handle in handles]
+    longest = max(len(line) for name in names for line in name)
+    columns = max(1, int(figure.get_figwidth() / (0.062 * longest + 0.5)))
+    lines = math.ceil(len(handles) / columns)
+    figure.set_figheight(figure.get_figheight() + 0.15 * lines * max(map(len, names)))
+    figure.legend(
+        handles=handles,
+        loc="outside upper center",
+        ncols=math.ceil(len(handles) / lines),
+        handlelength=2.6 if isinstance(handles[0], Line2D) else 1.6,
+    )
+
+
+def finish(figure: Figure, text: str, found: Iterable[Comparison]) -> None:
+    """Write a note under the panels, what the marks mean, and fix the layout."""
+    if any(DAGGER in label for label in labels_of(found)):
+        text += f" {TRANSDUCTIVE_NOTE}"
+    if text:
+        lines = math.ceil(len(text) / (figure.get_figwidth() * 20))
+        text = wrap(text.strip(), len(text) // lines + 12)
+        figure.supxlabel(text, fontsize=6.5, color=GREY)
+    layout = figure.get_layout_engine()
+    assert layout is not None
+    layout.execute(figure)
+    figure.set_layout_engine("none")
+
+
+def wrap(text: str, width: int) -> str:
+    """Lines of text in which no dagger is cut off from its word."""
+    return textwrap.fill(text.replace("† ", "†\u00a0").replace(" †", "\u00a0†"), width)
+
+
+def machine(found: Iterable[Comparison]) -> str:
+    """A sentence on where all of it was measured."""
+    rows = [row for comparison in found for row in comparison.rows]
+    facts = shared_facts(rows, ("device", "device_name", "threads"))
+    return f"Measured with {facts}." if facts else ""
+
+
+def panel_title(comparison: Comparison, setting: str) -> str:
+    """The name of a setting of a comparison, in lines that fit."""
+    return textwrap.fill(f"{comparison.title}, {setting}", 48)
+
+
+def percent_ticks(ax: Axes) -> None:
+    """No tick outside 0 to 100, though a margin or an interval may reach there."""
+    low, high = ax.get_ylim()
+    ax.set_yticks([tick for tick in ax.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Plain numbers (100, 1k, 10k) at decades, and between them where there are few decades."""
+    subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=20))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_locator(NullLocator())
+    axis.set_minor_formatter(NullFormatter())
+
+
+def label_points(ax: Axes, points: Sequence[tuple[float, float, float, str]]) -> None:
+    """Write (x, y, half-width, text) beside its point, where no mark or other text is.
+
+    The layout of the figure must be final. A label that found no room nearby gets a thin line.
+    """
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    dot = figure.dpi / 72
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    frame = ax.get_window_extent(renderer)
+    centres = [ax.transData.transform((x, y)) for x, y, _, _ in points]
+    taken = []
+    for (x, y, half, _), (cx, cy) in zip(points, centres, strict=True):
+        low, high = (ax.transData.transform((x, y + sign * half))[1] for sign in (-1, 1))
+        taken.append(Bbox([[cx - 4 * dot, cy - 4 * dot], [cx + 4 * dot, cy + 4 * dot]]))
+        taken.append(Bbox([[cx - 3 * dot, low - dot], [cx + 3 * dot, high + dot]]))
+    texts: list[Bbox] = []
+    for (x, y, _, text), (cx, cy) in zip(points, centres, strict=True):
+        text = wrap(text, 30)
+        draft = ax.text(x, y, text, ha="center", va="center", fontsize=LABEL_SIZE)
+        size = draft.get_window_extent(renderer).padded(dot)
+        draft.remove()
+        for offset in _around(size.width / 2, size.height / 2, dot):
+            far, dx, dy = offset
+            box = _moved_into(frame, size, cx + dx, cy + dy)
+            dx, dy = (box.x0 + box.x1) / 2 - cx, (box.y0 + box.y1) / 2 - cy
+            line = [(cx + part * dx / 20, cy + part * dy / 20) for part in range(20)]
+            if not any(box.overlaps(other) for other in taken) and not any(
+                other.contains(*spot) for other in texts for spot in line
+            ):
+                break
+        texts.append(box)
+        taken += [box, *(Bbox([spot, spot]).padded(dot) for spot in line)]
+        ax.annotate(
+            text,
+            (x, y),
+            (dx / dot, dy / dot),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=LABEL_SIZE,
+            color=INK,
+            zorder=1,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5} if far else None,
+        )
+
+
+def _around(width: float, height: float, dot: float) -> Iterator[tuple[bool, float, float]]:
+    """Offsets of a text of this half size from its point: near ones first, then ever farther.
+
+    The first value says whether the point is so far off that the text needs a line to it.
+    """
+    for far in range(0, 200, 6):
+        for turn in range(16):
+            angle = turn * math.pi / 8
+            yield (
+                far > 6,
+                math.cos(angle) * (width + (5 + far) * dot),
+                math.sin(angle) * (height + (5 + far) * dot),
+            )
+
+
+def _moved_into(frame: Bbox, size: Bbox, x: float, y: float) -> Bbox:
+    """A box of this size around (x, y), or as near to it as the frame allows."""
+    left = min(max(x - size.width / 2, frame.x0), frame.x1 - size.width)
+    bottom = min(max(y - size.height / 2, frame.y0), frame.y1 - size.height)
+    return Bbox.from_bounds(left, bottom, size.width, size.height)

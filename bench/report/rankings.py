@@ -1,0 +1,155 @@
+"""Figures of the leaderboards: who ranks where with whom tied, and all pairs."""
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.report.drawing import (
+    GREY,
+    INK,
+    LABEL_SIZE,
+    VALUE_SIZE,
+    finish,
+    in_house_style,
+    new_figure,
+    panel_title,
+    styles,
+)
+from bench.report.leaderboard import LEVEL, Leaderboard
+
+LEARNER_WIDTH = 22
+RANKING_NOTE = (
+    "Thick: 95 % interval over test episodes of these models; thin: for other classes and images as "
+    f"well. Grey bars join ties (paired tests, corrected p of {LEVEL} or more)."
+)
+PAIRS_NOTE = (
+    "Points of accuracy by which the learner of the row is better than that of the column, on the same "
+    "episodes; ≈ is a tie. Colour: share of episodes on which it is better, ties counting half."
+)
+
+
+def figures(boards: Iterable[Leaderboard]) -> dict[str, Figure | None]:
+    """All figures by name, None where no setting has two learners."""
+    several = [board for board in boards if board.pairs]
+    if not several:
+        return {"ranking": None, "pairs": None}
+    return {"ranking": ranking(several), "pairs": pairs(several)}
+
+
+@in_house_style
+def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
+    """Learners from the best mean down with both intervals, and bars that join ties."""
+    found = [board.comparison for board in boards]
+    looks = styles((row for comparison in found for row in comparison.rows), found)
+    width = 7.2 if len(boards) > 1 else 4.8
+    figure, axes = new_figure(len(boards), 2, width, 1.0 + _height_of_rows(boards))
+    figure.set_layout_engine("constrained", w_pad=0.15)  # room for the bars of ties
+    for ax, board in zip(axes, boards, strict=True):
+        for place, entry in enumerate(board.standings):
+            look = looks[entry.label]
+            bar: dict[str, Any] = {"linestyle": "none", "ecolor": look.colour}
+            ax.errorbar(
+                entry.accuracy,
+                place,
+                xerr=entry.half_episodes,
+                elinewidth=2.6,
+                **bar,
+                **look.point(),
+            )
+            if entry.half_classes is not None:
+                ax.errorbar(
+                    entry.accuracy,
+                    place,
+                    xerr=entry.half_classes,
+                    elinewidth=0.8,
+                    capsize=2.5,
+                    **bar,
+                )
+        names = [f"{_name(entry.label)}  {entry.rank}" for entry in board.standings]
+        ax.set_yticks(range(len(names)), names)
+        ax.set_ylim(len(names) - 0.5, -0.5)
+        for column, (first, last) in enumerate(ties(board)):
+            x = 1.02 + 0.03 * column
+            ax.plot(
+                [x, x],
+                [first - 0.15, last + 0.15],
+                transform=ax.get_yaxis_transform(),
+                clip_on=False,
+                color=GREY,
+                linewidth=2.6,
+            )
+        ax.grid(axis="x")
+        ax.set_xlabel("Test accuracy (%)")
+        ax.set_title(panel_title(board.comparison, board.setting))
+    finish(figure, RANKING_NOTE, found)
+    return figure
+
+
+@in_house_style
+def pairs(boards: Sequence[Leaderboard]) -> Figure | None:
+    """The difference of each pair of learners as a matrix, coloured by who wins how often."""
+    wide = max(len(board.standings) for board in boards) > 5
+    width = 7.2 if wide or len(boards) > 1 else 4.8
+    figure, axes = new_figure(len(boards), 1 if wide else 2, width, 1.6 + _height_of_rows(boards))
+    for ax, board in zip(axes, boards, strict=True):
+        _matrix(ax, board)
+    finish(figure, PAIRS_NOTE, [board.comparison for board in boards])
+    return figure
+
+
+def ties(board: Leaderboard) -> list[tuple[int, int]]:
+    """Longest runs of places (first, last) in the standings in which no pair differs significantly."""
+    order = [entry.label for entry in board.standings]
+    apart = {frozenset((pair.first, pair.second)) for pair in board.pairs if pair.significant}
+    runs: list[tuple[int, int]] = []
+    for first in range(len(order)):
+        last = first
+        while last + 1 < len(order) and not any(
+            frozenset((order[last + 1], other)) in apart for other in order[first : last + 1]
+        ):
+            last += 1
+        if last > first and (not runs or last > runs[-1][1]):
+            runs.append((first, last))
+    return runs
+
+
+def _matrix(ax: Axes, board: Leaderboard) -> None:
+    order = [entry.label for entry in board.standings]
+    wins = [[float("nan")] * len(order) for _ in order]
+    for pair in board.pairs:
+        a, b = order.index(pair.first), order.index(pair.second)
+        wins[a][b], wins[b][a] = pair.first_better, 1 - pair.first_better
+        for row, column, sign in ((a, b, 1), (b, a, -1)):
+            mark = "" if pair.significant else "≈ "
+            strong = abs(wins[row][column] - 0.5) > 0.25
+            ax.annotate(
+                f"{mark}{sign * pair.difference:+.1f}",
+                (column, row),
+                ha="center",
+                va="center",
+                fontsize=VALUE_SIZE,
+                color="white" if strong else INK,
+            )
+    ax.imshow(wins, cmap=matplotlib.colormaps["PuOr"], vmin=0, vmax=1, aspect="auto")
+    names = [_name(label) for label in order]
+    ax.set_xticks(range(len(order)), names, rotation=90, fontsize=LABEL_SIZE)
+    ax.set_yticks(range(len(order)), names, fontsize=LABEL_SIZE)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_title(panel_title(board.comparison, board.setting))
+
+
+def _height_of_rows(boards: Iterable[Leaderboard]) -> float:
+    """Inches that the longest list of learners needs, one below the other."""
+    return max(
+        sum(max(0.3, 0.15 * len(_name(entry.label).split("\n"))) for entry in board.standings)
+        for board in boards
+    )
+
+
+def _name(label: str) -> str:
+    return textwrap.fill(label, LEARNER_WIDTH)
