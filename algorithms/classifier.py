@@ -1,24 +1,16 @@
 """The network that gradient-based learners adapt: a backbone with a linear head."""
 
-from typing import Literal
+from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.layers import BatchNorm2d, Linear
 from algorithms.stateless import with_tensors
+from algorithms.statistics import Statistics, of_queries
 
 FastWeights = dict[str, Tensor]
 """Parameters of a `Classifier` by name, each with a leading task axis [T, ...]."""
-
-Statistics = Literal["support", "one_query", "queries"]
-"""Whose images give batch norm its statistics when queries are classified:
-
-- ``support``: those of the support set; queries do not see each other;
-- ``one_query``: those of the support set and the one query (Reptile's official evaluation);
-- ``queries``: those of all queries together, which is transductive (MAML's official evaluation).
-"""
 
 
 class Classifier(nn.Module):
@@ -53,11 +45,4 @@ class Classifier(nn.Module):
         self, fast: FastWeights, support_x: Tensor, query_x: Tensor, statistics: Statistics
     ) -> Tensor:
         """Logits of the queries [T, M, N] under each task's own weights and chosen statistics."""
-        shots = support_x.shape[1]
-        if statistics == "queries":
-            return self.logits(fast, query_x)
-        if statistics == "support":
-            both = torch.cat((support_x, query_x), 1)
-            return self.logits(fast, both, rows=shots)[:, shots:]
-        one_by_one = (torch.cat((support_x, query), 1) for query in query_x.split(1, dim=1))
-        return torch.cat([self.logits(fast, both)[:, shots:] for both in one_by_one], 1)
+        return of_queries(partial(self.logits, fast), support_x, query_x, statistics)

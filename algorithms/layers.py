@@ -55,7 +55,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         weight, bias = self.weight, self.bias
         if rows is None and weight.dim() == 1:
             return self._each_task(x, tasks) if tasks > 1 and self.training else super().forward(x)
-        if rows is None and self.order == 1:
+        if rows is None and self.order == 1 and x[:, 0].numel() > 1:  # torch refuses lone pixels
             return F.batch_norm(
                 x, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps
             )

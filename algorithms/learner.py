@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.stateless import with_tensors
+from algorithms.statistics import Statistics
 from algorithms.threads import side_by_side, threads_for
 
 Gradients = tuple[Tensor | None, ...]
@@ -46,8 +47,14 @@ class Learner(nn.Module):
     order: int = 1
     """1, or 2 where the outer gradient differentiates through an inner gradient."""
 
-    transductive: bool = False
-    """Whether the prediction for one query depends on the other queries."""
+    statistics: Statistics = "running"
+    """Whose images normalise a query."""
+
+    statistics_choices: ClassVar[tuple[Statistics, ...]] = ()
+    """What `statistics` of a trained learner may be set to, to evaluate it otherwise."""
+
+    test_inner_steps: int = 0
+    """Steps of the inner loop in evaluation, where there is one."""
 
     any_ways: ClassVar[bool] = True
     """Whether the training may have other ways than the test; not so for a head made for N ways."""
@@ -65,6 +72,11 @@ class Learner(nn.Module):
     The runner sets it, and tasks are then trained in chunks of that many: in training, too, the tasks of
     a meta-batch do not touch each other. The outer gradient is the same for every value, up to rounding.
     """
+
+    @property
+    def transductive(self) -> bool:
+        """Whether the prediction for one query depends on the other queries."""
+        return self.statistics == "queries"
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Any:
         """Learn from support sets [T, N, K, ...] with labels [T, N, K]; for `predict`."""

@@ -13,13 +13,16 @@ classes (so its rate 0.4 at 5 ways is 2.0 here); batch norm has a scale, and sca
 adapted like all weights; batch-norm statistics need not be those of the queries.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.classifier import Classifier, FastWeights, Statistics
+from algorithms.classifier import Classifier, FastWeights
 from algorithms.learner import Learner
+from algorithms.statistics import OF_BATCHES
 
 
 class MAML(Learner):
@@ -31,6 +34,7 @@ class MAML(Learner):
     """
 
     any_ways = False
+    statistics_choices = OF_BATCHES
 
     def __init__(
         self,
@@ -42,7 +46,7 @@ class MAML(Learner):
         inner_rate: float = 0.4,
         learn_inner_rate: bool = False,
         second_order: bool = True,
-        statistics: Statistics = "support",
+        statistics: Literal["support", "one_query", "queries"] = "support",
     ) -> None:
         super().__init__()
         self.order = 2 if second_order else 1
@@ -50,8 +54,7 @@ class MAML(Learner):
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.second_order = second_order
-        self.statistics: Statistics = statistics
-        self.transductive = statistics == "queries"
+        self.statistics = statistics
         names = [name for name, _ in self.network.named_parameters()]
         self.inner_rates = nn.Parameter(
             torch.full((len(names),), inner_rate), requires_grad=learn_inner_rate

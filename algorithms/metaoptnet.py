@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Learner
+from algorithms.features import FeatureLearner
 from algorithms.svm import crammer_singer, linear_kernel, ridge
 
 
-class MetaOptNet(Learner):
+class MetaOptNet(FeatureLearner):
     """MetaOptNet with an SVM or ridge head on any backbone; training shape may differ from test.
 
     ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression; the learned scale
@@ -41,17 +41,16 @@ class MetaOptNet(Learner):
         ridge_lambda: float = 50.0,
         initial_scale: float = 10.0,
     ) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
         self.head = head
         self.svm_c = svm_c
         self.ridge_lambda = ridge_lambda
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
-    def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
-        """The classifier of each task, one weight vector a class: [T, N, F]."""
-        ways = support_y.shape[1]
-        features = self.backbone(support_x.flatten(1, 2))
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Tensor, Tensor]:
+        """One weight vector a class, [T, N, F], with the support images for `predict`."""
+        ways, images = support_y.shape[1], support_x.flatten(1, 2)
+        features = self.support_features(images)
         # Unlike one_hot, this asks nothing of the labels that a GPU would be waited for.
         targets = support_y.flatten(1).unsqueeze(-1) == torch.arange(ways, device=support_y.device)
         kernel = linear_kernel(features)
@@ -59,8 +58,9 @@ class MetaOptNet(Learner):
             dual = crammer_singer(kernel, targets.to(kernel), self.svm_c)
         else:
             dual = ridge(kernel, targets.to(kernel), self.ridge_lambda)
-        return dual.to(features.dtype).mT @ features
+        return dual.to(features.dtype).mT @ features, images
 
-    def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
+    def predict(self, adapted: tuple[Tensor, Tensor], query_x: Tensor) -> Tensor:
         """Scaled inner products of the queries' features with each class's weight vector."""
-        return self.scale * (self.backbone(query_x) @ adapted.mT)
+        classifier, support_x = adapted
+        return self.scale * (self.query_features(support_x, query_x) @ classifier.mT)

@@ -13,27 +13,30 @@ import torch
 from torch import Tensor
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Learner
+from algorithms.features import FeatureLearner
 
 
-class ProtoNet(Learner):
+class ProtoNet(FeatureLearner):
     """Prototypical networks on any backbone; training ways may differ from test ways."""
 
     def __init__(self, backbone: Backbone, ways: int) -> None:
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone)
 
-    def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
-        """Prototypes [T, N, F] of the classes."""
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Tensor, Tensor]:
+        """Prototypes [T, N, F] of the classes, with the support images for `predict`."""
         ways, shots = support_y.shape[1:]
-        return self.backbone(support_x.flatten(1, 2)).unflatten(1, (ways, shots)).mean(2)
+        images = support_x.flatten(1, 2)
+        return self.support_features(images).unflatten(1, (ways, shots)).mean(2), images
 
-    def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
+    def predict(self, adapted: tuple[Tensor, Tensor], query_x: Tensor) -> Tensor:
         """Minus the squared Euclidean distance of each query to each prototype."""
-        return minus_squared_distance(self.backbone(query_x), adapted)
+        prototypes, support_x = adapted
+        return minus_squared_distance(self.query_features(support_x, query_x), prototypes)
 
     def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-        """As `adapt` and `predict`, with all images in one pass of the backbone."""
+        """As `adapt` and `predict`, with all images in one pass of the backbone where that may be."""
+        if self.by_batches:
+            return super().forward(support_x, support_y, query_x)
         ways, shots = support_y.shape[1:]
         features = self.backbone(torch.cat((support_x.flatten(1, 2), query_x), 1))
         support, query = features.tensor_split([ways * shots], dim=1)

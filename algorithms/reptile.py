@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from algorithms.backbones import Backbone
-from algorithms.classifier import Classifier, FastWeights, Statistics
+from algorithms.classifier import Classifier, FastWeights
 from algorithms.learner import Episodes, Learner, accuracy, add_gradient
+from algorithms.statistics import OF_BATCHES
 from algorithms.threads import side_by_side
 
 
@@ -36,6 +37,7 @@ class Reptile(Learner):
     """
 
     any_ways = False
+    statistics_choices = OF_BATCHES
     learns_from_queries = False
     meta_batches: Tensor
 
@@ -50,7 +52,7 @@ class Reptile(Learner):
         inner_batch: int = 10,
         test_inner_steps: int = 50,
         test_inner_batch: int = 5,
-        statistics: Statistics = "support",
+        statistics: Literal["support", "one_query", "queries"] = "support",
     ) -> None:
         super().__init__()
         self.network = Classifier(backbone, ways)
@@ -58,8 +60,7 @@ class Reptile(Learner):
         self.inner_rate = inner_rate
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
-        self.statistics: Statistics = statistics
-        self.transductive = statistics == "queries"
+        self.statistics = statistics
         self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
         for name, parameter in self.network.named_parameters():
             self.register_buffer(moment_of(name), torch.zeros_like(parameter))

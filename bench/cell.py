@@ -229,6 +229,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "queries": cell.test_shape.queries,
         "seed": config.seed,
         "transductive": learner.transductive,
+        "statistics": learner.statistics,
         "order": learner.order,
         "algo_options": config.algo.options,
         "data_digest": cell.dataset.digest,

@@ -122,5 +122,7 @@ def mistake(error: ValidationError, prefix: str = "") -> Mistake:
     """The first complaint of a ValidationError as one sentence."""
     first: Mapping[str, Any] = error.errors()[0]
     key = prefix + ".".join(str(step) for step in first["loc"] if isinstance(step, str))
+    if first["type"] == "missing":
+        return Mistake(f"{key} is missing.")
     message = first["msg"].replace("Input should", "it should")
     return Mistake(f"{key}={first['input']} is not possible: {message[0].lower()}{message[1:]}.")

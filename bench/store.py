@@ -6,6 +6,7 @@
         runs/<cell>/record.json      one flat record: what was run, under which protocol, what came out
                     history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
                     episodes.csv     accuracy (%), loss, calibration, classes of each test episode
+                    probe.csv        accuracy under other conditions, after bench.probe
                     config.yaml      the whole configuration of the cell
                     checkpoint.pt    the selected parameters
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
@@ -55,6 +56,15 @@ class Store:
         for name in sorted(files, key=lambda name: name == "record.json"):
             write_whole(folder / name, files[name])
         return folder
+
+    def episodes(self, cell: str) -> pd.DataFrame:
+        """The test episodes of a cell: one row an episode, in order."""
+        return pd.read_csv(self.runs / cell / "episodes.csv")
+
+    def trials(self, cell: str) -> pd.DataFrame | None:
+        """What `bench.probe` found of a cell, if it was run."""
+        path = self.runs / cell / "probe.csv"
+        return pd.read_csv(path, dtype={"value": str}) if path.exists() else None
 
     def history(self, cell: str) -> pd.DataFrame:
         """The learning curve of a cell: one row a validation."""

@@ -26,6 +26,7 @@ Compare few-shot learners on the same episodes.
   python -m bench -m algo=maml,protonet shots=1,5 seed=0,1  a sweep over all combinations
   python -m bench algo=maml --cfg job                       the options of a cell; runs nothing
   python -m bench.report                                    tables and figures anew, from stored runs
+  python -m bench.probe                                     the stored runs under other conditions
 
 Choices:
 {choices}

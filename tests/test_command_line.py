@@ -56,7 +56,7 @@ def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache):
     assert {"accuracy.md", "throughput.md", "figures", "runs"} <= {
         p.name for p in tmp_path.iterdir()
     }
-    assert len(list((tmp_path / "figures").glob("*.png"))) == 5
+    assert len(list((tmp_path / "figures").glob("*.png"))) == 7
     for word in ("MAML", "ProtoNet", "accuracy.csv", "accuracy.png"):
         assert word in done.stdout
     assert "validation" in done.stderr, "progress is shown"

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from algorithms.stateless import with_tensors
+
 
 class Backbone(nn.Module):
     """Maps images [T, B, C, H, W] of T tasks to features [T, B, ``features``].
@@ -22,6 +24,11 @@ class Backbone(nn.Module):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features; ``rows`` limits batch-norm statistics to the first images of each task."""
         raise NotImplementedError
+
+    def by_task(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """As `forward`, but batch norm normalises each task by its own images, also in evaluation."""
+        weights = {name: p.expand(len(x), *p.shape) for name, p in self.named_parameters()}
+        return with_tensors(self, weights)(x, rows)
 
     def one_task(self, x: Tensor) -> Tensor:
         """Features [B, ``features``] of the images [B, C, H, W] of one task, with shared weights.

@@ -17,7 +17,7 @@ class MAML(TaskLoop):
     """MAML, second or first order; the options are those of `algorithms.maml.MAML`."""
 
     any_ways = False
-    transductive = True
+    statistics = "queries"
 
     def __init__(
         self,

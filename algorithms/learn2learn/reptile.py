@@ -24,7 +24,7 @@ class Reptile(TaskLoop):
 
     any_ways = False
     learns_from_queries = False
-    transductive = True
+    statistics = "queries"
     meta_batches: Tensor
 
     def __init__(

@@ -1,14 +1,19 @@
 """Tables and figures of a results folder, rebuilt from its cells alone."""
 
 import logging
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from bench.files import write_whole
 from bench.mistake import Mistake
-from bench.report import plots, tables
+from bench.report import leaderboard, plots, rankings, tables, trials
+from bench.report.drawing import image
+from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
+from bench.stats import mean_ci95
 from bench.store import Store
 
 _log = logging.getLogger(__name__)
@@ -40,15 +45,19 @@ def read(results_dir: str | Path) -> list[Row]:
         Mistake: no cell has finished there.
     """
     store = Store(results_dir)
-    records = []
+    records: list[Row] = []
     for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
+        path = folder / "record.json"
         try:
             record = store.record(folder.name)
             _check(record)
-        except (ValueError, OSError) as error:
-            _log.warning("Skipped %s: %s", folder / "record.json", error)
-        else:
             assert record is not None
+            if record["status"] == "done":
+                path = folder / "episodes.csv"
+                _check_episodes(record, store.episodes(folder.name))
+        except (ValueError, OSError) as error:
+            _log.warning("Skipped %s: %s", path, _first_line(error))
+        else:
             records.append(record)
     if not done(records):
         failed = f" ({len(records)} failed)" if records else ""
@@ -67,17 +76,27 @@ def build(results_dir: str | Path) -> list[Path]:
     Raises:
         Mistake: no cell has finished there, or the folder cannot be written.
     """
-    records = read(results_dir)
+    records, store = read(results_dir), Store(results_dir)
+    boards = standings(results_dir, records)
+    probed = _trials(store, records)
+    tried = trials.trials_table(records, probed)
     views: dict[str, str | bytes | None] = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(records)),
         "accuracy.md": tables.accuracy_markdown(records),
         "throughput.csv": tables.to_csv(tables.throughput_table(records)),
         "throughput.md": tables.throughput_markdown(records),
         "saturation.md": tables.saturation_markdown(records),
+        "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
+        "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
+        "leaderboard.md": tables.leaderboard_markdown(boards),
+        "probe.csv": None if tried is None else tables.to_csv(tried),
+        "transduction.md": trials.transduction_markdown(records, probed),
     }
-    for name, figure in plots.figures(records, _curves(Store(results_dir), records)).items():
+    drawn = plots.figures(records, _curves(store, records))
+    drawn |= rankings.figures(boards) | trials.figures(records, probed)
+    for name, figure in drawn.items():
         for kind in ("png", "pdf"):
-            views[f"figures/{name}.{kind}"] = plots.image(figure, kind) if figure else None
+            views[f"figures/{name}.{kind}"] = image(figure, kind) if figure else None
 
     root = Path(results_dir)
     try:
@@ -95,6 +114,19 @@ def build(results_dir: str | Path) -> list[Path]:
     return [root / name for name, content in views.items() if content is not None]
 
 
+def standings(results_dir: str | Path, records: list[Row]) -> list[Leaderboard]:
+    """The leaderboards of records that `read` gave."""
+    store = Store(results_dir)
+    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
+    return leaderboards(records, tested)
+
+
+def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
+    """What was found of the cells that were probed."""
+    found = {row["cell"]: store.trials(row["cell"]) for row in done(records)}
+    return {cell: each for cell, each in found.items() if each is not None}
+
+
 def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
     """The learning curve of each finished cell; one warning for each that cannot be read."""
     curves = {}
@@ -110,7 +142,7 @@ def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
     return curves
 
 
-def _check(record: object) -> None:
+def _check(record: Any) -> None:
     """Raises ValueError with what is missing or of another type."""
     if record is None:
         raise ValueError("it does not exist")
@@ -120,6 +152,19 @@ def _check(record: object) -> None:
     wrong = [key for key, kind in wanted.items() if not isinstance(record.get(key), kind)]
     if wrong:
         raise ValueError(f"its {wrong[0]} is {record.get(wrong[0])!r}")
+
+
+def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
+    """Raises ValueError where a record is not that of its test episodes, as when one was edited."""
+    if "accuracy" not in episodes or len(episodes) != record["episodes"]:
+        raise ValueError(f"it does not hold {record['episodes']} accuracies")
+    mean, ci95 = mean_ci95(episodes["accuracy"])
+    for key, value in (("accuracy", mean), ("ci95", ci95)):
+        if not math.isclose(record[key], value, rel_tol=1e-6, abs_tol=1e-6):
+            raise ValueError(
+                f"its {key} is {value:.6f}, but record.json says {record[key]}: one of them was "
+                "edited; run the cell again with overwrite=true"
+            )
 
 
 def _first_line(error: Exception) -> str:

@@ -3,8 +3,8 @@
 import sys
 
 from bench.mistake import Mistake
-from bench.report import build, read
-from bench.report.tables import terminal_table
+from bench.report import build, read, standings
+from bench.report.tables import terminal_table, winners
 
 USAGE = """\
 Usage: python -m bench.report [results_dir=DIR]
@@ -12,8 +12,10 @@ Usage: python -m bench.report [results_dir=DIR]
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
   accuracy.md, throughput.md      the same to read, for a paper or a README
+  leaderboard.csv, .md, pairs.csv ranks with ties, intervals by what they cover, all pairs
+  probe.csv, transduction.md      after python -m bench.probe: under other conditions
   saturation.md                   training speed by meta-batch, where a learner has several
-  figures/*.png, figures/*.pdf    accuracy, learning curves, throughput, accuracy and throughput
+  figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput
 and prints the comparison. DIR is 'results' when it is not given."""
 
 
@@ -25,7 +27,10 @@ def main(arguments: list[str]) -> int:
     try:
         folder = _results_dir(arguments)
         paths = build(folder)
-        print(terminal_table(read(folder)))
+        records = read(folder)
+        print(terminal_table(records))
+        if best := winners(standings(folder, records)):
+            print(f"\n{best}")
         print("\nWritten:")
         print("\n".join(f"  {path}" for path in paths))
     except Mistake as mistake:

@@ -8,6 +8,7 @@ from itertools import zip_longest
 
 import pandas as pd
 
+from bench.report.leaderboard import LEVEL, Leaderboard
 from bench.report.rows import (
     ACCURACY,
     BOTH,
@@ -73,6 +74,44 @@ SATURATION_NOTE = (
     "Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, "
     f"{SATURATED:.0%} of the best rate of its line."
 )
+STANDINGS = (
+    "Learner",
+    "rank",
+    "accuracy",
+    "± episodes",
+    "± classes",
+    "± seeds",
+    "± seeds and episodes",
+    "seeds",
+    "episodes",
+    "loss",
+    "Brier",
+    "ECE",
+)
+PAIRS = (
+    "Pair",
+    "difference",
+    "± episodes",
+    "± classes",
+    "± seeds and episodes",
+    "p",
+    "P(better)",
+    "effect size",
+    "episodes needed",
+)
+LEADERBOARD_NOTE = (
+    f"Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
+    "covers: other *episodes* of the same test classes, for these trained models (the usual interval); "
+    "other *classes* and images, likewise; other *seeds* of training, on these episodes; other seeds and "
+    "episodes. Rank: from 1 + the number of learners that are significantly better to the number of all "
+    f"less those significantly worse; ≈ is a tie, p of {LEVEL} or more. p: "
+    "sign-flip permutation test of the differences, episode by episode, corrected for all pairs of the "
+    "setting (Holm); it speaks of these trained models on these classes. P(better): probability that the "
+    "first is the better one on an episode, ties counting half. Effect size: mean difference in units of "
+    "its standard deviation. Episodes needed: to find such a difference in 80 % of tests at p < 0.05. "
+    "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
+    "ECE: expected calibration error, 15 bins, of all queries."
+)
 ABSENT = "–"
 WIDTH = 100
 # The widest each column of the terminal table may be: with two spaces between them, 99.
@@ -111,7 +150,7 @@ def accuracy_markdown(records: Iterable[Row]) -> str:
         ]
         parts += [
             f"### {comparison.title}",
-            _markdown(["Learner", *comparison.settings], cells),
+            markdown(["Learner", *comparison.settings], cells),
             _accuracy_caption(comparison),
         ]
     return "\n\n".join(parts) + "\n"
@@ -129,10 +168,63 @@ def throughput_markdown(records: Iterable[Row]) -> str:
         ]
         parts += [
             f"### {comparison.title}",
-            _markdown(["Learner", *comparison.settings], cells),
+            markdown(["Learner", *comparison.settings], cells),
             f"{note} {_sentence(shared_facts(comparison.rows, THROUGHPUT))}",
         ]
     return "\n\n".join(parts or ["No cell has been timed."]) + "\n"
+
+
+def leaderboard_markdown(boards: Iterable[Leaderboard]) -> str:
+    """Standings and pairs, two tables a setting, with what their columns mean below."""
+    parts = []
+    for board in boards:
+        standings = [
+            [
+                entry.label,
+                entry.rank,
+                _fixed(entry.accuracy),
+                _fixed(entry.half_episodes),
+                _fixed(entry.half_classes),
+                _fixed(entry.half_seeds),
+                _fixed(entry.half_seeds_and_episodes),
+                str(entry.seeds),
+                str(entry.episodes),
+                _fixed(entry.loss, 3),
+                _fixed(entry.brier, 3),
+                _fixed(entry.ece),
+            ]
+            for entry in board.standings
+        ]
+        parts += [f"### {board.comparison.title}, {board.setting}", markdown(STANDINGS, standings)]
+        if board.pairs:
+            pairs = [
+                [
+                    f"{pair.first} {'>' if pair.significant else '≈'} {pair.second}",
+                    _fixed(pair.difference),
+                    _fixed(pair.half_episodes),
+                    _fixed(pair.half_classes),
+                    _fixed(pair.half_seeds_and_episodes),
+                    _p(pair.p_corrected),
+                    _fixed(pair.first_better),
+                    _fixed(pair.effect_size),
+                    f"{pair.episodes_to_separate:,.0f}",
+                ]
+                for pair in board.pairs
+            ]
+            parts.append(markdown(PAIRS, pairs))
+    return "\n\n".join([*parts, LEADERBOARD_NOTE]) + "\n"
+
+
+def winners(boards: Iterable[Leaderboard]) -> str:
+    """For each setting with several learners, a line that says who is best, and who ties."""
+    lines = []
+    for board in boards:
+        best, *tied = board.winners
+        if board.pairs:
+            ties = f", tied with {' and '.join(tied)}" if tied else ", better than all others"
+            lines.append(f"Best at {board.comparison.title}, {board.setting}: {best}{ties}.")
+    note = "By paired tests of these trained models on these test classes; see leaderboard.md."
+    return "\n".join([*lines, note]) if lines else ""
 
 
 def saturation_markdown(records: Iterable[Row]) -> str | None:
@@ -147,7 +239,7 @@ def saturation_markdown(records: Iterable[Row]) -> str | None:
         facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
         parts += [
             f"### {comparison.title}, {setting}",
-            _markdown(["Meta-batch", *map(str, sizes), "saturated at"], cells),
+            markdown(["Meta-batch", *map(str, sizes), "saturated at"], cells),
             f"{SATURATION_NOTE} {facts}",
         ]
     return "\n\n".join(parts) + "\n" if parts else None
@@ -236,6 +328,14 @@ def _accuracy_caption(comparison: Comparison) -> str:
     return " ".join(filter(None, sentences))
 
 
+def _fixed(value: float | None, digits: int = 2) -> str:
+    return ABSENT if value is None else f"{value:.{digits}f}"
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def _rates_text(rows: Sequence[Row]) -> str:
     rates = [number(rate(rows, phase)) for phase in PHASES]
     return " / ".join(rates) if rows else ABSENT
@@ -293,7 +393,8 @@ def _columns(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(printed)
 
 
-def _markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; all columns but the first are to the right."""
     rule = ["---", *("---:" for _ in headers[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in [headers, rule, *cells])
 

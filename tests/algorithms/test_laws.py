@@ -98,12 +98,51 @@ def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(al
         return
     assert not learner.transductive, "the fair default"
     torch.testing.assert_close(again, first)
-    if hasattr(learner, "statistics"):
-        learner = make(algo, "strided", "algo.statistics=queries").eval()
-        assert learner.transductive
+    for statistics in learner.statistics_choices:
+        learner.statistics = statistics
         first = classify(learner, episodes)[:, 0]
         again = classify(learner, episodes._replace(query_x=changed))[:, 0]
-        assert (first - again).abs().max() > 1e-6
+        assert (
+            ((first - again).abs().max() > 1e-6)
+            == learner.transductive
+            == (statistics == "queries")
+        )
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_lone_query_is_the_only_one_of_all_queries(algo, backbone):
+    learner = make(algo, backbone).eval()
+    if "lone_query" not in learner.statistics_choices:
+        return
+    episodes = random_episodes(2, WAYS, shots=2, queries=2)
+    learner.statistics = "lone_query"
+    lone = classify(learner, episodes)
+    learner.statistics = "queries"
+    for query in range(lone.shape[1]):
+        one = episodes._replace(query_x=episodes.query_x[:, query : query + 1])
+        torch.testing.assert_close(classify(learner, one)[:, 0], lone[:, query])
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_query_with_the_support_set_is_normalised_as_one_more_of_its_images(algo, backbone):
+    """By the images of the support set and itself, or where it only looks on, by theirs alone."""
+    learner = make(algo, backbone).eval()
+    if "support" not in learner.statistics_choices:
+        return
+    episodes = random_episodes(2, WAYS, shots=1, queries=1)
+    query = episodes.support_x[:, 0]
+    learner.statistics = "support"
+    looking_on = classify(learner, episodes._replace(query_x=query))
+    learner.statistics = "queries"
+    among = classify(learner, episodes._replace(query_x=episodes.support_x.flatten(1, 2)))
+    torch.testing.assert_close(looking_on[:, 0], among[:, 0])
+    learner.statistics = "one_query"
+    twice = torch.cat((episodes.support_x.flatten(1, 2), query), 1)
+    one = classify(learner, episodes._replace(query_x=query))
+    learner.statistics = "queries"
+    torch.testing.assert_close(
+        one[:, 0], classify(learner, episodes._replace(query_x=twice))[:, -1]
+    )
 
 
 def test_evaluation_changes_nothing(algo):

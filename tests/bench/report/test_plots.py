@@ -14,9 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from bench.report import plots
+from bench.report import plots, rankings
+from bench.report.leaderboard import leaderboards
 from bench.report.rows import labelled
-from tests.bench.report.samples import Row, curve, failed, record, timed
+from tests.bench.report.samples import Row, curve, episodes, failed, record, timed
 
 FOUR = ["maml", "reptile", "protonet", "metaoptnet"]
 EIGHT = [*FOUR, "learn2learn/maml", "learn2learn/protonet", "my_new_learner", "baseline++"]
@@ -62,7 +63,9 @@ SITUATIONS = {
 
 def draw(rows: list[Row]) -> dict[str, Figure]:
     curves = {row["cell"]: curve(row) for row in rows if row["status"] == "done"}
-    return {k: f for k, f in plots.figures(rows, curves).items() if f is not None}
+    tested = {row["cell"]: episodes(row) for row in rows if row["status"] == "done"}
+    made = plots.figures(rows, curves) | rankings.figures(leaderboards(rows, tested))
+    return {name: figure for name, figure in made.items() if figure is not None}
 
 
 @cache
@@ -93,18 +96,22 @@ def texts_of(figure: Figure) -> list[tuple[str, Bbox]]:
     return found
 
 
+def assert_texts_apart(name: str, figure: Figure) -> None:
+    texts = texts_of(figure)
+    assert len(texts) > 5
+    page = figure.bbox.padded(1)
+    for text, box in texts:
+        inside = page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)
+        assert inside, f"{name}: {text!r} leaves the figure"
+    for (one, box), (other, other_box) in combinations(texts, 2):
+        apart = Bbox.intersection(box.padded(-0.5), other_box.padded(-0.5)) is None
+        assert apart, f"{name}: {one!r} on {other!r}"
+
+
 @pytest.mark.parametrize("situation", SITUATIONS)
 def test_no_text_overlaps_or_leaves_the_figure(situation: str) -> None:
     for name, figure in drawn(situation).items():
-        texts = texts_of(figure)
-        assert len(texts) > 5
-        page = figure.bbox.padded(1)
-        for text, box in texts:
-            inside = page.contains(box.x0, box.y0) and page.contains(box.x1, box.y1)
-            assert inside, f"{name}: {text!r} leaves the figure"
-        for (one, box), (other, other_box) in combinations(texts, 2):
-            apart = Bbox.intersection(box.padded(-0.5), other_box.padded(-0.5)) is None
-            assert apart, f"{name}: {one!r} on {other!r}"
+        assert_texts_apart(name, figure)
 
 
 def test_accuracy_figure() -> None:

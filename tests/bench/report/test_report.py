@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import report
 from bench.mistake import Mistake
-from bench.report import build, plots
+from bench.report import build, plots, rankings
 from bench.report.__main__ import main
 from tests.bench.report.samples import curve, failed, folder, record
 
@@ -21,10 +22,15 @@ FIGURES = [
     "learning_curves_seconds",
     "throughput",
     "accuracy_throughput",
+    "ranking",
+    "pairs",
 ]
-NAMES = ["accuracy.csv", "accuracy.md", "throughput.csv", "throughput.md"] + [
-    f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")
-]
+VIEWS = ["accuracy", "throughput", "leaderboard"]
+NAMES = (
+    [f"{view}.{kind}" for view in VIEWS for kind in ("csv", "md")]
+    + ["pairs.csv"]
+    + [f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
+)
 
 
 def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,6 +49,7 @@ def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, where these do not matter."""
     monkeypatch.setattr(plots, "figures", lambda records, curves: {})
+    monkeypatch.setattr(rankings, "figures", lambda boards: {})
 
 
 def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
@@ -58,7 +65,7 @@ def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
     # The second time in this process, and from cells that were written in another order.
     folder(tmp_path / "again", rows[::-1])
     paths = build(tmp_path / "again")
-    assert [str(path.relative_to(tmp_path / "again")) for path in paths] == NAMES
+    assert {str(path.relative_to(tmp_path / "again")) for path in paths} == set(NAMES)
     assert {name: (tmp_path / "again" / name).read_bytes() for name in NAMES} == before
 
 
@@ -162,7 +169,7 @@ def test_a_damaged_history_is_left_out_of_the_curves(
 
 
 def test_figures_that_lost_their_data_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "image", lambda figure, kind: b"image")
+    monkeypatch.setattr(report, "image", lambda figure, kind: b"image")
     row = record("maml")
     folder(tmp_path, [row])
     build(tmp_path)

@@ -1,0 +1,1 @@
+"""Trying trained learners under other conditions than they were tested under."""

@@ -1,0 +1,76 @@
+"""``python -m bench.probe``: try the finished runs of a results folder under other conditions."""
+
+import sys
+
+from bench import process
+
+process.tune()  # before torch is imported
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from bench.mistake import Mistake
+from bench.probe.trials import probe, stored
+from bench.report import __main__ as report
+from bench.report import read
+from bench.report.rows import done
+from bench.store import Store
+
+USAGE = """\
+Usage: python -m bench.probe [results_dir=DIR] [episodes=N] [data_root=DIR] [cache_dir=DIR]
+
+Evaluates the trained parameters of each finished run under DIR/runs on N test episodes (100 when not
+given), the same ones for all learners, and varies one thing at a time (a minute a run on 2 cores):
+  statistics   whose images normalise a query in batch norm: running averages, the support set, it and
+               the one query, the one query alone, or all queries (transductive)
+  steps        steps of the inner loop
+  shots        support images per class, with 5 queries per class
+  ways         classes, with 5 queries per class; not where the head is made for a number of ways
+Writes runs/<cell>/probe.csv and rebuilds the report: transduction.md and figures/adaptation.*."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        given = parse(arguments)
+        store = Store(given["results_dir"] or "results")
+        folders = {key: given[key] for key in ("data_root", "cache_dir")}
+        names = [row["cell"] for row in done(read(store.root))]
+        runs = [(name, stored(store, name, folders)) for name in names]
+        for name, cell in tqdm(runs, unit="run"):
+            path = store.runs / name / "checkpoint.pt"
+            if not path.exists():
+                raise Mistake(f"{path} is missing: overwrite=true runs the cell again.")
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            trials = pd.DataFrame(probe(cell, checkpoint, int(given["episodes"] or 100)))
+            store.write(name, {"probe.csv": trials.to_csv(index=False)})
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    return report.main([f"results_dir={store.root}"])
+
+
+def parse(arguments: list[str]) -> dict[str, str | None]:
+    """The values of key=value arguments, None where not given; raises Mistake."""
+    given: dict[str, str | None] = dict.fromkeys(
+        ("results_dir", "episodes", "data_root", "cache_dir")
+    )
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in given or not value:
+            raise Mistake(
+                f"Cannot read the argument {argument!r}; see python -m bench.probe --help."
+            )
+        given[key] = value
+    episodes = given["episodes"] or "100"
+    if not episodes.isdecimal() or int(episodes) < 2:
+        raise Mistake(f"episodes={episodes} is not possible: it should be a number from 2 on.")
+    return given
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

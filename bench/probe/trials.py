@@ -1,0 +1,93 @@
+"""The trials of one stored run, and how it is read again."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from algorithms.learner import Learner, Shape
+from bench import cell as cells
+from bench import config, precision
+from bench.data.episodes import EpisodeSampler
+from bench.evaluate import evaluate
+from bench.mistake import Mistake
+from bench.stats import mean_ci95
+from bench.store import Store
+
+STEPS = (1, 2, 3, 5, 10, 20, 50)
+SHOTS = (1, 2, 3, 5, 10, 15, 20)
+WAYS = (2, 3, 5, 10, 15, 20)
+QUERIES = 5
+"""Queries per class where shots or ways vary: few, so that more images are left to learn from."""
+
+
+class Trial(NamedTuple):
+    """One evaluation: what was varied, to which value, and how it went."""
+
+    varied: str
+    value: str
+    queries: int
+    episodes: int
+    accuracy: float
+    ci95: float
+
+
+def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterator[Trial]:
+    """All trials of one run; the learner is that of the checkpoint throughout."""
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    learner.load_state_dict(checkpoint)
+    precision.use(cell.config.precision, learner)
+    pool = cell.dataset.splits["test"].to(cell.device)
+
+    def trial(varied: str, value: str | int, shape: Shape) -> Trial:
+        sampler = EpisodeSampler(pool, shape, (cell.dataset.digest, "test", "test"))
+        at_once = cells.EVALUATED_AT_ONCE[cell.device.type]
+        tested = evaluate(learner, sampler, episodes, at_once)
+        return Trial(varied, str(value), shape.queries, episodes, *mean_ci95(tested.accuracy))
+
+    shape = cell.test_shape
+    for statistics in learner.statistics_choices:
+        with changed(learner, "statistics", statistics):
+            yield trial("statistics", statistics, shape)
+    if learner.test_inner_steps:
+        for steps in STEPS:
+            with changed(learner, "test_inner_steps", steps):
+                yield trial("steps", steps, shape)
+    few = shape._replace(queries=min(QUERIES, shape.queries))
+    for shots in SHOTS:
+        if shots + few.queries <= int(pool.sizes.min()):
+            yield trial("shots", shots, few._replace(shots=shots))
+    if learner.any_ways:
+        for ways in WAYS:
+            if ways <= len(pool.names):
+                yield trial("ways", ways, few._replace(ways=ways))
+
+
+@contextmanager
+def changed(learner: Learner, name: str, value: object) -> Iterator[None]:
+    """An attribute of the learner has another value for a while."""
+    before = getattr(learner, name)
+    setattr(learner, name, value)
+    try:
+        yield
+    finally:
+        setattr(learner, name, before)
+
+
+def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cell:
+    """The cell of a stored run; raises Mistake where its data or its options are no more."""
+    record = store.record(name) or {}
+    text = (store.runs / name / "config.yaml").read_text(encoding="utf-8")
+    options = yaml.safe_load(text) | folders | {"results_dir": str(store.root)}
+    try:
+        cell = cells.check(config.Config.model_validate(options))
+    except ValidationError as error:
+        raise Mistake(f"{name} is of another version: {config.mistake(error)}") from None
+    if cell.dataset.digest != record["data_digest"]:
+        raise Mistake(
+            f"{name} was trained on other data than {cell.dataset.name} is now (digest "
+            f"{record['data_digest'][:8]}, now {cell.dataset.digest[:8]}); run it again."
+        )
+    return cell

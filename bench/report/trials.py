@@ -1,0 +1,166 @@
+"""What became of trained learners under other conditions: tables and a figure of `bench.probe`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from bench.report.drawing import (
+    Style,
+    finish,
+    in_house_style,
+    labels_of,
+    legend,
+    new_figure,
+    panel_title,
+    percent_ticks,
+    styles,
+)
+from bench.report.rows import ACCURACY, Comparison, Row, comparisons, done, labelled, row_order
+from bench.report.tables import ABSENT, markdown
+
+Trials = Mapping[str, pd.DataFrame]
+"""By cell, the trials of `bench.probe.trials.Trial`."""
+
+STATISTICS = {
+    "running": "running averages",
+    "support": "support set",
+    "one_query": "support and the query",
+    "lone_query": "the query alone",
+    "queries": "all queries",
+}
+AXES = {"steps": "Inner steps at test", "shots": "Shots at test", "ways": "Ways at test"}
+LEADING = ["algo", "dataset", "ways", "shots", "seed", "cell"]
+TRANSDUCTION_NOTE = (
+    "Accuracy (%) of one trained model by whose images normalise a query in batch norm; in bold as in "
+    "the other tables. *All queries* is transductive: a prediction depends on the other queries of its "
+    "episode. Gap: that less the bold one, in points."
+)
+
+
+def trials_table(records: Iterable[Row], trials: Trials) -> pd.DataFrame | None:
+    """One row a cell and trial; None where no run was probed."""
+    frames = [
+        pd.concat([pd.DataFrame([{k: row[k] for k in LEADING}] * len(each)), each], axis=1)
+        for row in sorted(done(records), key=row_order)
+        if (each := trials.get(row["cell"])) is not None
+    ]
+    return pd.concat(frames, ignore_index=True) if frames else None
+
+
+def transduction_markdown(records: Iterable[Row], trials: Trials) -> str | None:
+    """Accuracy by batch-norm statistics, one table a setting; None where nothing was probed."""
+    parts = []
+    for comparison, setting in _probed(records, trials, "statistics"):
+        lines = []
+        for label in comparison.labels:
+            seeds = _of(comparison, label, setting, trials, "statistics")
+            if seeds:
+                own = _own_statistics(comparison.at(label, setting)[0])
+                means = _means(seeds)
+                cells = [_cell(means.get(choice), choice == own) for choice in STATISTICS]
+                gap = ABSENT
+                if {"queries", own} <= set(means):
+                    gap = f"{means['queries'] - means[own]:+.1f}"
+                lines.append([label, *cells, gap])
+        parts.append(f"### {comparison.title}, {setting}")
+        parts.append(markdown(["Learner", *STATISTICS.values(), "gap"], lines))
+        episodes = {int(n) for each in trials.values() for n in each["episodes"]}
+        parts.append(f"{TRANSDUCTION_NOTE} {_count(episodes)} test episodes.")
+    return "\n\n".join(parts) + "\n" if parts else None
+
+
+def figures(records: Iterable[Row], trials: Trials) -> dict[str, Figure | None]:
+    """All figures by name, None where nothing was probed."""
+    return {"adaptation": adaptation(list(records), trials)}
+
+
+@in_house_style
+def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
+    """Test accuracy of the trained learners against inner steps, shots and ways."""
+    panels = [
+        (comparison, setting, varied)
+        for varied in AXES
+        for comparison, setting in _probed(records, trials, varied)
+    ]
+    if not panels:
+        return None
+    found = [comparison for comparison, _, _ in panels]
+    looks = styles(chain.from_iterable(c.rows for c in found), found)
+    figure, axes = new_figure(len(panels), 2, 7.2 if len(panels) > 1 else 4.8, 2.4)
+    for ax, (comparison, setting, varied) in zip(axes, panels, strict=True):
+        values: set[int] = set()
+        for label in comparison.labels:
+            seeds = _of(comparison, label, setting, trials, varied)
+            if seeds:
+                values |= set(seeds[0]["value"].astype(int))
+                _line(ax, seeds, looks[label])
+        ax.set_xscale("log")
+        ax.set_xticks(sorted(values), [str(value) for value in sorted(values)])
+        ax.minorticks_off()
+        percent_ticks(ax)
+        ax.set_xlabel(AXES[varied])
+        ax.set_ylabel("Test accuracy (%)")
+        ax.grid()
+        ax.set_title(panel_title(comparison, f"trained for {setting}"))
+    legend(figure, [Line2D([], [], label=x, **looks[x].line()) for x in labels_of(found)])
+    bands = "Bands: 95 % interval over test episodes of one trained model, or the range of several seeds."
+    finish(figure, f"Log scale. {bands}", found)
+    return figure
+
+
+def _line(ax: Axes, seeds: Sequence[pd.DataFrame], look: Style) -> None:
+    x = seeds[0]["value"].astype(int)
+    tested = np.stack([each["accuracy"] for each in seeds])
+    mean = tested.mean(0)
+    low, high = tested.min(0), tested.max(0)
+    if len(seeds) == 1:
+        low, high = mean - seeds[0]["ci95"], mean + seeds[0]["ci95"]
+    ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0)
+    ax.plot(x, mean, **look.line())
+
+
+def _probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Comparison, str]]:
+    """Comparisons and settings in which something was tried with this varied."""
+    return [
+        (comparison, setting)
+        for comparison in comparisons(done(labelled(records)), ACCURACY)
+        for setting in comparison.settings
+        if any(_of(comparison, x, setting, trials, varied) for x in comparison.labels)
+    ]
+
+
+def _of(
+    comparison: Comparison, label: str, setting: str, trials: Trials, varied: str
+) -> list[pd.DataFrame]:
+    """The trials of a learner in which this was varied, one frame a seed."""
+    frames = [
+        each[each["varied"] == varied]
+        for row in comparison.at(label, setting)
+        if (each := trials.get(row["cell"])) is not None
+    ]
+    return [frame for frame in frames if len(frame)]
+
+
+def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:
+    joined = pd.concat(seeds).groupby("value")["accuracy"].mean()
+    return {str(value): float(mean) for value, mean in joined.items()}
+
+
+def _own_statistics(row: Row) -> str:
+    """The statistics that the row was tested with."""
+    return row.get("statistics") or row["algo_options"].get("statistics", "running")
+
+
+def _cell(value: float | None, own: bool) -> str:
+    if value is None:
+        return ABSENT
+    return f"**{value:.1f}**" if own else f"{value:.1f}"
+
+
+def _count(episodes: Iterable[int]) -> str:
+    return " or ".join(str(each) for each in sorted(episodes))

@@ -1,0 +1,53 @@
+"""What is shown as a result is what the stored runs say."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from bench.report import build, read
+from bench.report.rows import ACCURACY, NAMES, comparisons, labelled
+from bench.report.tables import accuracy_text
+
+ROOT = Path(__file__).parent.parent
+OMNIGLOT = ROOT / "results" / "reference" / "omniglot-cpu"
+
+
+@pytest.mark.parametrize("name", ["omniglot-cpu", "saturation-cpu"])
+def test_tables_and_figures_are_those_of_the_runs(name: str, tmp_path: Path) -> None:
+    shown = ROOT / "results" / "reference" / name
+    shutil.copytree(shown / "runs", tmp_path / "runs")
+    built = {str(path.relative_to(tmp_path)) for path in build(tmp_path)}
+    files = [path for path in shown.rglob("*") if path.is_file() and "runs" not in path.parts]
+    kept = {str(path.relative_to(shown)) for path in files} - {"README.md"}
+    assert kept <= built and {Path(file).suffix for file in kept} >= {".csv", ".md", ".png", ".pdf"}
+    for file in kept:
+        assert_same(shown / file, tmp_path / file)
+
+
+def assert_same(old: Path, new: Path) -> None:
+    """The same text, numbers or picture; digits and pixels as exact as other processors allow."""
+    if old.suffix == ".md":
+        assert old.read_text(encoding="utf-8") == new.read_text(encoding="utf-8"), old
+    elif old.suffix == ".csv":
+        pd.testing.assert_frame_equal(pd.read_csv(old), pd.read_csv(new), rtol=1e-9, obj=str(old))
+    elif old.suffix == ".png":
+        one, other = imread(old), imread(new)
+        assert one.shape == other.shape and np.abs(one - other).mean() < 1e-3, old
+
+
+def test_the_table_of_the_readme_is_that_of_the_runs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (comparison,) = comparisons(labelled(read(OMNIGLOT)), ACCURACY)
+    for name in NAMES.values():
+        cells = []
+        for setting in ("5-way 1-shot", "5-way 5-shot"):
+            (row,) = comparison.at(name, setting)
+            cells += [accuracy_text(comparison, name, setting), f"{row['train_seconds']:.0f} s"]
+        assert f"| {name} | {' | '.join(cells)} |" in readme
+    figures = re.findall(r"!\[[^]]+\]\((\S+)\)", readme)
+    assert len(figures) == 2 and all((ROOT / figure).exists() for figure in figures)
