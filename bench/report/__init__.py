@@ -9,7 +9,7 @@ import pandas as pd
 
 from bench.files import write_whole
 from bench.mistake import Mistake
-from bench.report import leaderboard, plots, rankings, tables, trials
+from bench.report import leaderboard, plots, rankings, tables, targets, trials
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
@@ -78,21 +78,23 @@ def build(results_dir: str | Path) -> list[Path]:
     """
     records, store = read(results_dir), Store(results_dir)
     boards = standings(results_dir, records)
-    probed = _trials(store, records)
+    probed, curves = _trials(store, records), _curves(store, records)
     tried = trials.trials_table(records, probed)
     views: dict[str, str | bytes | None] = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(records)),
         "accuracy.md": tables.accuracy_markdown(records),
+        "accuracy.tex": tables.accuracy_latex(records),
         "throughput.csv": tables.to_csv(tables.throughput_table(records)),
         "throughput.md": tables.throughput_markdown(records),
         "saturation.md": tables.saturation_markdown(records),
         "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
         "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
         "leaderboard.md": tables.leaderboard_markdown(boards),
+        "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "transduction.md": trials.transduction_markdown(records, probed),
     }
-    drawn = plots.figures(records, _curves(store, records))
+    drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)
     for name, figure in drawn.items():
         for kind in ("png", "pdf"):

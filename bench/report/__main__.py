@@ -11,8 +11,10 @@ Usage: python -m bench.report [results_dir=DIR]
 
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
-  accuracy.md, throughput.md      the same to read, for a paper or a README
+  accuracy.md, throughput.md      the same to read
+  accuracy.tex                    the same for a paper, with booktabs
   leaderboard.csv, .md, pairs.csv ranks with ties, intervals by what they cover, all pairs
+  time_to_accuracy.md             training time until a validation reached so much
   probe.csv, transduction.md      after python -m bench.probe: under other conditions
   saturation.md                   training speed by meta-batch, where a learner has several
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput

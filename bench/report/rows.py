@@ -112,7 +112,7 @@ def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | 
         entry[unit]
         for row in rows
         for entry in row.get("throughput") or []
-        if entry["phase"] == phase
+        if entry["phase"] == phase and entry.get(unit) is not None
     ]
     return statistics.fmean(values) if values else None
 

@@ -2,8 +2,9 @@
 
 import json
 import math
+import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 import pandas as pd
@@ -143,17 +144,26 @@ def to_csv(frame: pd.DataFrame) -> str:
 def accuracy_markdown(records: Iterable[Row]) -> str:
     """Learners by settings, one table for each data set and protocol."""
     parts = []
-    for comparison in comparisons(labelled(records), ACCURACY):
-        cells = [
-            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
-            for label in comparison.labels
-        ]
+    for comparison, headers, cells in _accuracies(records):
         parts += [
             f"### {comparison.title}",
-            markdown(["Learner", *comparison.settings], cells),
+            markdown(headers, cells),
             _accuracy_caption(comparison),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def accuracy_latex(records: Iterable[Row]) -> str:
+    """The tables of `accuracy_markdown` for a paper (with booktabs), each with its caption."""
+    return "\n".join(
+        pd.DataFrame(cells, columns=headers).to_latex(
+            index=False,
+            escape=True,
+            column_format="l" + "r" * len(comparison.settings),
+            caption=_escaped(f"{comparison.title}. {_accuracy_caption(comparison)}"),
+        )
+        for comparison, headers, cells in _accuracies(records)
+    )
 
 
 def throughput_markdown(records: Iterable[Row]) -> str:
@@ -314,6 +324,20 @@ def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return ABSENT
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+def _accuracies(records: Iterable[Row]) -> Iterator[tuple[Comparison, list[str], list[list[str]]]]:
+    """Headers and cells of the table of each comparison: learners by settings."""
+    for comparison in comparisons(labelled(records), ACCURACY):
+        cells = [
+            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
+            for label in comparison.labels
+        ]
+        yield comparison, ["Learner", *comparison.settings], cells
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[&%$#_{}]", r"\\\g<0>", text)
 
 
 def _accuracy_caption(comparison: Comparison) -> str:

@@ -51,6 +51,29 @@ def test_accuracy_markdown_golden() -> None:
     )
 
 
+def test_accuracy_latex_golden() -> None:
+    lines = tables.accuracy_latex(FIXED).split("\n")
+    assert lines[0] == r"\begin{table}"
+    assert lines[1].startswith(
+        r"\caption{omniglot. Test accuracy in \%; ±: 95 \% interval over 1000"
+    )
+    assert lines[2:] == [
+        r"\begin{tabular}{lrr}",
+        r"\toprule",
+        r"Learner & 5-way 1-shot & 5-way 5-shot \\",
+        r"\midrule",
+        r"MAML & 93.2 ± 0.4 & failed \\",
+        r"Reptile † & – & 90.0 ± 0.5 \\",
+        r"ProtoNet & 98.97 ± 0.04 & – \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+        "",
+    ]
+    strange = tables.accuracy_latex([record("my_learner", dataset="a_b")])
+    assert r"my\_learner &" in strange and r"\caption{a\_b. Test" in strange
+
+
 def test_throughput_markdown_golden() -> None:
     assert tables.throughput_markdown(FIXED) == (
         "### omniglot\n"

@@ -1,0 +1,58 @@
+"""How long each learner trains until it is so and so good."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from bench.report.rows import BOTH, Row, comparisons, done, labelled, rate
+from bench.report.tables import ABSENT, markdown
+
+TARGETS = (60, 80, 90, 95, 98, 99)
+"""Validation accuracies in percent."""
+
+NOTE = (
+    "Training time (and episodes, and the energy of the GPU where that was measured) at the first "
+    "validation that reached so much accuracy, the mean over seeds that all reached it; a dash: not "
+    "reached. As fine as the validations are apart, of which a run has {times}."
+)
+
+
+def time_to_accuracy_markdown(
+    records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
+) -> str | None:
+    """Learners by targets, one table a setting and machine; None without a learning curve."""
+    rows = [row for row in done(labelled(records)) if row["cell"] in curves]
+    parts = []
+    for comparison in comparisons(rows, BOTH):
+        for setting in comparison.settings:
+            lines = []
+            for label in comparison.labels:
+                if seeds := comparison.at(label, setting):
+                    reached = [_reached(seeds, curves, target) for target in TARGETS]
+                    lines.append([label, *(each or ABSENT for each in reached)])
+            shown = [i for i in range(len(TARGETS)) if any(line[1 + i] != ABSENT for line in lines)]
+            if shown:
+                headers = ["Learner", *(f"{TARGETS[i]} %" for i in shown)]
+                parts.append(f"### {comparison.title}, {setting}")
+                cells = [[line[0], *(line[1 + i] for i in shown)] for line in lines]
+                parts.append(markdown(headers, cells))
+    if not parts:
+        return None
+    times = sorted({len(curves[row["cell"]]) for row in rows})
+    return "\n\n".join([*parts, NOTE.format(times=" or ".join(map(str, times)))]) + "\n"
+
+
+def _reached(seeds: Sequence[Row], curves: Mapping[str, pd.DataFrame], target: float) -> str | None:
+    """Seconds, episodes and energy until the target, or None where a seed did not get there."""
+    firsts = []
+    for row in seeds:
+        curve = curves[row["cell"]]
+        above = curve[curve["val_accuracy"] >= target]
+        if above.empty:
+            return None
+        firsts.append(above.iloc[0])
+    reached = pd.DataFrame(firsts)
+    seconds, episodes = reached["seconds"].mean(), reached["episodes"].mean()
+    text = f"{seconds:.0f} s ({episodes:,.0f}"
+    joules = rate(seeds, "train", "joules_per_1000_tasks")
+    return f"{text}, {joules * episodes / 1e6:.1f} kJ)" if joules else f"{text})"
