@@ -145,6 +145,17 @@ def test_a_query_with_the_support_set_is_normalised_as_one_more_of_its_images(al
     )
 
 
+def test_the_place_of_a_query_tells_nothing_of_its_class(algo):
+    """Queries come class by class: who looked at their order would know the answers."""
+    learner = make(algo).eval()
+    episodes = random_episodes(2, WAYS, shots=2, queries=2)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    for statistics in learner.statistics_choices or (learner.statistics,):
+        learner.statistics = statistics
+        shuffled = classify(learner, episodes._replace(query_x=episodes.query_x[:, order]))
+        torch.testing.assert_close(shuffled, classify(learner, episodes)[:, order])
+
+
 def test_evaluation_changes_nothing(algo):
     learner = make(algo).eval()
     before = copy.deepcopy(learner.state_dict())
