@@ -18,8 +18,8 @@ from bench.evaluate import evaluate, to_float
 from bench.stats import quartiles
 from bench.train import UNRECORDED_STEPS, OuterLoop
 
-WARM_UP_CALLS = 2
-LEAST_CALLS = 7
+WARM_UP_CALLS = 1
+LEAST_CALLS = 5
 
 
 def measure(

@@ -41,8 +41,8 @@ def test_energy_is_that_of_the_phase_alone(monkeypatch):
     monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(times))
     monkeypatch.setattr(throughput, "joules", lambda _: next(counted))
     row = throughput._phase("train", lambda: None, 4, 30, CPU, seconds=0.0)
-    assert row["calls"] == 7 and row["power_w"] == 10
-    assert row["joules_per_1000_tasks"] == 2500
+    assert row["calls"] == 5 and row["power_w"] == 14
+    assert row["joules_per_1000_tasks"] == 3500
 
 
 def test_measuring_leaves_the_learner_as_it_was():
