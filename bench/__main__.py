@@ -23,6 +23,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if cell.finished and not cell.config.overwrite:
         print(f"{cell.name} is already finished (overwrite=true runs it again)")
         return cell.store.record(cell.name) or {}
+    if cell.config.dry_run:
+        return {"status": "forecast", "seconds": foretold(cell)}
     record = cells.run(cell)
     if record["status"] == "failed":
         print(f"{cell.name} failed: {record['reason']}", file=sys.stderr)
@@ -40,6 +42,17 @@ def check_or_exit(cfg: DictConfig) -> Any:
         return cells.check(read)
     except Mistake as mistake:
         sys.exit(told(mistake))
+
+
+def foretold(cell: Any) -> float:
+    """Print how long a cell would take; gives the seconds."""
+    from bench.forecast import forecast
+    from bench.report.tables import duration
+
+    times = forecast(cell)
+    steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
+    print(f"{cell.name} would take {duration(sum(times.values()))} ({steps})")
+    return sum(times.values())
 
 
 def told(mistake: object) -> int:

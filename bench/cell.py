@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
@@ -19,23 +19,21 @@ from tqdm import tqdm
 from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision
-from bench.config import Config, check_options
+from bench.config import Config, Train, check_options
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, evaluate, to_float
 from bench.memory import tasks_at_once
+from bench.migrate import SCHEMA
 from bench.mistake import Mistake
 from bench.stats import mean_ci95
-from bench.store import SCHEMA, Store
+from bench.store import Store
 from bench.throughput import measure
 from bench.train import Diverged, OuterLoop, train
 
 EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
-
-# What does not determine a cell's numbers, or is told apart by its content (the data's digest).
-INCIDENTAL = {"results_dir", "data_root", "cache_dir", "overwrite", "throughput"}
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,7 @@ def check(config: Config) -> Cell:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
     precision.check(config.precision, learner, device)
 
-    determining = {k: v for k, v in config.model_dump().items() if k not in INCIDENTAL}
-    text = json.dumps([determining, dataset.digest, device.type], sort_keys=True)
+    text = json.dumps([config.determining(), dataset.digest, device.type], sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     name = (
         f"{config.algo.name.replace('/', '.')}-{dataset.name}-{test.ways}w{test.shots}s"
@@ -103,11 +100,18 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
 
 
-def run(cell: Cell) -> dict[str, Any]:
-    """Train, choose by validation, test once, measure speed, store; returns the record.
+class Parts(NamedTuple):
+    """What a run is made of, on its device: an untrained learner and its episodes."""
 
-    A training that diverges is a result too: a record whose status is ``failed``, with the reason.
-    """
+    learner: Learner
+    loop: OuterLoop
+    val_sampler: EpisodeSampler
+    test_sampler: EpisodeSampler
+    at_once: int
+
+
+def parts(cell: Cell) -> Parts:
+    """The parts of a run that begins."""
     config, dataset, device = cell.config, cell.dataset, cell.device
     pools = {split: pool.to(device) for split, pool in dataset.splits.items()}
 
@@ -121,9 +125,17 @@ def run(cell: Cell) -> dict[str, Any]:
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
     precision.use(config.precision, learner)
     learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
-    at_once = EVALUATED_AT_ONCE[device.type]
     loop = OuterLoop(learner, train_sampler, config.train)
+    return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])
 
+
+def run(cell: Cell) -> dict[str, Any]:
+    """Train, choose by validation, test once, measure speed, store; returns the record.
+
+    A training that diverges is a result too: a record whose status is ``failed``, with the reason.
+    """
+    config, device = cell.config, cell.device
+    learner, loop, val_sampler, test_sampler, at_once = parts(cell)
     history: list[dict[str, float]] = []
     chosen: dict[str, Any] = {}
     with tqdm(total=config.validation.times, desc=cell.name, unit="validation") as progress:
@@ -154,7 +166,7 @@ def run(cell: Cell) -> dict[str, Any]:
     speed = measure(
         learner,
         config.train,
-        train_sampler,
+        loop.sampler,
         test_sampler,
         at_once,
         device,
@@ -207,7 +219,7 @@ def files(
     cell: Cell, record: dict[str, Any], history: list[dict[str, float]]
 ) -> dict[str, str | bytes]:
     """The files that every run leaves, finished or failed."""
-    config = cell.config.model_dump(exclude={"results_dir", "data_root", "cache_dir"})
+    config = cell.config.model_dump(exclude={"results_dir", "data_root", "cache_dir", "dry_run"})
     return {
         "config.yaml": yaml.safe_dump(config, sort_keys=False),
         "history.csv": pd.DataFrame(history).to_csv(index=False),
@@ -243,7 +255,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "meta_batch": config.train.meta_batch,
         "optimizer": config.train.optimizer,
         "rate": config.train.rate,
-        "schedule": config.train.schedule,
+        "schedule": schedule(config.train),
         "validations": config.validation.times,
         "val_episodes": config.validation.episodes,
         "device": cell.device.type,
@@ -256,6 +268,13 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def schedule(train: Train) -> str:
+    """How the step size of the outer loop falls, in words."""
+    if train.schedule == "halving":
+        return f"halving every {train.halving_steps} steps"
+    return train.schedule
 
 
 def commit() -> str | None:

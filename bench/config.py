@@ -56,7 +56,8 @@ class Train(Strict):
     queries: Count
     optimizer: Literal["adam", "sgd"]
     rate: Annotated[float, Field(gt=0)]
-    schedule: Literal["constant", "linear", "cosine"]
+    schedule: Literal["constant", "linear", "cosine", "halving"]
+    halving_steps: Positive
 
 
 class Validation(Strict):
@@ -70,6 +71,10 @@ class Test(Strict):
 
 class Throughput(Strict):
     seconds: Annotated[float, Field(gt=0)]
+
+
+INCIDENTAL = {"results_dir", "data_root", "cache_dir", "overwrite", "dry_run", "throughput"}
+"""Keys that do not determine a cell's numbers, or are told apart by its content (the data's digest)."""
 
 
 class Config(Strict):
@@ -92,6 +97,11 @@ class Config(Strict):
     data_root: str | None
     cache_dir: str | None
     overwrite: bool
+    dry_run: bool
+
+    def determining(self) -> dict[str, Any]:
+        """What the cell's numbers depend on."""
+        return self.model_dump(exclude=INCIDENTAL)
 
 
 def read(cfg: DictConfig) -> Config:

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
+from bench import migrate
 from bench.files import write_whole
 from bench.mistake import Mistake
-
-SCHEMA = 1
 
 
 class Store:
@@ -45,7 +45,11 @@ class Store:
             ) from None
 
     def record(self, cell: str) -> dict[str, Any] | None:
-        """The stored record of a cell, or None when there is none."""
+        """The record of a cell, migrated from older versions, or None when there is none."""
+        stored = self._stored(cell)
+        return migrate.record(stored) if isinstance(stored, dict) else stored
+
+    def _stored(self, cell: str) -> Any:
         path = self.runs / cell / "record.json"
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
@@ -60,6 +64,17 @@ class Store:
     def episodes(self, cell: str) -> pd.DataFrame:
         """The test episodes of a cell: one row an episode, in order."""
         return pd.read_csv(self.runs / cell / "episodes.csv")
+
+    def config(self, cell: str) -> Any:
+        """The configuration that a cell was run with, migrated from older versions.
+
+        Raises ValueError when it cannot be read.
+        """
+        text = (self.runs / cell / "config.yaml").read_text(encoding="utf-8")
+        try:
+            return migrate.config(yaml.safe_load(text), (self._stored(cell) or {})["schema"])
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise ValueError(f"{cell}/config.yaml cannot be read: {error}") from None
 
     def trials(self, cell: str) -> pd.DataFrame | None:
         """What `bench.probe` found of a cell, if it was run."""

@@ -18,6 +18,7 @@ class Sweep(Callback):
 
     def __init__(self) -> None:
         self.failed = False
+        self.foretold: list[float] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
@@ -34,13 +35,20 @@ class Sweep(Callback):
             check_or_exit(cell)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Remember whether any cell failed."""
-        self.failed |= job_return.return_value["status"] != "done"
+        """Remember whether any cell failed, and what was foretold of it."""
+        record = job_return.return_value
+        self.failed |= record["status"] == "failed"
+        self.foretold += [record["seconds"]] if record["status"] == "forecast" else []
 
     def on_run_end(self, config: DictConfig, **_: Any) -> None:
         """Rebuild tables and figures from all stored cells and say where they are."""
         from bench.report import __main__ as report
+        from bench.report.tables import duration
 
+        if config.dry_run:
+            count, total = len(self.foretold), duration(sum(self.foretold))
+            print(f"In all {total} for {count} cells, one after the other; nothing was run.")
+            return
         status = report.main([f"results_dir={config.results_dir}"])
         if self.failed or status:
             sys.exit(1)

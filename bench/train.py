@@ -47,7 +47,8 @@ class OuterLoop:
     ``steps`` is what the budget of training images allows, rounded up. One step draws the next
     ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
     whose rate follows the schedule from ``rate`` at first to 0 after the last step (``linear``,
-    ``cosine``) or stays. On CUDA the step is soon replayed as a graph; the numbers are the same.
+    ``cosine``), is halved every ``halving_steps`` (``halving``), or stays. On CUDA the step is soon
+    replayed as a graph; the numbers are the same.
     """
 
     def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
@@ -72,6 +73,7 @@ class OuterLoop:
             "constant": 1.0,
             "linear": 1 - done,
             "cosine": (1 + math.cos(math.pi * done)) / 2,
+            "halving": 0.5 ** (self.step // self.train.halving_steps),
         }[self.train.schedule]
         self.rate.fill_(self.train.rate * factor)
         meta_batch = self.train.meta_batch

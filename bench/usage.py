@@ -25,6 +25,8 @@ Compare few-shot learners on the same episodes.
   python -m bench algo=reptile dataset=omniglot             one cell
   python -m bench -m algo=maml,protonet shots=1,5 seed=0,1  a sweep over all combinations
   python -m bench algo=maml --cfg job                       the options of a cell; runs nothing
+  python -m bench experiment=paper/omniglot_maml_5w1s       as a paper did it, see claimed.md
+  python -m bench ... dry_run=true                          how long that would take; runs nothing
   python -m bench.report                                    tables and figures anew, from stored runs
   python -m bench.probe                                     the stored runs under other conditions
 
@@ -52,7 +54,9 @@ def show(arguments: list[str]) -> int:
     except HYDRA_MISTAKES as error:
         raise SystemExit(f"error: {explain(error)}") from None
     if {"-h", "--help"} & set(arguments):
-        choices = "\n".join(f"  {group:9} {', '.join(names(group))}" for group in GROUPS)
+        choices = "\n".join(
+            f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, "experiment")
+        )
         options = HELP.format(choices=choices, options=options)
     print(options)
     return 0
@@ -105,11 +109,18 @@ def read_sentences(file: Path) -> dict[str, str]:
     return sentences
 
 
+def no_such(choice: str) -> Mistake:
+    """What to say of a choice, such as ``algo/mamml``, that is not in conf/."""
+    group, _, name = choice.partition("/")
+    return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
+
+
 def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        group, _, name = error.missing_cfg_file.partition("/")
-        return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
+        return no_such(error.missing_cfg_file)
+    if nested := re.search(r"Could not find '(experiment/.+)'", str(error)):
+        return no_such(nested[1])
     unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
     if unknown:
         known = [key for file in CONF.rglob("*.yaml") for key in read_sentences(file)]

@@ -1,6 +1,7 @@
 """The commands as users type them, in processes of their own."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,10 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     [
         (["algo=mamml"], "There is no algo 'mamml'; choose one of maml, "),
         (["dataset=imagenet"], "There is no dataset 'imagenet'; choose one of glyphs, omniglot."),
+        (
+            ["experiment=paper/omniglot_mamml"],
+            "There is no experiment 'paper/omniglot_mamml'; choose ",
+        ),
         (["shot=5"], "There is no option 'shot'; did you mean 'shots'?"),
         (["train.lr=1"], "There is no option 'train.lr'"),
         (["algo.inner_rate=1"], "There is no option 'algo.inner_rate' with these choices"),
@@ -105,6 +110,23 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, arguments,
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache):
+    arguments = ["algo=protonet", *SMALL, f"results_dir={tmp_path}"]
+    sweep = ["-m", "shots=1,2", *arguments]
+    done = bench(*sweep, "dry_run=true", cache=cache)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(" would take ") == 2
+    assert re.search(
+        r"In all \S+ s for 2 cells, one after the other; nothing was run.", done.stdout
+    )
+    assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.glob("*.md"))
+
+    assert bench(*arguments, cache=cache).returncode == 0
+    done = bench(*sweep, "dry_run=true", cache=cache)
+    assert done.stdout.count(" is already finished") == 1
+    assert re.search(r"In all \S+ s for 1 cells", done.stdout)
 
 
 def test_a_missing_data_file_is_named_with_its_place(tmp_path, cache):

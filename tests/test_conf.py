@@ -1,6 +1,7 @@
 """conf/ and the code that it names fit together, and every key has its sentence."""
 
 import inspect
+import re
 from pathlib import Path
 
 import hydra
@@ -95,3 +96,25 @@ def test_defaults_are_written_once():
     assert isinstance(OmegaConf.load(ROOT / "conf" / "config.yaml"), DictConfig)
     models = [config.Config, config.Train, config.Validation, config.Test, config.Throughput]
     assert all(field.is_required() for model in models for field in model.model_fields.values())
+
+
+@pytest.mark.parametrize("name", usage.names("experiment"))
+def test_experiments_take_the_official_number_of_steps(name):
+    cell = config.read(hydra.compose("config", [f"experiment={name}"]))
+    config.check_options(cell.algo, "algo")
+    _, method, setting = re.fullmatch(r"paper/(\w+?)_(\w+)_(\w+)", name).groups()
+    assert f"{cell.ways}w{cell.shots}s" == setting
+    shots = cell.train.shots or cell.shots
+    images = (cell.train.ways or cell.ways) * (shots + cell.train.queries) * cell.train.meta_batch
+    steps = {
+        "maml": 60_000,
+        "fomaml": 60_000,
+        "protonet": 20_000,
+        "reptile": 100_000 if cell.ways == 5 else 200_000,
+    }[method.removesuffix("_transductive")]
+    assert cell.train.images == steps * images
+    assert cell.algo.options.get("second_order") is {"maml": True, "fomaml": False}.get(method)
+    if method == "reptile":
+        assert cell.algo.options["statistics"] == "one_query"
+    elif method != "protonet":
+        assert cell.algo.options["statistics"] == "queries", "transductive"

@@ -14,7 +14,8 @@ class Conv4(Backbone):
 
     ``downsample="stride"`` halves by a stride of 2, rounding up (MAML and Reptile on Omniglot,
     Finn et al. 2017); ``"pool"`` by 2x2 max-pooling, rounding down (Snell et al. 2017). At 28x28
-    with 64 filters that gives 2x2x64 = 256 or 1x1x64 = 64 features.
+    with 64 filters that gives 2x2x64 = 256 or 1x1x64 = 64 features; ``spatial="mean"`` averages the
+    last map over its places, as MAML's code does on Omniglot, where ``"flatten"`` keeps them apart.
 
     Maps images [T, B, C, H, W] to features [T, B, ``features``]. Weights start as torch draws them,
     but for the convolutions' biases, which batch norm would take out again: there are none.
@@ -26,10 +27,12 @@ class Conv4(Backbone):
         *,
         filters: int = 32,
         downsample: Literal["stride", "pool"] = "pool",
+        spatial: Literal["flatten", "mean"] = "flatten",
     ) -> None:
         super().__init__()
         channels, height, width = image_shape
         self.pool = downsample == "pool"
+        self.average = spatial == "mean"
         if self.pool and min(height, width) < 16:
             raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
         stride = 1 if self.pool else 2
@@ -39,7 +42,7 @@ class Conv4(Backbone):
             self.norms.append(BatchNorm2d(filters))
             channels = filters
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
-        self.features = filters * height * width
+        self.features = filters * (1 if self.average else height * width)
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
@@ -59,4 +62,6 @@ class Conv4(Backbone):
                 x = norm(convolution(x), rows, tasks)
                 # A maximum passes through the monotone ReLU, which so has a quarter of the work.
                 x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
+            if self.average:
+                x = x.mean((-2, -1), keepdim=True)
         return x.to(dtype)

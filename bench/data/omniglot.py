@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -49,20 +50,22 @@ MAX_BYTES = 10_000
 MIDDLES = (np.arange(28) * 2 + 1) * 105 // 56
 
 
-def prepare(folders: Folders, *, rotations: bool, url: str) -> Dataset:
+def prepare(folders: Folders, *, rotations: Literal["all", "train", "none"], url: str) -> Dataset:
     """Omniglot from its two official archives; see the module for what the images are.
 
-    With ``rotations`` every split holds each character four times, turned by 0, 90, 180 and 270
-    degrees, as classes of their own: 4112 / 688 / 1692 classes. ``url`` is where
-    ``images_background.zip`` and ``images_evaluation.zip`` are downloaded from when neither folder
-    has them in ``omniglot/``.
+    With ``rotations="all"`` every split holds each character four times, turned by 0, 90, 180 and
+    270 degrees, as classes of their own: 4112 / 688 / 1692 classes; with ``"train"`` only that one
+    does, as in the code of Reptile. ``url`` is where ``images_background.zip`` and
+    ``images_evaluation.zip`` are downloaded from when neither folder has them in ``omniglot/``.
 
     Raises Mistake when an archive is missing and cannot be downloaded, is damaged, or does not
     hold the official images.
     """
     recipe = repr(ARCHIVES).encode() + SPLIT.read_bytes()
     dataset = cached(folders.cache, "omniglot", recipe, lambda: build(folders, url))
-    return dataset.rotated() if rotations else dataset
+    if rotations == "none":
+        return dataset
+    return dataset.rotated(only="train" if rotations == "train" else None)
 
 
 def build(folders: Folders, url: str) -> Dataset:

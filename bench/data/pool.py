@@ -80,12 +80,15 @@ class Dataset:
         """A data set of these splits, with its digest worked out."""
         return cls(name, content_digest(splits), splits)
 
-    def rotated(self) -> "Dataset":
-        """The data set with four times the classes; see ``Pool.rotated``."""
+    def rotated(self, only: str | None = None) -> "Dataset":
+        """The data set with four times the classes, ``only`` in one split or in all: `Pool.rotated`."""
         # from the digest of what is turned, which says as much as hashing four times the pixels
-        digest = hashlib.sha256(f"{self.digest} rotated".encode()).hexdigest()
-        splits = {split: pool.rotated() for split, pool in self.splits.items()}
-        return Dataset(self.name, digest, splits)
+        recipe = f"{self.digest} rotated" + (f" {only}" if only else "")
+        splits = {
+            split: pool.rotated() if only in (None, split) else pool
+            for split, pool in self.splits.items()
+        }
+        return Dataset(self.name, hashlib.sha256(recipe.encode()).hexdigest(), splits)
 
 
 def content_digest(splits: Mapping[str, Pool]) -> str:

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from algorithms.learner import Learner, Shape
@@ -79,8 +78,7 @@ def changed(learner: Learner, name: str, value: object) -> Iterator[None]:
 def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cell:
     """The cell of a stored run; raises Mistake where its data or its options are no more."""
     record = store.record(name) or {}
-    text = (store.runs / name / "config.yaml").read_text(encoding="utf-8")
-    options = yaml.safe_load(text) | folders | {"results_dir": str(store.root)}
+    options = store.config(name) | folders | {"results_dir": str(store.root), "dry_run": False}
     try:
         cell = cells.check(config.Config.model_validate(options))
     except ValidationError as error:

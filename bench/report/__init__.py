@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 
 from bench.files import write_whole
 from bench.mistake import Mistake
-from bench.report import leaderboard, plots, rankings, tables, targets, trials
+from bench.report import claims, leaderboard, plots, rankings, rows, tables, targets, trials
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
@@ -68,29 +69,37 @@ def read(results_dir: str | Path) -> list[Row]:
     return records
 
 
-def build(results_dir: str | Path) -> list[Path]:
+def build(results_dir: str | Path, across: Collection[str] = ()) -> list[Path]:
     """Write the tables and figures/*.png/.pdf that have something to show; return their paths.
 
-    The files are functions of the cells alone: building twice gives the same bytes.
+    Rows are compared only where their protocols agree, but for differences in ``across``, see
+    `bench.report.rows.across`. The files are functions of the cells alone: building twice gives the
+    same bytes.
 
     Raises:
         Mistake: no cell has finished there, or the folder cannot be written.
     """
-    records, store = read(results_dir), Store(results_dir)
+    stored, store = read(results_dir), Store(results_dir)
+    records = rows.across(stored, across)
     boards = standings(results_dir, records)
     probed, curves = _trials(store, records), _curves(store, records)
     tried = trials.trials_table(records, probed)
+    claimed = claims.checks(stored, *_origins(store, stored))
     views: dict[str, str | bytes | None] = {
-        "accuracy.csv": tables.to_csv(tables.accuracy_table(records)),
+        "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
         "accuracy.md": tables.accuracy_markdown(records),
         "accuracy.tex": tables.accuracy_latex(records),
-        "throughput.csv": tables.to_csv(tables.throughput_table(records)),
+        "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
         "throughput.md": tables.throughput_markdown(records),
         "saturation.md": tables.saturation_markdown(records),
         "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
         "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
         "leaderboard.md": tables.leaderboard_markdown(boards),
         "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
+        "claimed.csv": None
+        if (claim := claims.claims_table(claimed)) is None
+        else tables.to_csv(claim),
+        "claimed.md": claims.claims_markdown(claimed),
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "transduction.md": trials.transduction_markdown(records, probed),
     }
@@ -127,6 +136,18 @@ def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
     """What was found of the cells that were probed."""
     found = {row["cell"]: store.trials(row["cell"]) for row in done(records)}
     return {cell: each for cell, each in found.items() if each is not None}
+
+
+def _origins(store: Store, records: list[Row]) -> tuple[dict[str, Any], dict[str, float]]:
+    """By cell, the configuration, and the spread of accuracy over the test episodes."""
+    configs = {}
+    for row in records:
+        try:
+            configs[row["cell"]] = store.config(row["cell"])
+        except (ValueError, OSError) as error:
+            _log.warning("Held to no published figure: %s", _first_line(error))
+    spreads = {row["cell"]: store.episodes(row["cell"])["accuracy"].std() for row in done(records)}
+    return configs, spreads
 
 
 def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:

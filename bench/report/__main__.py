@@ -4,10 +4,11 @@ import sys
 
 from bench.mistake import Mistake
 from bench.report import build, read, standings
+from bench.report.rows import ACROSS, across, kept_apart
 from bench.report.tables import terminal_table, winners
 
 USAGE = """\
-Usage: python -m bench.report [results_dir=DIR]
+Usage: python -m bench.report [results_dir=DIR] [across=FACT,FACT...]
 
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
@@ -18,21 +19,27 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   probe.csv, transduction.md      after python -m bench.probe: under other conditions
   saturation.md                   training speed by meta-batch, where a learner has several
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput
-and prints the comparison. DIR is 'results' when it is not given."""
+  claimed.csv, claimed.md         published accuracies against those of their named experiments
+and prints the comparison. DIR is 'results' when it is not given. Rows whose protocols differ are not
+compared, but for differences in the facts given as across=..., which then stand in the labels:
+{facts}."""
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
     if {"-h", "--help"} & set(arguments):
-        print(USAGE)
+        print(USAGE.format(facts=", ".join(ACROSS)))
         return 0
     try:
-        folder = _results_dir(arguments)
-        paths = build(folder)
-        records = read(folder)
+        folder, fields = _parse(arguments)
+        paths = build(folder, fields)
+        stored = read(folder)
+        records = across(stored, fields)
         print(terminal_table(records))
         if best := winners(standings(folder, records)):
             print(f"\n{best}")
+        for sentence in kept_apart(records):
+            print(f"\n{sentence}")
         print("\nWritten:")
         print("\n".join(f"  {path}" for path in paths))
     except Mistake as mistake:
@@ -41,17 +48,25 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _results_dir(arguments: list[str]) -> str:
-    folder = "results"
+def _parse(arguments: list[str]) -> tuple[str, list[str]]:
+    """The folder, and the facts that may differ."""
+    given = {"results_dir": "results", "across": ""}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key != "results_dir" or not value:
+        if key not in given or not value:
             raise Mistake(
-                f"Cannot read the argument {argument!r}; the only one is results_dir=DIR "
-                "(python -m bench.report --help)."
+                f"Cannot read the argument {argument!r}; there are results_dir=DIR and "
+                "across=FACT,FACT (python -m bench.report --help)."
             )
-        folder = value
-    return folder
+        given[key] = value
+    fields = [field for field in given["across"].split(",") if field]
+    for field in fields:
+        if field not in ACROSS:
+            raise Mistake(
+                f"across={field} is not possible: rows that differ in it cannot be compared, or there "
+                f"is no such fact; choose from {', '.join(ACROSS)}."
+            )
+    return given["results_dir"], fields
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ VARIANT = (
     "validations",
     "val_episodes",
 )
+# Only these can be compared in spite of a difference: with other data or another number of test
+# episodes, the episodes are others.
+ACROSS = tuple(field for field in BOTH if field not in ("data_digest", "episodes"))
 DAGGER = " †"
 TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other queries of its episode."
 
@@ -86,6 +89,46 @@ def learners(rows: Iterable[Row]) -> list[str]:
         return ranks[label], [int(word) if i % 2 else word for i, word in enumerate(words)]
 
     return sorted(ranks, key=key)
+
+
+def across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
+    """Copies of rows that stand side by side though they differ in ``fields``, of `ACROSS`.
+
+    What differed is told in their labels, and by the facts that they then share.
+    """
+    rows = list(records)
+    values = {
+        field: sorted({str(_plain(row.get(field))) for row in done(rows)}) for field in fields
+    }
+    several = {field: " or ".join(found) for field, found in values.items() if len(found) > 1}
+    return [
+        {**row, **several, "told_apart": {field: _plain(row.get(field)) for field in several}}
+        for row in rows
+    ]
+
+
+def kept_apart(records: Iterable[Row]) -> list[str]:
+    """For each data set with rows of several protocols, a sentence that names the differences."""
+    rows = done(records)
+    sentences = []
+    for dataset in dict.fromkeys(row["dataset"] for row in sorted(rows, key=row_order)):
+        values = {
+            field: {_plain(row.get(field)) for row in rows if row["dataset"] == dataset}
+            for field in BOTH
+        }
+        several = {field: found for field, found in values.items() if len(found) > 1}
+        if several:
+            facts = "; ".join(
+                f"{field} ({', '.join(sorted(map(str, found)))})"
+                for field, found in several.items()
+            )
+            asked = ",".join(field for field in several if field in ACROSS)
+            advice = f" To compare them all the same: python -m bench.report across={asked}"
+            sentences.append(
+                f"Rows of {dataset} are kept apart where they differ in {facts}."
+                + (advice if asked else "")
+            )
+    return sentences
 
 
 def row_order(row: Row) -> tuple[Any, ...]:
@@ -161,7 +204,7 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
         facts = [
             _fact(fact, value)
             for fact, value in _variant(row).items()
-            if (row["algo"], fact) in differing
+            if (row["algo"], fact) in differing or fact in row.get("told_apart", {})
         ]
         label = NAMES.get(row["algo"]) or str(row["algo"])
         label += f" ({', '.join(facts)})" if facts else ""
@@ -228,7 +271,8 @@ def interval_note(found: Iterable[Comparison]) -> str:
 def _variant(row: Row) -> dict[str, str]:
     """What makes an algorithm this learner, by fact."""
     facts = {fact: row[fact] for fact in VARIANT if row.get(fact) is not None}
-    return {fact: str(value) for fact, value in {**facts, **row.get("algo_options", {})}.items()}
+    facts |= row.get("algo_options", {}) | row.get("told_apart", {})
+    return {fact: str(value) for fact, value in facts.items()}
 
 
 def _with_setting(rows: Sequence[Row]) -> list[Row]:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
@@ -283,7 +284,7 @@ def terminal_table(records: Iterable[Row]) -> str:
                             number(rate(rows, "train")),
                             number(rate(rows, "adapt")),
                             number(rate(rows, "infer", "images_per_s")),
-                            _duration(rows),
+                            _train_time(rows),
                         ]
                     )
         table = _columns([headers, *lines])
@@ -372,23 +373,25 @@ def _saturated(rates: Mapping[int, float]) -> str:
     return f"> {size}" if len(rates) > 1 and size == max(rates) else str(size)
 
 
+def _train_time(rows: Sequence[Row]) -> str:
+    """The mean training time over seeds."""
+    return duration(statistics.fmean(row["train_seconds"] for row in rows)) if rows else ABSENT
+
+
 def _yes_no(rows: Sequence[Row]) -> str:
     if not rows:
         return ABSENT
     return "yes" if rows[0]["transductive"] else "no"
 
 
-def _duration(rows: Sequence[Row]) -> str:
-    """The mean training time over seeds."""
-    if not rows:
-        return ABSENT
-    seconds = sum(row["train_seconds"] for row in rows) / len(rows)
+def duration(seconds: float) -> str:
+    """A time as text: 3.4 s, 12m 05s, 2h 07m, 52 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{int(seconds) // 60}m {int(seconds) % 60:02d}s"
-    return f"{minutes // 60}h {minutes % 60:02d}m"
+    return f"{minutes // 60}h {minutes % 60:02d}m" if minutes < 48 * 60 else f"{minutes // 60:,} h"
 
 
 def _sentence(facts: str) -> str:

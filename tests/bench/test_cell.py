@@ -175,10 +175,11 @@ def test_validation_is_off_the_training_clock(make, monkeypatch):
     assert events == 2 * [*2 * ["synchronize", "clock"], "validate"]
 
 
-def test_schedules_fall_from_the_rate_to_zero(make):
+def test_schedules_fall_as_they_say(make):
     rates = {}
-    for schedule in ("constant", "linear", "cosine"):
-        loop, _ = loop_of(make(f"train.schedule={schedule}", "train.rate=0.5"))
+    for schedule in ("constant", "linear", "cosine", "halving"):
+        options = ["train.rate=0.5", "train.halving_steps=2"]
+        loop, _ = loop_of(make(f"train.schedule={schedule}", *options))
         rates[schedule] = []
         for _ in range(loop.steps):
             loop.advance()
@@ -186,8 +187,9 @@ def test_schedules_fall_from_the_rate_to_zero(make):
         for _ in range(2):  # beyond its end it neither rises again nor turns negative
             loop.advance()
         last = float(loop.optimizer.param_groups[0]["lr"])
-        assert last == pytest.approx(0.5 if schedule == "constant" else 0)
+        assert last == pytest.approx({"constant": 0.5, "halving": 0.125}.get(schedule, 0))
     assert rates["constant"] == [0.5] * 4
+    assert rates["halving"] == [0.5, 0.5, 0.25, 0.25]
     assert rates["linear"] == pytest.approx([0.5, 0.375, 0.25, 0.125])
     assert rates["cosine"] == pytest.approx(
         [0.25 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]

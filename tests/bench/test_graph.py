@@ -91,7 +91,7 @@ def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.Ou
     learner = make(Conv4((1, 16, 16), downsample="pool", filters=4), 3, **options)
     plan = Train(
         images=6 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
-        optimizer=optimizer, rate=0.01, schedule="cosine",
+        optimizer=optimizer, rate=0.01, schedule="cosine", halving_steps=1,
     )  # fmt: skip
     sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))
     return train.OuterLoop(learner.to(device).train(), sampler, plan)

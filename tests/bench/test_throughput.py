@@ -53,7 +53,7 @@ def test_measuring_leaves_the_learner_as_it_was():
     before = copy.deepcopy(learner.state_dict())
     train = Train(
         images=72, meta_batch=2, ways=None, shots=None, queries=2,
-        optimizer="adam", rate=0.1, schedule="constant",
+        optimizer="adam", rate=0.1, schedule="constant", halving_steps=1,
     )  # fmt: skip
     rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, "fp32", 0.0)
     assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]

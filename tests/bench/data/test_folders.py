@@ -12,7 +12,7 @@ from tests.bench.data.fakes import Archives
 
 
 def load(data_root: str | None = None, cache_dir: str | None = None) -> None:
-    prepare(Folders.of(data_root, cache_dir), rotations=False, url="http://127.0.0.1:9")
+    prepare(Folders.of(data_root, cache_dir), rotations="none", url="http://127.0.0.1:9")
 
 
 @pytest.fixture(autouse=True)

@@ -44,7 +44,7 @@ def test_the_split_is_that_of_vinyals() -> None:
 def test_the_pixels_are_those_of_pillow_with_ink_as_255(archives: Archives, tmp_path: Path) -> None:
     archives.write(tmp_path / "data")
     folders = Folders(tmp_path / "data", tmp_path / "cache")
-    made = prepare(folders, rotations=False, url=NOWHERE)
+    made = prepare(folders, rotations="none", url=NOWHERE)
     for split, name in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         pool = made.splits[split]
         assert pool.names == (name,)
@@ -55,12 +55,24 @@ def test_the_pixels_are_those_of_pillow_with_ink_as_255(archives: Archives, tmp_
 def test_turning_before_or_after_resampling_is_the_same(archives: Archives, tmp_path: Path) -> None:
     archives.write(tmp_path / "data")
     folders = Folders(tmp_path / "data", tmp_path / "cache")
-    pool = prepare(folders, rotations=True, url=NOWHERE).splits["train"]
+    pool = prepare(folders, rotations="all", url=NOWHERE).splits["train"]
     assert pool.names == (TRAIN, f"{TRAIN}@90", f"{TRAIN}@180", f"{TRAIN}@270")
     original = Image.open(io.BytesIO(archives.members["images_background"][f"{TRAIN}/0001_01.png"]))
     for quarter in range(4):
         turned = original.rotate(90 * quarter).resize((28, 28)).convert("L")
         assert np.array_equal(pool.images[20 * quarter, 0], 255 - np.asarray(turned))
+
+
+def test_classes_may_be_turned_in_training_alone(archives: Archives, tmp_path: Path) -> None:
+    archives.write(tmp_path / "data")
+    folders = Folders(tmp_path / "data", tmp_path / "cache")
+    plain, train, every = (
+        prepare(folders, rotations=which, url=NOWHERE) for which in ("none", "train", "all")
+    )
+    assert train.splits["train"].names == every.splits["train"].names
+    assert train.splits["val"].names == plain.splits["val"].names
+    assert train.splits["test"].names == plain.splits["test"].names
+    assert len({each.digest for each in (plain, train, every)}) == 3
 
 
 def test_other_members_are_not_read(archives: Archives, tmp_path: Path) -> None:
@@ -72,7 +84,7 @@ def test_other_members_are_not_read(archives: Archives, tmp_path: Path) -> None:
         f"{TRAIN}/.DS_Store": b"junk",
     }
     archives.write(tmp_path / "data")
-    made = prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations=False, url=NOWHERE)
+    made = prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations="none", url=NOWHERE)
     assert made.splits["train"].names == (TRAIN,)
 
 
@@ -132,7 +144,7 @@ def test_a_wrong_archive_is_named(
     spoil(archives)
     archives.write(tmp_path / "data")
     with pytest.raises(Mistake, match=message) as caught:
-        prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations=False, url=NOWHERE)
+        prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations="none", url=NOWHERE)
     path = tmp_path / "data" / "omniglot" / "images_background.zip"
     assert str(caught.value).startswith(str(path))
     assert not list(tmp_path.rglob("*.pt"))
@@ -168,7 +180,7 @@ def test_archives_are_downloaded_once_and_kept(
         server.bodies[f"/python/{stem}.zip"] = archives.zipped(stem)
     (tmp_path / "data").mkdir()
     folders = Folders(tmp_path / "data", tmp_path / "cache")
-    made = prepare(folders, rotations=False, url=f"{server.url}/python/")
+    made = prepare(folders, rotations="none", url=f"{server.url}/python/")
     assert torch.equal(made.splits["test"].images, archives.images[TEST])
     assert server.asked == [f"/python/{stem}.zip" for stem in CLASSES]
     assert not list((tmp_path / "data").iterdir())
@@ -177,7 +189,7 @@ def test_archives_are_downloaded_once_and_kept(
         kept = tmp_path / "cache" / "omniglot" / f"{stem}.zip"
         assert kept.read_bytes() == archives.zipped(stem)
     next(tmp_path.rglob("*.pt")).unlink()
-    assert prepare(folders, rotations=False, url=NOWHERE).digest == made.digest
+    assert prepare(folders, rotations="none", url=NOWHERE).digest == made.digest
 
 
 @pytest.mark.parametrize("wrong", ["truncated", "other images", "not a zip", "missing", "silent"])
@@ -194,7 +206,7 @@ def test_a_failed_download_says_which_files_to_put_where(
     if wrong == "truncated":
         server.extra = 10
     with pytest.raises(Mistake) as caught:
-        prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations=False, url=url)
+        prepare(Folders(tmp_path / "data", tmp_path / "cache"), rotations="none", url=url)
     assert f"{url}/images_background.zip" in str(caught.value)
     place = tmp_path / "data" / "omniglot"
     assert f"put images_background.zip and images_evaluation.zip into {place}" in str(caught.value)
@@ -210,7 +222,7 @@ def test_a_download_works_without_a_cache_to_write(
         server.bodies[f"/{stem}.zip"] = archives.zipped(stem)
     (tmp_path / "file").write_text("no folder can be made beneath this")
     folders = Folders(tmp_path / "data", tmp_path / "file" / "cache")
-    made = prepare(folders, rotations=False, url=server.url)
+    made = prepare(folders, rotations="none", url=server.url)
     assert torch.equal(made.splits["test"].images, archives.images[TEST])
     assert "every run prepares it anew" in caplog.text
 
@@ -223,7 +235,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def load_real(root: str, cache: str, rotations: bool) -> Dataset:
+def load_real(root: str, cache: str, rotations: str) -> Dataset:
     return prepare(Folders.of(root, cache), rotations=rotations, url=NOWHERE)
 
 
@@ -231,7 +243,7 @@ def test_the_official_data(
     omniglot_root: str, cache: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    plain = load_real(omniglot_root, cache, rotations=False)
+    plain = load_real(omniglot_root, cache, rotations="none")
     assert plain.digest == "ebbc1e19146b0bdef1487cc407ac66f92b6799a302d3c5a23bf9cbff7f6ece6e"
     # 6 of them, each turned four times
     assert caplog.messages == ["train: 24 images repeat one of their own class"]
@@ -242,14 +254,14 @@ def test_the_official_data(
         assert pool.sizes.eq(20).all()
         assert 0.05 < pool.images.float().mean() / 255 < 0.2, "ink must be the rarer value"
 
-    rotated = load_real(omniglot_root, cache, rotations=True)
+    rotated = load_real(omniglot_root, cache, rotations="all")
     assert rotated.digest == "8723d95c55ef5ac93c30db2172483457e1c9109bf5abac4a7981f44575154e29"
     sizes = {split: len(pool.names) for split, pool in rotated.splits.items()}
     assert sizes == {"train": 4112, "val": 688, "test": 1692}
 
 
 def test_the_pixels_of_an_official_drawing(omniglot_root: str, cache: str) -> None:
-    pool = load_real(omniglot_root, cache, rotations=False).splits["test"]
+    pool = load_real(omniglot_root, cache, rotations="none").splits["test"]
     name = "images_evaluation/Tibetan/character07"
     with zipfile.ZipFile(Path(omniglot_root) / "omniglot" / "images_evaluation.zip") as archive:
         member = min(member for member in archive.namelist() if member.startswith(f"{name}/"))
@@ -262,10 +274,10 @@ def test_the_pixels_of_an_official_drawing(omniglot_root: str, cache: str) -> No
 def test_a_ready_cache_loads_quickly_and_needs_no_archive(
     omniglot_root: str, cache: str, tmp_path: Path
 ) -> None:
-    load_real(omniglot_root, cache, rotations=False)
+    load_real(omniglot_root, cache, rotations="none")
     seconds = []
     for _ in range(3):
         start = time.perf_counter()
-        load_real(str(tmp_path), cache, rotations=True)
+        load_real(str(tmp_path), cache, rotations="all")
         seconds.append(time.perf_counter() - start)
     assert min(seconds) < 1, "half a second on an idle machine"

@@ -17,7 +17,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
     accuracy = round(float(96 + 1.0 * (shots == 5) - 3 * (ways == 20) + luck.normal(0, 1)), 3)
     speed = round(float(np.exp(luck.normal(4, 0.8))), 3)
     row = {
-        "schema": 1,
+        "schema": 2,
         "cell": f"{algo.replace('/', '_')}-omniglot-{ways}w{shots}s-seed{seed}-1a2b3c4d",
         "status": "done",
         "reason": None,
@@ -120,6 +120,7 @@ def folder(root: Path, rows: list[Row]) -> Path:
         cell = root / "runs" / row["cell"]
         cell.mkdir(parents=True)
         (cell / "record.json").write_text(json.dumps(row))
+        (cell / "config.yaml").write_text("{}\n")
         if row["status"] == "done":
             curve(row).to_csv(cell / "history.csv", index=False)
             episodes(row).to_csv(cell / "episodes.csv", index=False)

@@ -97,13 +97,13 @@ def test_accuracy_csv_golden() -> None:
         "train_images,train_episodes,train_seconds,meta_batch,device,device_name,threads,precision,torch,version,commit"
     )
     assert lines[1] == (
-        "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
+        "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,2,"
         'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
         '"{""filters"": 64}",200000,24000,231.2,16,cpu,'
         "Some CPU @ 2.0 GHz,2,fp32,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
-        "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
+        "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,2,maml-omniglot-5w5s-seed0-1a2b3c4d,"
         '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",200000,24000,,16,cpu,'
         "Some CPU @ 2.0 GHz,2,fp32,2.15.0,0.1.0,abc1234"
     )

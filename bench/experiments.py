@@ -1,0 +1,25 @@
+"""The named experiments of conf/experiment/, composed."""
+
+from functools import cache
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from bench.usage import CONF
+
+
+@cache
+def composed(name: str) -> Any:
+    """The configuration of a cell of an experiment, such as ``paper/omniglot_maml_5w1s``.
+
+    Works while Hydra runs a cell, too.
+    """
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return OmegaConf.to_container(hydra.compose("config", [f"experiment={name}"]))
+    finally:
+        GlobalHydra.instance().hydra = running

@@ -1,0 +1,217 @@
+"""Claimed against measured: published accuracies beside those of their named experiments."""
+
+import math
+import re
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from bench.config import INCIDENTAL
+from bench.experiments import composed
+from bench.report.rows import Row, Score, done, score
+from bench.report.tables import ABSENT, markdown
+
+PUBLISHED = Path(__file__).with_name("published.yaml")
+# An experiment may be run with several seeds, and wherever there is room for it.
+FREE = INCIDENTAL | {"seed", "device"}
+HEADERS = ("Method", "setting", "claimed", "measured", "difference", "verdict", "experiment")
+NOTE = (
+    "Test accuracy in %, ± 95 % interval over test episodes (several seeds: t-interval over them). "
+    "Match: claimed and measured differ by no more than both intervals allow, the root of the sum of "
+    "their squares; a claim printed without an interval is given that of as many episodes as it was "
+    "tested on, with the spread of ours. Above is as suspicious as below. A run counts when its "
+    "configuration is that of the experiment, but for seed and device."
+)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published accuracy in percent, ``printed`` with its 95 % interval or without one."""
+
+    method: str
+    dataset: str
+    experiment: str
+    printed: str
+    episodes: int
+    source: str
+    differs: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Ways and shots, which the experiment is named after."""
+        ways, shots = re.findall(r"\d+", self.experiment.rsplit("_", 1)[1])
+        return int(ways), int(shots)
+
+    @property
+    def accuracy(self) -> float:
+        """The number before ±."""
+        return float(self.printed.split(" ± ")[0])
+
+    @property
+    def half(self) -> float | None:
+        """The number after ±, if there is one."""
+        _, *half = self.printed.split(" ± ")
+        return float(half[0]) if half else None
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim, and what was measured of it: None where no seed has finished."""
+
+    claim: Claim
+    measured: Score | None
+    claimed_half: float | None
+    failed: int
+
+    @property
+    def setting(self) -> str:
+        """Such as 5-way 1-shot."""
+        return "{}-way {}-shot".format(*self.claim.shape)
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less claimed, in points."""
+        return self.measured.mean - self.claim.accuracy if self.measured else None
+
+    @property
+    def verdict(self) -> str:
+        """match, below, above (suspicious), failed or not run."""
+        if self.measured is None or self.claimed_half is None or self.difference is None:
+            return "failed" if self.failed else "not run"
+        if abs(self.difference) <= math.hypot(self.measured.half, self.claimed_half):
+            return "match"
+        return "above (suspicious)" if self.difference > 0 else "below"
+
+
+def published() -> tuple[list[Claim], list[str]]:
+    """All published accuracies, and sentences on methods that have none."""
+    stored = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
+    claims = [
+        Claim(
+            figure["method"],
+            figure["dataset"],
+            experiment,
+            printed,
+            figure["episodes"],
+            figure["source"],
+            figure["differs"],
+        )
+        for figure in stored["figures"]
+        for experiment, printed in figure["accuracy"].items()
+    ]
+    return claims, stored["without"]
+
+
+def checks(
+    records: Sequence[Row], configs: Mapping[str, Any], spreads: Mapping[str, float]
+) -> list[Check]:
+    """Each claim on a data set of the records against the runs of its experiment.
+
+    ``configs`` and ``spreads`` hold, by cell, the stored configuration and the standard deviation of
+    accuracy over test episodes.
+    """
+    datasets = {row["dataset"] for row in records}
+    claims = [claim for claim in published()[0] if claim.dataset in datasets]
+    found = []
+    for claim in claims:
+        place = (claim.dataset, *claim.shape)
+        runs = [row for row in records if (row["dataset"], row["ways"], row["shots"]) == place]
+        if runs:
+            wanted = _determining(composed(claim.experiment))
+            runs = [row for row in runs if _determining(configs.get(row["cell"])) == wanted]
+        finished = done(runs)
+        half = claim.half
+        if half is None and finished:
+            spread = statistics.fmean(spreads[row["cell"]] for row in finished)
+            half = 1.96 * spread / math.sqrt(claim.episodes)
+        found.append(
+            Check(
+                claim,
+                score(finished) if finished else None,
+                half,
+                len(runs) - len(finished),
+            )
+        )
+    return found
+
+
+def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:
+    """One row a claim; None without one."""
+    rows = [
+        {
+            "experiment": check.claim.experiment,
+            "method": check.claim.method,
+            "dataset": check.claim.dataset,
+            "setting": check.setting,
+            "claimed": check.claim.accuracy,
+            "claimed_half": check.claim.half,
+            "measured": check.measured.mean if check.measured else None,
+            "measured_half": check.measured.half if check.measured else None,
+            "seeds": check.measured.seeds if check.measured else 0,
+            "difference": check.difference,
+            "verdict": check.verdict,
+            "source": check.claim.source,
+        }
+        for check in found
+    ]
+    return pd.DataFrame(rows) if rows else None
+
+
+def cells(found: Iterable[Check]) -> list[list[str]]:
+    """The lines of the table below `HEADERS`."""
+    return [
+        [
+            check.claim.method,
+            f"{check.claim.dataset}, {check.setting}",
+            check.claim.printed,
+            _measured(check),
+            ABSENT if check.difference is None else f"{check.difference:+.2f}",
+            check.verdict,
+            check.claim.experiment,
+        ]
+        for check in found
+    ]
+
+
+def notes(found: Sequence[Check]) -> list[str]:
+    """What the verdict means, what each method's experiments do otherwise, what is still to run."""
+    sentences = [NOTE]
+    methods: dict[tuple[str, str], list[str]] = {}
+    for check in found:
+        alike = methods.setdefault((check.claim.source, check.claim.differs), [])
+        alike += [check.claim.method] if check.claim.method not in alike else []
+    sentences += [
+        f"{' and '.join(alike)}: {source}. What the experiments do otherwise: {differs}."
+        for (source, differs), alike in methods.items()
+    ]
+    sentences += published()[1]
+    missing = [check.claim.experiment for check in found if check.verdict == "not run"]
+    if missing:
+        sentences.append(
+            "To learn how long those not yet run would take here, and without dry_run=true to run "
+            f"them: python -m bench -m dry_run=true experiment={','.join(missing)}"
+        )
+    return sentences
+
+
+def claims_markdown(found: Sequence[Check]) -> str | None:
+    """The table with its notes; None without a claim."""
+    if not found:
+        return None
+    return "\n\n".join([markdown(HEADERS, cells(found)), *notes(found)]) + "\n"
+
+
+def _determining(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return {k: v for k, v in config.items() if k not in FREE} if config is not None else None
+
+
+def _measured(check: Check) -> str:
+    if check.measured is None:
+        return ABSENT
+    text = f"{check.measured.mean:.2f} ± {check.measured.half:.2f}"
+    return f"{text} ({check.measured.seeds} seeds)" if check.measured.seeds > 1 else text

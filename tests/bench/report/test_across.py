@@ -1,0 +1,64 @@
+"""Rows of different protocols: kept apart, or compared on request with the difference named."""
+
+import pytest
+
+from bench.mistake import Mistake
+from bench.report import build
+from bench.report.__main__ import _parse, main
+from bench.report.rows import ACCURACY, ACROSS, across, comparisons, kept_apart, labelled
+from tests.bench.report.samples import folder, record
+
+SHORT = record("maml", seed=0)
+LONG = record("protonet", seed=0, train_images=400_000)
+
+
+def test_rows_of_two_protocols_are_kept_apart_with_a_reason() -> None:
+    titles = [c.title for c in comparisons(labelled([SHORT, LONG]), ACCURACY)]
+    assert titles == ["omniglot, train images 200000", "omniglot, train images 400000"]
+    assert kept_apart([LONG, SHORT]) == [
+        "Rows of omniglot are kept apart where they differ in train_images (200000, 400000). "
+        "To compare them all the same: python -m bench.report across=train_images"
+    ]
+    assert kept_apart([SHORT, record("protonet")]) == []
+    assert kept_apart([SHORT, record("protonet", dataset="glyphs", train_images=1)]) == []
+
+
+def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
+    rows = across([SHORT, LONG], ["train_images"])
+    (comparison,) = comparisons(labelled(rows), ACCURACY)
+    assert comparison.labels == ["MAML (train images 200000)", "ProtoNet (train images 400000)"]
+    assert rows[0]["train_images"] == "200000 or 400000"
+    assert SHORT["train_images"] == 200_000, "the rows given are left alone"
+    assert kept_apart(rows) == []
+
+
+def test_facts_that_agree_are_in_no_name() -> None:
+    rows = across([SHORT, record("protonet")], ["train_images", "backbone_options"])
+    assert [row["label"] for row in labelled(rows)] == ["MAML", "ProtoNet"]
+
+
+def test_other_data_or_another_number_of_episodes_is_never_compared() -> None:
+    other = record("protonet", data_digest="ffff", episodes_digest="eeee")
+    (sentence,) = kept_apart([SHORT, other])
+    assert "data_digest" in sentence and "across" not in sentence
+    assert not {"data_digest", "episodes"} & set(ACROSS)
+    for fact in ("data_digest", "speed"):
+        with pytest.raises(Mistake, match=f"across={fact} is not possible"):
+            _parse([f"across={fact}"])
+
+
+def test_the_whole_report_across(tmp_path, capsys) -> None:
+    build(folder(tmp_path, [SHORT, LONG]))
+    board = (tmp_path / "leaderboard.md").read_text()
+    assert "### omniglot, train images 400000, 5-way 1-shot" in board and "| Pair" not in board
+    stored = (tmp_path / "accuracy.csv").read_text()
+
+    assert main([f"results_dir={tmp_path}", "across=train_images"]) == 0
+    board = (tmp_path / "leaderboard.md").read_text()
+    assert "ProtoNet (train images 400000)" in board and "| Pair" in board
+    assert "train images 200000 or 400000" in (tmp_path / "accuracy.md").read_text()
+    assert (tmp_path / "accuracy.csv").read_text() == stored, "the stored values"
+    assert "kept apart" not in capsys.readouterr().out
+
+    assert main([f"results_dir={tmp_path}"]) == 0
+    assert "kept apart where they differ in train_images" in capsys.readouterr().out

@@ -1,0 +1,117 @@
+"""Published accuracies against those of their experiments."""
+
+import copy
+import math
+import re
+
+import pytest
+
+from bench import usage
+from bench.config import INCIDENTAL
+from bench.experiments import composed
+from bench.report import build, claims
+from tests.bench.report.samples import failed, folder, record
+
+PROTONET = "paper/omniglot_protonet_5w1s"
+REPTILE = "paper/omniglot_reptile_5w1s"
+
+
+@pytest.fixture(scope="module")
+def wanted() -> dict:
+    return {name: composed(name) for name in (PROTONET, REPTILE)}
+
+
+def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> claims.Check:
+    found = claims.checks(rows, configs, {row["cell"]: spread for row in rows})
+    (one,) = [each for each in found if each.claim.experiment == experiment]
+    return one
+
+
+def test_each_published_figure_has_its_experiment_and_each_experiment_its_figure() -> None:
+    figures, without = claims.published()
+    names = [claim.experiment for claim in figures]
+    assert len(names) == 20 and sorted(names) == sorted(usage.names("experiment"))
+    assert any("MetaOptNet" in sentence for sentence in without)
+    for claim in figures:
+        assert re.fullmatch(r"\d\d\.\d+( ± \d\.\d+)?", claim.printed), claim
+        assert re.search(r"\(arXiv \d{4}\.\d{5}(v\d)?\), Table \d", claim.source)
+        assert claim.differs and not claim.differs.endswith(".")
+
+
+def test_figures_as_printed() -> None:
+    """Spot checks against the papers' tables."""
+    printed = {claim.experiment.split("omniglot_")[1]: claim for claim in claims.published()[0]}
+    assert (printed["maml_20w1s"].accuracy, printed["maml_20w1s"].half) == (95.8, 0.3)
+    assert (printed["fomaml_20w5s"].accuracy, printed["fomaml_20w5s"].half) == (97.9, 0.1)
+    assert (printed["reptile_5w1s"].accuracy, printed["reptile_5w1s"].half) == (95.39, 0.09)
+    transductive = printed["reptile_transductive_20w1s"]
+    assert (transductive.accuracy, transductive.half) == (89.43, 0.14)
+    assert (printed["protonet_20w1s"].accuracy, printed["protonet_20w1s"].half) == (96.0, None)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "half", "verdict"),
+    [
+        # claimed 95.39 ± 0.09; the intervals together are hypot(0.12, 0.09) = 0.15 wide
+        (95.53, 0.12, "match"),
+        (95.25, 0.12, "match"),
+        (95.55, 0.12, "above (suspicious)"),
+        (95.23, 0.12, "below"),
+    ],
+)
+def test_verdict(wanted: dict, accuracy: float, half: float, verdict: str) -> None:
+    row = record("reptile", accuracy=accuracy, ci95=half)
+    found = check(REPTILE, [row], {row["cell"]: wanted[REPTILE]})
+    assert found.verdict == verdict
+    assert found.difference == pytest.approx(accuracy - 95.39)
+
+
+def test_a_figure_without_interval_gets_one_of_as_many_episodes(wanted: dict) -> None:
+    row = record("protonet", accuracy=98.7, ci95=0.0)
+    found = check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}, spread=2.0)
+    assert found.claimed_half == pytest.approx(1.96 * 2.0 / math.sqrt(1000))
+    assert found.verdict == "match"
+    assert check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}, spread=1.0).verdict == "below"
+
+
+def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
+    row = record("protonet")
+    cell = row["cell"]
+    assert check(PROTONET, [row], {}).verdict == "not run"
+    for key in INCIDENTAL | {"seed", "device"}:
+        other = {k: v for k, v in wanted[PROTONET].items() if k != key}
+        assert check(PROTONET, [row], {cell: other}).measured is not None, key
+    for group, key, value in [
+        ("train", "images", 7_200_001),
+        ("backbone", "filters", 32),
+        ("algo", "name", "other"),
+    ]:
+        other = copy.deepcopy(wanted[PROTONET])
+        other[group][key] = value
+        assert check(PROTONET, [row], {cell: other}).verdict == "not run", key
+
+
+def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
+    rows = [record("protonet", seed=seed, accuracy=98.0 + seed) for seed in (0, 1)]
+    configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
+    found = check(PROTONET, rows, configs)
+    assert found.measured is not None
+    assert (found.measured.mean, found.measured.seeds) == (98.5, 2)
+    assert "98.50 ± 6.35 (2 seeds)" in claims.claims_markdown([found])
+    lost = failed("protonet")
+    found = check(PROTONET, [lost], {lost["cell"]: wanted[PROTONET]})
+    assert found.verdict == "failed" and "| – | – | failed |" in claims.claims_markdown([found])
+
+
+def test_the_report_says_what_was_not_run_and_how_to_run_it(tmp_path, caplog) -> None:
+    build(folder(tmp_path, [record("protonet")]))
+    text = (tmp_path / "claimed.md").read_text()
+    assert text.count("| – | – | not run |") == 20
+    assert f"| ProtoNet | omniglot, 5-way 1-shot | 98.8 | – | – | not run | {PROTONET} |" in text
+    assert f"dry_run=true experiment=paper/omniglot_maml_5w1s,{'paper/omniglot_maml_5w5s'}" in text
+    assert not caplog.records
+
+
+def test_nothing_is_said_of_data_without_published_figures(tmp_path) -> None:
+    build(folder(tmp_path, [record("protonet", dataset="glyphs")]))
+    assert not list(tmp_path.glob("claimed.*"))

@@ -1,0 +1,72 @@
+"""What a cell would take, from a few of its steps."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from bench import forecast
+from bench.cell import Parts
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes only where work says so."""
+    now = SimpleNamespace(seconds=0.0)
+    monkeypatch.setattr(forecast, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    return now
+
+
+def worker(clock, *seconds: float):
+    """Work whose calls take these times, the last one again and again."""
+    calls = []
+
+    def work() -> None:
+        clock.seconds += seconds[min(len(calls), len(seconds) - 1)]
+        calls.append(1)
+
+    return work, calls
+
+
+def test_the_median_call_after_warm_up_counts(clock):
+    work, calls = worker(clock, 1.0, 0.25, 0.5, 0.25)
+    assert forecast._seconds_per_call(work, CPU, warm_up=1) == 0.25
+    assert len(calls) == 4, "until two seconds are spent"
+
+
+def test_one_long_call_is_enough(clock):
+    work, calls = worker(clock, 60.0)
+    assert forecast._seconds_per_call(work, CPU, warm_up=1) == 60
+    assert len(calls) == 1
+    work, calls = worker(clock, 60.0)
+    forecast._seconds_per_call(work, CPU, warm_up=4)
+    assert len(calls) == 4, "steps that must be done before a graph is recorded"
+
+
+def test_the_parts_add_up(clock, monkeypatch):
+    """Steps of 1 s, 10 episodes at once evaluated in 2 s."""
+
+    def advance() -> None:
+        clock.seconds += 1.0
+
+    def evaluate(*_) -> None:
+        clock.seconds += 2.0
+
+    loop = SimpleNamespace(advance=advance, steps=100)
+    learner = SimpleNamespace(recordable=True)
+    monkeypatch.setattr(forecast, "parts", lambda _: Parts(learner, loop, None, None, 10))
+    monkeypatch.setattr(forecast, "evaluate", evaluate)
+    config = SimpleNamespace(
+        validation=SimpleNamespace(times=4, episodes=50),
+        test=SimpleNamespace(episodes=600),
+        throughput=SimpleNamespace(seconds=5.0),
+    )
+    times = forecast.forecast(SimpleNamespace(config=config, device=CPU))
+    assert times == {
+        "training": 100.0,
+        "validation": 4 * 50 / 10 * 2,
+        "test": 600 / 10 * 2,
+        "speed": 5 + 6 + 12 + 12,
+    }

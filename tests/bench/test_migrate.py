@@ -1,0 +1,48 @@
+"""What older versions stored is read as this version would have written it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import config, migrate
+from bench.store import Store
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+OLD = [(folder, run.name) for folder in REFERENCE.glob("*-cpu") for run in folder.glob("runs/*")]
+
+
+@pytest.mark.parametrize(("folder", "cell"), OLD)
+def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
+    store = Store(folder)
+    before = json.loads((folder / "runs" / cell / "record.json").read_text())
+    assert before["schema"] == 1
+    record = store.record(cell)
+    assert record is not None and record["schema"] == migrate.SCHEMA
+    assert record["backbone_options"] == before["backbone_options"] | {"spatial": "flatten"}
+    assert {k: v for k, v in record.items() if k not in ("schema", "backbone_options")} == {
+        k: v for k, v in before.items() if k not in ("schema", "backbone_options")
+    }
+    folders = dict.fromkeys(("data_root", "cache_dir")) | {"results_dir": ".", "dry_run": False}
+    options = config.Config.model_validate(store.config(cell) | folders)
+    for group in ("algo", "backbone", "dataset"):
+        config.check_options(getattr(options, group), group)
+    if options.dataset.name == "omniglot":
+        assert options.dataset.options["rotations"] == "all"
+
+
+def test_rows_of_this_and_of_newer_versions_are_as_they_were() -> None:
+    for schema in (migrate.SCHEMA, migrate.SCHEMA + 1):
+        row = {"schema": schema, "backbone": "conv4", "backbone_options": {}, "unknown": 1}
+        assert migrate.record(row) == row
+        assert migrate.config({"new": 1}, schema) == {"new": 1}
+
+
+def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "some-cell"
+    run.mkdir(parents=True)
+    (run / "record.json").write_text('{"schema": 1}')
+    for text in ("train: [", "{}", "[1]"):
+        (run / "config.yaml").write_text(text)
+        with pytest.raises(ValueError, match="^some-cell/config.yaml cannot be read"):
+            Store(tmp_path).config("some-cell")
