@@ -20,11 +20,12 @@ from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision
 from bench.config import Config, Train, check_options
+from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
-from bench.evaluate import Scores, evaluate, to_float
+from bench.evaluate import Scores, depends_on_places, evaluate, to_float
 from bench.memory import tasks_at_once
 from bench.migrate import SCHEMA
 from bench.mistake import Mistake
@@ -64,6 +65,10 @@ def check(config: Config) -> Cell:
         check_options(getattr(config, group), group)
     folders = Folders.of(config.data_root, config.cache_dir)
     dataset: Dataset = config.dataset.resolve()(folders, **config.dataset.options)
+    try:
+        guard.check_once(dataset)
+    except ValueError as error:
+        raise Mistake(f"The data set {dataset.name} cannot be used: {error}.") from None
     test = Shape(config.ways, config.shots, config.queries)
     plan = config.train
     training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
@@ -136,6 +141,11 @@ def run(cell: Cell) -> dict[str, Any]:
     """
     config, device = cell.config, cell.device
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
+    if depends_on_places(learner, val_sampler):
+        reason = "its predictions depend on the places of the queries, which come class by class"
+        record = protocol(cell, learner) | {"status": "failed", "reason": reason}
+        cell.store.write(cell.name, files(cell, record, []))
+        return record
     history: list[dict[str, float]] = []
     chosen: dict[str, Any] = {}
     with tqdm(total=config.validation.times, desc=cell.name, unit="validation") as progress:

@@ -68,6 +68,25 @@ def to_float(episodes: Episodes) -> Episodes:
 
 
 @torch.no_grad()
+def depends_on_places(learner: Learner, sampler: EpisodeSampler) -> bool:
+    """Whether the learner answers otherwise when the queries of an episode come in another order.
+
+    They come class by class, so that such a learner could read their labels off their places.
+    """
+    training = learner.training
+    learner.eval()
+    try:
+        drawn = to_float(sampler.draw(0, 1))
+        order = torch.arange(drawn.query_x.shape[1], device=drawn.query_x.device)
+        order = order.view(sampler.shape.ways, -1).T.flatten()  # the classes in turns
+        one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order]
+        other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order])
+        return not torch.allclose(one.softmax(-1), other.softmax(-1), atol=0.01)
+    finally:
+        learner.train(training)
+
+
+@torch.no_grad()
 def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int) -> Scores:
     """The scores of episodes 0..episodes-1.
 

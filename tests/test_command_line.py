@@ -113,8 +113,7 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, arguments,
 
 
 def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache):
-    arguments = ["algo=protonet", *SMALL, f"results_dir={tmp_path}"]
-    sweep = ["-m", "shots=1,2", *arguments]
+    sweep = ["-m", "shots=1,2", *SMALL, f"results_dir={tmp_path}"]
     done = bench(*sweep, "dry_run=true", cache=cache)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" would take ") == 2
@@ -122,11 +121,6 @@ def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache):
         r"In all \S+ s for 2 cells, one after the other; nothing was run.", done.stdout
     )
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.glob("*.md"))
-
-    assert bench(*arguments, cache=cache).returncode == 0
-    done = bench(*sweep, "dry_run=true", cache=cache)
-    assert done.stdout.count(" is already finished") == 1
-    assert re.search(r"In all \S+ s for 1 cells", done.stdout)
 
 
 def test_a_missing_data_file_is_named_with_its_place(tmp_path, cache):

@@ -21,7 +21,7 @@ OMNIGLOT = ROOT / "results" / "reference" / "omniglot-cpu"
 def test_tables_and_figures_are_those_of_the_runs(name: str, tmp_path: Path) -> None:
     shown = ROOT / "results" / "reference" / name
     shutil.copytree(shown / "runs", tmp_path / "runs")
-    built = {str(path.relative_to(tmp_path)) for path in build(tmp_path)}
+    built = {str(path.relative_to(tmp_path)) for path in build(tmp_path).paths}
     files = [path for path in shown.rglob("*") if path.is_file() and "runs" not in path.parts]
     kept = {str(path.relative_to(shown)) for path in files} - {"README.md"}
     assert kept <= built and {Path(file).suffix for file in kept} >= {".csv", ".md", ".png", ".pdf"}

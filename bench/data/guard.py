@@ -7,9 +7,11 @@ from itertools import combinations, pairwise
 
 import torch
 
-from bench.data.pool import Pool
+from bench.data.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
+
+_checked: set[str] = set()
 
 
 def check(splits: Mapping[str, Pool], known_shared: int = 0) -> None:
@@ -32,6 +34,13 @@ def check(splits: Mapping[str, Pool], known_shared: int = 0) -> None:
     shared = sum(count > 1 for count in where.values())
     if shared != known_shared:
         raise ValueError(f"{shared} images are in more than one split, expected {known_shared}")
+
+
+def check_once(dataset: Dataset) -> None:
+    """`check` for a data set that a learner is about to see, once a process for the same content."""
+    if dataset.digest not in _checked:
+        check(dataset.splits)
+        _checked.add(dataset.digest)
 
 
 def check_pool(split: str, pool: Pool) -> None:

@@ -2,9 +2,10 @@
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -47,6 +48,7 @@ def read(results_dir: str | Path) -> list[Row]:
     """
     store = Store(results_dir)
     records: list[Row] = []
+    tested: dict[str, pd.DataFrame] = {}
     for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
         path = folder / "record.json"
         try:
@@ -55,11 +57,15 @@ def read(results_dir: str | Path) -> list[Row]:
             assert record is not None
             if record["status"] == "done":
                 path = folder / "episodes.csv"
-                _check_episodes(record, store.episodes(folder.name))
+                tested[folder.name] = store.episodes(folder.name)
+                _check_episodes(record, tested[folder.name])
         except (ValueError, OSError) as error:
             _log.warning("Skipped %s: %s", path, _first_line(error))
         else:
             records.append(record)
+    for cell, reason in _on_other_episodes(done(records), tested).items():
+        _log.warning("Skipped %s: %s", store.runs / cell / "episodes.csv", reason)
+        records = [row for row in records if row["cell"] != cell]
     if not done(records):
         failed = f" ({len(records)} failed)" if records else ""
         raise Mistake(
@@ -69,8 +75,16 @@ def read(results_dir: str | Path) -> list[Row]:
     return records
 
 
-def build(results_dir: str | Path, across: Collection[str] = ()) -> list[Path]:
-    """Write the tables and figures/*.png/.pdf that have something to show; return their paths.
+class Report(NamedTuple):
+    """What was written, the rows behind it (see ``across``), and who is better than whom."""
+
+    paths: list[Path]
+    records: list[Row]
+    boards: list[Leaderboard]
+
+
+def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
+    """Write the tables and figures/*.png/.pdf that have something to show.
 
     Rows are compared only where their protocols agree, but for differences in ``across``, see
     `bench.report.rows.across`. The files are functions of the cells alone: building twice gives the
@@ -81,10 +95,12 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> list[Path]:
     """
     stored, store = read(results_dir), Store(results_dir)
     records = rows.across(stored, across)
-    boards = standings(results_dir, records)
+    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
+    boards = leaderboards(records, tested)
     probed, curves = _trials(store, records), _curves(store, records)
     tried = trials.trials_table(records, probed)
-    claimed = claims.checks(stored, *_origins(store, stored))
+    spreads = {cell: each["accuracy"].std() for cell, each in tested.items()}
+    claimed = claims.checks(stored, _configs(store, stored), spreads)
     views: dict[str, str | bytes | None] = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
         "accuracy.md": tables.accuracy_markdown(records),
@@ -122,14 +138,8 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> list[Path]:
             f"Cannot write the report to {root} ({error.strerror}); "
             "name a folder you may write to with results_dir=..."
         ) from None
-    return [root / name for name, content in views.items() if content is not None]
-
-
-def standings(results_dir: str | Path, records: list[Row]) -> list[Leaderboard]:
-    """The leaderboards of records that `read` gave."""
-    store = Store(results_dir)
-    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
-    return leaderboards(records, tested)
+    paths = [root / name for name, content in views.items() if content is not None]
+    return Report(paths, records, boards)
 
 
 def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
@@ -138,16 +148,15 @@ def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
     return {cell: each for cell, each in found.items() if each is not None}
 
 
-def _origins(store: Store, records: list[Row]) -> tuple[dict[str, Any], dict[str, float]]:
-    """By cell, the configuration, and the spread of accuracy over the test episodes."""
+def _configs(store: Store, records: list[Row]) -> dict[str, Any]:
+    """The configuration of each cell; one warning for each that cannot be read."""
     configs = {}
     for row in records:
         try:
             configs[row["cell"]] = store.config(row["cell"])
         except (ValueError, OSError) as error:
             _log.warning("Held to no published figure: %s", _first_line(error))
-    spreads = {row["cell"]: store.episodes(row["cell"])["accuracy"].std() for row in done(records)}
-    return configs, spreads
+    return configs
 
 
 def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
@@ -188,6 +197,27 @@ def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
                 f"its {key} is {value:.6f}, but record.json says {record[key]}: one of them was "
                 "edited; run the cell again with overwrite=true"
             )
+
+
+def _on_other_episodes(rows: list[Row], tested: dict[str, pd.DataFrame]) -> dict[str, str]:
+    """By cell, what is wrong with those whose test episodes are not the ones that their digest names.
+
+    Of the runs of one digest, those are right that the most agree with, in the order of their names.
+    """
+    wrong: dict[str, str] = {}
+    for digest in sorted({row["episodes_digest"] for row in rows}):
+        cells = [row["cell"] for row in rows if row["episodes_digest"] == digest]
+        classes = {cell: tuple(t["classes"]) for cell in cells if "classes" in (t := tested[cell])}
+        if len(set(classes.values())) > 1:
+            usual, _ = Counter(classes.values()).most_common(1)[0]
+            other = next(cell for cell in classes if classes[cell] == usual)
+            wrong |= {
+                cell: f"its test episodes have other classes than those of {other}, though both "
+                "carry the same digest"
+                for cell, seen in classes.items()
+                if seen != usual
+            }
+    return wrong
 
 
 def _first_line(error: Exception) -> str:

@@ -3,8 +3,8 @@
 import sys
 
 from bench.mistake import Mistake
-from bench.report import build, read, standings
-from bench.report.rows import ACROSS, across, kept_apart
+from bench.report import build
+from bench.report.rows import ACROSS, kept_apart
 from bench.report.tables import terminal_table, winners
 
 USAGE = """\
@@ -32,16 +32,13 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         folder, fields = _parse(arguments)
-        paths = build(folder, fields)
-        stored = read(folder)
-        records = across(stored, fields)
-        print(terminal_table(records))
-        if best := winners(standings(folder, records)):
-            print(f"\n{best}")
-        for sentence in kept_apart(records):
-            print(f"\n{sentence}")
+        report = build(folder, fields)
+        print(terminal_table(report.records))
+        for text in (winners(report.boards), *kept_apart(report.records)):
+            if text:
+                print(f"\n{text}")
         print("\nWritten:")
-        print("\n".join(f"  {path}" for path in paths))
+        print("\n".join(f"  {path}" for path in report.paths))
     except Mistake as mistake:
         print(mistake, file=sys.stderr)
         return 2

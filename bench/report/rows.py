@@ -35,6 +35,7 @@ VARIANT = (
 # Only these can be compared in spite of a difference: with other data or another number of test
 # episodes, the episodes are others.
 ACROSS = tuple(field for field in BOTH if field not in ("data_digest", "episodes"))
+EPISODES = ", episodes "
 DAGGER = " †"
 TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other queries of its episode."
 
@@ -127,6 +128,13 @@ def kept_apart(records: Iterable[Row]) -> list[str]:
             sentences.append(
                 f"Rows of {dataset} are kept apart where they differ in {facts}."
                 + (advice if asked else "")
+            )
+    for comparison in comparisons(labelled(rows), ACCURACY):
+        lists = [setting for setting in comparison.settings if EPISODES in setting]
+        if lists:
+            sentences.append(
+                f"Rows of {comparison.title} were tested on several lists of episodes, and are never "
+                f"compared with each other: {'; '.join(lists)}."
             )
     return sentences
 
@@ -286,7 +294,7 @@ def _with_setting(rows: Sequence[Row]) -> list[Row]:
         setting = f"{row['ways']}-way {row['shots']}-shot"
         digests = lists.get((row["ways"], row["shots"]), set())
         if len(digests) > 1:
-            setting += f", episodes {row.get('episodes_digest', min(digests))[:8]}"
+            setting += f"{EPISODES}{row.get('episodes_digest', min(digests))[:8]}"
         named.append({**row, "setting": setting})
     return named
 

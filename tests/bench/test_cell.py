@@ -242,3 +242,17 @@ def test_rows_name_neither_machine_nor_user_nor_folder(make, tmp_path):
             assert str(tmp_path) not in text
             assert socket.gethostname() not in text
             assert f"/{getpass.getuser()}/" not in text
+
+
+def test_a_learner_that_knows_the_query_labels_by_their_places_fails(make):
+    record = cells.run(make("algo.name=cheat", "algo.target=tests.planted.Peeking"))
+    assert (record["status"], "accuracy" in record) == ("failed", False)
+    assert "its predictions depend on the places of the queries" in record["reason"]
+
+
+def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
+    with pytest.raises(Mistake) as caught:
+        make("dataset.name=leaky", "dataset.target=tests.planted.leaky")
+    assert str(caught.value) == (
+        "The data set leaky cannot be used: 1 images are in more than one split, expected 0."
+    )

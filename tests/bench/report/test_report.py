@@ -64,7 +64,7 @@ def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
 
     # The second time in this process, and from cells that were written in another order.
     folder(tmp_path / "again", rows[::-1])
-    paths = build(tmp_path / "again")
+    paths = build(tmp_path / "again").paths
     assert {str(path.relative_to(tmp_path / "again")) for path in paths} == set(NAMES)
     assert {name: (tmp_path / "again" / name).read_bytes() for name in NAMES} == before
 
@@ -103,7 +103,7 @@ def test_what_has_nothing_to_show_any_more_goes(tmp_path: Path) -> None:
     sizes = [record(meta_batch=size, cell=f"maml{size}") for size in (1, 4)]
     folder(tmp_path, sizes)
     names = {"saturation.md", "figures/throughput_meta_batch.png"}
-    assert names <= {str(path.relative_to(tmp_path)) for path in build(tmp_path)}
+    assert names <= {str(path.relative_to(tmp_path)) for path in build(tmp_path).paths}
     shutil.rmtree(tmp_path / "runs" / "maml4")
     build(tmp_path)
     assert not any((tmp_path / name).exists() for name in names)

@@ -75,6 +75,6 @@ def test_nothing_is_shown_where_nothing_was_tried(tmp_path) -> None:
     path = tmp_path / "runs" / MAML["cell"] / "probe.csv"
     BY_CELL[MAML["cell"]].to_csv(path, index=False)
     names = {"probe.csv", "transduction.md", "adaptation.png", "adaptation.pdf"}
-    assert names <= {built.name for built in build(tmp_path)}
+    assert names <= {built.name for built in build(tmp_path).paths}
     path.unlink()
-    assert not names & {built.name for built in build(tmp_path)}
+    assert not names & {built.name for built in build(tmp_path).paths}
