@@ -80,6 +80,15 @@ class Leaderboard:
     pairs: list[Pair]
 
     @property
+    def title(self) -> str:
+        return f"{self.comparison.title}, {self.setting}"
+
+    @property
+    def place(self) -> str:
+        """The data set, ways and shots."""
+        return self.comparison.place(self.setting)
+
+    @property
     def winners(self) -> list[str]:
         """The learners that none is significantly better than."""
         return [standing.label for standing in self.standings if standing.best == 1]

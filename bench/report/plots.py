@@ -52,6 +52,8 @@ from bench.report.tables import PHASES
 
 Records = Iterable[Row]
 Curves = Mapping[str, pd.DataFrame]
+CurvePanel = tuple[Comparison, str, dict[str, list[pd.DataFrame]]]
+"""A comparison, a setting of it, and by label the learning curves of the seeds."""
 
 
 def figures(records: Records, curves: Curves) -> dict[str, Figure | None]:
@@ -113,20 +115,16 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
 
     One seed: its 95 % interval as a band. Several: a thin line each, and their mean.
     """
-    rows = labelled(records)
-    drawn = [row for row in done(rows) if not curves.get(row["cell"], pd.DataFrame()).empty]
-    # Seconds of different machines do not compare.
-    found = comparisons(drawn, ACCURACY if x == "episodes" else BOTH)
-    if not found:
+    records = list(records)
+    panels = curve_panels(records, curves, x)
+    if not panels:
         return None
-    looks = styles(rows, found)
-    panels = [(c, setting) for c in found for setting in c.settings]
+    found = [comparison for comparison, _, _ in panels]
+    looks = styles(labelled(records), found)
     figure, axes = new_figure(len(panels), 2, 7.2 if len(panels) > 1 else 4.8, 2.5)
-    for ax, (comparison, setting) in zip(axes, panels, strict=True):
-        for label in comparison.labels:
-            seeds = [curves[row["cell"]] for row in comparison.at(label, setting)]
-            if seeds:
-                _curve(ax, seeds, x, label, looks[label])
+    for ax, (comparison, setting, drawn) in zip(axes, panels, strict=True):
+        for label, seeds in drawn.items():
+            _curve(ax, seeds, x, label, looks[label])
         ax.set_xlim(left=0)
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
         ax.set_xlabel("Training episodes" if x == "episodes" else "Training time (s)")
@@ -135,12 +133,41 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
         ax.grid()
         ax.set_title(panel_title(comparison, setting))
     legend(figure, [Line2D([], [], label=each, **looks[each].line()) for each in labels_of(found)])
-    counts = {len(c.at(label, setting)) for c, setting in panels for label in c.labels}
+    notes = [curves_note(panels), machine(found) if x == "seconds" else ""]
+    finish(figure, " ".join(filter(None, notes)), found)
+    return figure
+
+
+def curve_panels(records: Records, curves: Curves, x: str) -> list[CurvePanel]:
+    """The learning curves to draw by 'episodes' or 'seconds', setting by setting."""
+    drawn = [
+        row for row in done(labelled(records)) if not curves.get(row["cell"], pd.DataFrame()).empty
+    ]
+    panels = []
+    # Seconds of different machines do not compare.
+    for comparison in comparisons(drawn, ACCURACY if x == "episodes" else BOTH):
+        for setting in comparison.settings:
+            seeds = {
+                label: [curves[row["cell"]] for row in comparison.at(label, setting)]
+                for label in comparison.labels
+            }
+            panels.append((comparison, setting, {label: s for label, s in seeds.items() if s}))
+    return panels
+
+
+def curves_note(panels: Iterable[CurvePanel]) -> str:
+    """What bands and thin lines are."""
+    counts = {len(seeds) for _, _, drawn in panels for seeds in drawn.values()}
     notes = ["Bands: 95 % interval over the validation episodes."] if 1 in counts else []
     notes += ["Thin lines: single seeds; thick: their mean."] if max(counts) > 1 else []
-    notes += [machine(found)] if x == "seconds" else []
-    finish(figure, " ".join(notes), found)
-    return figure
+    return " ".join(notes)
+
+
+def mean_curve(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """The mean over validations after the same number of episodes, which all seeds have."""
+    joined = pd.concat([seed.set_index("episodes", drop=False) for seed in seeds], axis=1).dropna()
+    names = ("episodes", "seconds", "val_accuracy")
+    return pd.DataFrame({name: joined[[name]].mean(axis=1) for name in names})
 
 
 @in_house_style
@@ -293,12 +320,7 @@ def _curve(ax: Axes, seeds: Sequence[pd.DataFrame], x: str, label: str, look: St
     else:
         for seed in seeds:
             ax.plot(seed[x], seed["val_accuracy"], color=look.colour, alpha=0.45, linewidth=0.6)
-        # The mean is over validations after the same number of episodes, which all seeds have.
-        joined = pd.concat([seed.set_index("episodes", drop=False) for seed in seeds], axis=1)
-        joined = joined.dropna()
-        curve = pd.DataFrame(
-            {name: joined[[name]].mean(axis=1) for name in ("episodes", "seconds", "val_accuracy")}
-        )
+        curve = mean_curve(seeds)
     every = max(1, len(curve) // 6)
     ax.plot(curve[x], curve["val_accuracy"], label=label, markevery=every, **look.line())
 

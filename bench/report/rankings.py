@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from bench.report.drawing import (
     GREY,
@@ -69,7 +71,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
                     capsize=2.5,
                     **bar,
                 )
-        names = [f"{_name(entry.label)}  {entry.rank}" for entry in board.standings]
+        names = [f"{wrapped(entry.label)}  {entry.rank}" for entry in board.standings]
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
         for column, (first, last) in enumerate(ties(board)):
@@ -117,25 +119,35 @@ def ties(board: Leaderboard) -> list[tuple[int, int]]:
     return runs
 
 
-def _matrix(ax: Axes, board: Leaderboard) -> None:
+def matrix(board: Leaderboard) -> tuple[list[str], NDArray[np.float64], list[list[str]]]:
+    """The learners, how often that of a row beats that of a column, and by how much, as text.
+
+    The diagonal is NaN and empty; ≈ marks a tie.
+    """
     order = [entry.label for entry in board.standings]
-    wins = [[float("nan")] * len(order) for _ in order]
+    wins = np.full((len(order), len(order)), np.nan)
+    texts = [[""] * len(order) for _ in order]
     for pair in board.pairs:
         a, b = order.index(pair.first), order.index(pair.second)
-        wins[a][b], wins[b][a] = pair.first_better, 1 - pair.first_better
-        for row, column, sign in ((a, b, 1), (b, a, -1)):
-            mark = "" if pair.significant else "≈ "
-            strong = abs(wins[row][column] - 0.5) > 0.25
-            ax.annotate(
-                f"{mark}{sign * pair.difference:+.1f}",
-                (column, row),
-                ha="center",
-                va="center",
-                fontsize=VALUE_SIZE,
-                color="white" if strong else INK,
-            )
+        wins[a, b], wins[b, a] = pair.first_better, 1 - pair.first_better
+        mark = "" if pair.significant else "≈ "
+        texts[a][b], texts[b][a] = (f"{mark}{x:+.1f}" for x in (pair.difference, -pair.difference))
+    return order, wins, texts
+
+
+def _matrix(ax: Axes, board: Leaderboard) -> None:
+    order, wins, texts = matrix(board)
+    for row, column in np.argwhere(~np.isnan(wins)):
+        ax.annotate(
+            texts[row][column],
+            (column, row),
+            ha="center",
+            va="center",
+            fontsize=VALUE_SIZE,
+            color="white" if abs(wins[row, column] - 0.5) > 0.25 else INK,
+        )
     ax.imshow(wins, cmap=matplotlib.colormaps["PuOr"], vmin=0, vmax=1, aspect="auto")
-    names = [_name(label) for label in order]
+    names = [wrapped(label) for label in order]
     ax.set_xticks(range(len(order)), names, rotation=90, fontsize=LABEL_SIZE)
     ax.set_yticks(range(len(order)), names, fontsize=LABEL_SIZE)
     ax.tick_params(length=0)
@@ -146,10 +158,11 @@ def _matrix(ax: Axes, board: Leaderboard) -> None:
 def _height_of_rows(boards: Iterable[Leaderboard]) -> float:
     """Inches that the longest list of learners needs, one below the other."""
     return max(
-        sum(max(0.3, 0.15 * len(_name(entry.label).split("\n"))) for entry in board.standings)
+        sum(max(0.3, 0.15 * len(wrapped(entry.label).split("\n"))) for entry in board.standings)
         for board in boards
     )
 
 
-def _name(label: str) -> str:
+def wrapped(label: str) -> str:
+    """A label in lines that find room beside an axis."""
     return textwrap.fill(label, LEARNER_WIDTH)

@@ -71,6 +71,11 @@ class Comparison:
         ordered = sorted(self.rows, key=lambda row: (row["ways"], row["shots"], row["setting"]))
         return list(dict.fromkeys(row["setting"] for row in ordered))
 
+    def place(self, setting: str) -> str:
+        """The data set, ways and shots of a setting, which are the same under every protocol."""
+        row = next(row for row in self.rows if row["setting"] == setting)
+        return f"{row['dataset']}, {row['ways']}-way {row['shots']}-shot"
+
     def at(self, label: str, setting: str, status: str = "done") -> list[Row]:
         """The rows (one a seed) of one learner in one setting."""
         wanted = (label, setting, status)

@@ -5,7 +5,8 @@ import math
 import re
 import statistics
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 import pandas as pd
@@ -76,7 +77,7 @@ SATURATION_NOTE = (
     "Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, "
     f"{SATURATED:.0%} of the best rate of its line."
 )
-STANDINGS = (
+STANDINGS = [
     "Learner",
     "rank",
     "accuracy",
@@ -89,8 +90,8 @@ STANDINGS = (
     "loss",
     "Brier",
     "ECE",
-)
-PAIRS = (
+]
+PAIRS = [
     "Pair",
     "difference",
     "± episodes",
@@ -100,7 +101,7 @@ PAIRS = (
     "P(better)",
     "effect size",
     "episodes needed",
-)
+]
 LEADERBOARD_NOTE = (
     f"Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
     "covers: other *episodes* of the same test classes, for these trained models (the usual interval); "
@@ -118,6 +119,25 @@ ABSENT = "–"
 WIDTH = 100
 # The widest each column of the terminal table may be: with two spaces between them, 99.
 COLUMNS = (22, 13, 12, 7, 7, 7, 9, 8)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table to read: texts, in which *stars* and **two** give weight as in Markdown.
+
+    ``place`` names the data set, ways and shots where all of it is of one setting.
+    """
+
+    title: str
+    headers: list[str]
+    cells: list[list[str]]
+    note: str = ""
+    place: str = ""
+
+    def markdown(self) -> str:
+        """Title, table and note."""
+        parts = [f"### {self.title}", markdown(self.headers, self.cells), self.note]
+        return "\n\n".join(filter(None, parts))
 
 
 def accuracy_table(records: Iterable[Row]) -> pd.DataFrame:
@@ -144,86 +164,106 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 def accuracy_markdown(records: Iterable[Row]) -> str:
     """Learners by settings, one table for each data set and protocol."""
-    parts = []
-    for comparison, headers, cells in _accuracies(records):
-        parts += [
-            f"### {comparison.title}",
-            markdown(headers, cells),
-            _accuracy_caption(comparison),
+    return joined(accuracy_tables(records))
+
+
+def accuracy_tables(records: Iterable[Row]) -> list[Table]:
+    """Learners by settings, one for each data set and protocol."""
+    tables = []
+    for comparison in comparisons(labelled(records), ACCURACY):
+        cells = [
+            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
+            for label in comparison.labels
         ]
-    return "\n\n".join(parts) + "\n"
+        headers = ["Learner", *comparison.settings]
+        tables.append(Table(comparison.title, headers, cells, _accuracy_caption(comparison)))
+    return tables
 
 
 def accuracy_latex(records: Iterable[Row]) -> str:
     """The tables of `accuracy_markdown` for a paper (with booktabs), each with its caption."""
     return "\n".join(
-        pd.DataFrame(cells, columns=headers).to_latex(
+        pd.DataFrame(table.cells, columns=table.headers).to_latex(
             index=False,
             escape=True,
-            column_format="l" + "r" * len(comparison.settings),
-            caption=_escaped(f"{comparison.title}. {_accuracy_caption(comparison)}"),
+            column_format="l" + "r" * (len(table.headers) - 1),
+            caption=_escaped(f"{table.title}. {table.note}"),
         )
-        for comparison, headers, cells in _accuracies(records)
+        for table in accuracy_tables(records)
     )
 
 
 def throughput_markdown(records: Iterable[Row]) -> str:
     """Learners by settings, one table for each data set and machine."""
+    return joined(throughput_tables(records)) or "No cell has been timed.\n"
+
+
+def throughput_tables(records: Iterable[Row]) -> list[Table]:
+    """Learners by settings, one for each data set and machine; none where nothing was timed."""
     note = "Tasks per second: train / adapt / infer, the mean over seeds."
     timed = [row for row in done(labelled(records)) if row.get("throughput")]
-    parts = []
+    tables = []
     for comparison in comparisons(timed, THROUGHPUT):
         cells = [
             [label, *(_rates_text(comparison.at(label, s)) for s in comparison.settings)]
             for label in comparison.labels
         ]
-        parts += [
-            f"### {comparison.title}",
-            markdown(["Learner", *comparison.settings], cells),
-            f"{note} {_sentence(shared_facts(comparison.rows, THROUGHPUT))}",
-        ]
-    return "\n\n".join(parts or ["No cell has been timed."]) + "\n"
+        facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
+        headers = ["Learner", *comparison.settings]
+        tables.append(Table(comparison.title, headers, cells, f"{note} {facts}"))
+    return tables
 
 
 def leaderboard_markdown(boards: Iterable[Leaderboard]) -> str:
     """Standings and pairs, two tables a setting, with what their columns mean below."""
     parts = []
     for board in boards:
-        standings = [
-            [
-                entry.label,
-                entry.rank,
-                _fixed(entry.accuracy),
-                _fixed(entry.half_episodes),
-                _fixed(entry.half_classes),
-                _fixed(entry.half_seeds),
-                _fixed(entry.half_seeds_and_episodes),
-                str(entry.seeds),
-                str(entry.episodes),
-                _fixed(entry.loss, 3),
-                _fixed(entry.brier, 3),
-                _fixed(entry.ece),
-            ]
-            for entry in board.standings
-        ]
-        parts += [f"### {board.comparison.title}, {board.setting}", markdown(STANDINGS, standings)]
+        parts.append(standing_table(board).markdown())
         if board.pairs:
-            pairs = [
-                [
-                    f"{pair.first} {'>' if pair.significant else '≈'} {pair.second}",
-                    _fixed(pair.difference),
-                    _fixed(pair.half_episodes),
-                    _fixed(pair.half_classes),
-                    _fixed(pair.half_seeds_and_episodes),
-                    _p(pair.p_corrected),
-                    _fixed(pair.first_better),
-                    _fixed(pair.effect_size),
-                    f"{pair.episodes_to_separate:,.0f}",
-                ]
-                for pair in board.pairs
-            ]
-            parts.append(markdown(PAIRS, pairs))
+            pairs = pair_table(board)
+            parts.append(markdown(pairs.headers, pairs.cells))
     return "\n\n".join([*parts, LEADERBOARD_NOTE]) + "\n"
+
+
+def standing_table(board: Leaderboard) -> Table:
+    """The learners of a setting from the best mean down."""
+    standings = [
+        [
+            entry.label,
+            entry.rank,
+            _fixed(entry.accuracy),
+            _fixed(entry.half_episodes),
+            _fixed(entry.half_classes),
+            _fixed(entry.half_seeds),
+            _fixed(entry.half_seeds_and_episodes),
+            str(entry.seeds),
+            str(entry.episodes),
+            _fixed(entry.loss, 3),
+            _fixed(entry.brier, 3),
+            _fixed(entry.ece),
+        ]
+        for entry in board.standings
+    ]
+    return Table(board.title, STANDINGS, standings, place=board.place)
+
+
+def pair_table(board: Leaderboard) -> Table:
+    """All pairs of learners of a setting."""
+    pairs = [
+        [
+            f"{pair.first} {'>' if pair.significant else '≈'} {pair.second}",
+            _fixed(pair.difference),
+            _fixed(pair.half_episodes),
+            _fixed(pair.half_classes),
+            _fixed(pair.half_seeds_and_episodes),
+            p_text(pair.p_corrected),
+            _fixed(pair.first_better),
+            _fixed(pair.effect_size),
+            f"{pair.episodes_to_separate:,.0f}",
+        ]
+        for pair in board.pairs
+    ]
+    return Table(board.title, PAIRS, pairs, place=board.place)
 
 
 def winners(boards: Iterable[Leaderboard]) -> str:
@@ -233,14 +273,19 @@ def winners(boards: Iterable[Leaderboard]) -> str:
         best, *tied = board.winners
         if board.pairs:
             ties = f", tied with {' and '.join(tied)}" if tied else ", better than all others"
-            lines.append(f"Best at {board.comparison.title}, {board.setting}: {best}{ties}.")
+            lines.append(f"Best at {board.title}: {best}{ties}.")
     note = "By paired tests of these trained models on these test classes; see leaderboard.md."
     return "\n".join([*lines, note]) if lines else ""
 
 
 def saturation_markdown(records: Iterable[Row]) -> str | None:
     """Training tasks/s by meta-batch, one table a setting; None where no learner has several."""
-    parts = []
+    return joined(saturation_tables(records)) or None
+
+
+def saturation_tables(records: Iterable[Row]) -> list[Table]:
+    """Training tasks/s by meta-batch, one a setting in which a learner has several."""
+    tables = []
     for comparison, setting, rates in saturation(records):
         sizes = sorted({size for each in rates.values() for size in each})
         cells = [
@@ -248,12 +293,10 @@ def saturation_markdown(records: Iterable[Row]) -> str | None:
             for label, each in rates.items()
         ]
         facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
-        parts += [
-            f"### {comparison.title}, {setting}",
-            markdown(["Meta-batch", *map(str, sizes), "saturated at"], cells),
-            f"{SATURATION_NOTE} {facts}",
-        ]
-    return "\n\n".join(parts) + "\n" if parts else None
+        headers = ["Meta-batch", *map(str, sizes), "saturated at"]
+        title, place = f"{comparison.title}, {setting}", comparison.place(setting)
+        tables.append(Table(title, headers, cells, f"{SATURATION_NOTE} {facts}", place))
+    return tables
 
 
 def terminal_table(records: Iterable[Row]) -> str:
@@ -284,7 +327,7 @@ def terminal_table(records: Iterable[Row]) -> str:
                             number(rate(rows, "train")),
                             number(rate(rows, "adapt")),
                             number(rate(rows, "infer", "images_per_s")),
-                            _train_time(rows),
+                            train_time(rows),
                         ]
                     )
         table = _columns([headers, *lines])
@@ -327,16 +370,6 @@ def number(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
-def _accuracies(records: Iterable[Row]) -> Iterator[tuple[Comparison, list[str], list[list[str]]]]:
-    """Headers and cells of the table of each comparison: learners by settings."""
-    for comparison in comparisons(labelled(records), ACCURACY):
-        cells = [
-            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
-            for label in comparison.labels
-        ]
-        yield comparison, ["Learner", *comparison.settings], cells
-
-
 def _escaped(text: str) -> str:
     return re.sub(r"[&%$#_{}]", r"\\\g<0>", text)
 
@@ -357,7 +390,8 @@ def _fixed(value: float | None, digits: int = 2) -> str:
     return ABSENT if value is None else f"{value:.{digits}f}"
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """A p-value as text."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
@@ -373,7 +407,7 @@ def _saturated(rates: Mapping[int, float]) -> str:
     return f"> {size}" if len(rates) > 1 and size == max(rates) else str(size)
 
 
-def _train_time(rows: Sequence[Row]) -> str:
+def train_time(rows: Sequence[Row]) -> str:
     """The mean training time over seeds."""
     return duration(statistics.fmean(row["train_seconds"] for row in rows)) if rows else ABSENT
 
@@ -418,6 +452,11 @@ def _columns(lines: Sequence[Sequence[str]]) -> str:
         if line is wrapped[0]:
             printed.append("  ".join("-" * width for width in widths))
     return "\n".join(printed)
+
+
+def joined(tables: Sequence[Table]) -> str:
+    """Tables as the text of a Markdown file, empty without any."""
+    return "\n\n".join(table.markdown() for table in tables) + "\n" if tables else ""
 
 
 def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import pandas as pd
 
 from bench.report.rows import BOTH, Row, comparisons, done, labelled, rate
-from bench.report.tables import ABSENT, markdown
+from bench.report.tables import ABSENT, Table, joined
 
 TARGETS = (60, 80, 90, 95, 98, 99)
 """Validation accuracies in percent."""
@@ -21,8 +21,16 @@ def time_to_accuracy_markdown(
     records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
 ) -> str | None:
     """Learners by targets, one table a setting and machine; None without a learning curve."""
+    tables = time_to_accuracy_tables(records, curves)
+    return f"{joined(tables)}\n{note(curves)}\n" if tables else None
+
+
+def time_to_accuracy_tables(
+    records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
+) -> list[Table]:
+    """Learners by targets, one a setting and machine; none without a learning curve."""
     rows = [row for row in done(labelled(records)) if row["cell"] in curves]
-    parts = []
+    tables = []
     for comparison in comparisons(rows, BOTH):
         for setting in comparison.settings:
             lines = []
@@ -33,13 +41,16 @@ def time_to_accuracy_markdown(
             shown = [i for i in range(len(TARGETS)) if any(line[1 + i] != ABSENT for line in lines)]
             if shown:
                 headers = ["Learner", *(f"{TARGETS[i]} %" for i in shown)]
-                parts.append(f"### {comparison.title}, {setting}")
                 cells = [[line[0], *(line[1 + i] for i in shown)] for line in lines]
-                parts.append(markdown(headers, cells))
-    if not parts:
-        return None
-    times = sorted({len(curves[row["cell"]]) for row in rows})
-    return "\n\n".join([*parts, NOTE.format(times=" or ".join(map(str, times)))]) + "\n"
+                title, place = f"{comparison.title}, {setting}", comparison.place(setting)
+                tables.append(Table(title, headers, cells, place=place))
+    return tables
+
+
+def note(curves: Mapping[str, pd.DataFrame]) -> str:
+    """What the tables show, and how finely."""
+    times = sorted({len(curve) for curve in curves.values()})
+    return NOTE.format(times=" or ".join(map(str, times)))
 
 
 def _reached(seeds: Sequence[Row], curves: Mapping[str, pd.DataFrame], target: float) -> str | None:

@@ -21,7 +21,7 @@ from bench.report.drawing import (
     styles,
 )
 from bench.report.rows import ACCURACY, Comparison, Row, comparisons, done, labelled, row_order
-from bench.report.tables import ABSENT, markdown
+from bench.report.tables import ABSENT, Table, joined
 
 Trials = Mapping[str, pd.DataFrame]
 """By cell, the trials of `bench.probe.trials.Trial`."""
@@ -40,6 +40,9 @@ TRANSDUCTION_NOTE = (
     "the other tables. *All queries* is transductive: a prediction depends on the other queries of its "
     "episode. Gap: that less the bold one, in points."
 )
+BANDS_NOTE = (
+    "Bands: 95 % interval over test episodes of one trained model, or the range of several seeds."
+)
 
 
 def trials_table(records: Iterable[Row], trials: Trials) -> pd.DataFrame | None:
@@ -54,11 +57,16 @@ def trials_table(records: Iterable[Row], trials: Trials) -> pd.DataFrame | None:
 
 def transduction_markdown(records: Iterable[Row], trials: Trials) -> str | None:
     """Accuracy by batch-norm statistics, one table a setting; None where nothing was probed."""
-    parts = []
-    for comparison, setting in _probed(records, trials, "statistics"):
+    return joined(transduction_tables(records, trials)) or None
+
+
+def transduction_tables(records: Iterable[Row], trials: Trials) -> list[Table]:
+    """Accuracy by batch-norm statistics, one a setting in which something was probed."""
+    tables = []
+    for comparison, setting in probed(records, trials, "statistics"):
         lines = []
         for label in comparison.labels:
-            seeds = _of(comparison, label, setting, trials, "statistics")
+            seeds = trials_of(comparison, label, setting, trials, "statistics")
             if seeds:
                 own = _own_statistics(comparison.at(label, setting)[0])
                 means = _means(seeds)
@@ -67,11 +75,12 @@ def transduction_markdown(records: Iterable[Row], trials: Trials) -> str | None:
                 if {"queries", own} <= set(means):
                     gap = f"{means['queries'] - means[own]:+.1f}"
                 lines.append([label, *cells, gap])
-        parts.append(f"### {comparison.title}, {setting}")
-        parts.append(markdown(["Learner", *STATISTICS.values(), "gap"], lines))
         episodes = {int(n) for each in trials.values() for n in each["episodes"]}
-        parts.append(f"{TRANSDUCTION_NOTE} {_count(episodes)} test episodes.")
-    return "\n\n".join(parts) + "\n" if parts else None
+        note = f"{TRANSDUCTION_NOTE} {_count(episodes)} test episodes."
+        title, place = f"{comparison.title}, {setting}", comparison.place(setting)
+        headers = ["Learner", *STATISTICS.values(), "gap"]
+        tables.append(Table(title, headers, lines, note, place))
+    return tables
 
 
 def figures(records: Iterable[Row], trials: Trials) -> dict[str, Figure | None]:
@@ -85,7 +94,7 @@ def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
     panels = [
         (comparison, setting, varied)
         for varied in AXES
-        for comparison, setting in _probed(records, trials, varied)
+        for comparison, setting in probed(records, trials, varied)
     ]
     if not panels:
         return None
@@ -95,7 +104,7 @@ def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
     for ax, (comparison, setting, varied) in zip(axes, panels, strict=True):
         values: set[int] = set()
         for label in comparison.labels:
-            seeds = _of(comparison, label, setting, trials, varied)
+            seeds = trials_of(comparison, label, setting, trials, varied)
             if seeds:
                 values |= set(seeds[0]["value"].astype(int))
                 _line(ax, seeds, looks[label])
@@ -108,33 +117,40 @@ def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
         ax.grid()
         ax.set_title(panel_title(comparison, f"trained for {setting}"))
     legend(figure, [Line2D([], [], label=x, **looks[x].line()) for x in labels_of(found)])
-    bands = "Bands: 95 % interval over test episodes of one trained model, or the range of several seeds."
-    finish(figure, f"Log scale. {bands}", found)
+    finish(figure, f"Log scale. {BANDS_NOTE}", found)
     return figure
 
 
 def _line(ax: Axes, seeds: Sequence[pd.DataFrame], look: Style) -> None:
-    x = seeds[0]["value"].astype(int)
+    found = spread(seeds)
+    ax.fill_between(
+        found["value"], found["low"], found["high"], color=look.colour, alpha=0.2, linewidth=0
+    )
+    ax.plot(found["value"], found["accuracy"], **look.line())
+
+
+def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean accuracy by value, from low to high: the interval of one seed, the range of several."""
     tested = np.stack([each["accuracy"] for each in seeds])
     mean = tested.mean(0)
     low, high = tested.min(0), tested.max(0)
     if len(seeds) == 1:
         low, high = mean - seeds[0]["ci95"], mean + seeds[0]["ci95"]
-    ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0)
-    ax.plot(x, mean, **look.line())
+    values = seeds[0]["value"].astype(int)
+    return pd.DataFrame({"value": values, "accuracy": mean, "low": low, "high": high})
 
 
-def _probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Comparison, str]]:
+def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Comparison, str]]:
     """Comparisons and settings in which something was tried with this varied."""
     return [
         (comparison, setting)
         for comparison in comparisons(done(labelled(records)), ACCURACY)
         for setting in comparison.settings
-        if any(_of(comparison, x, setting, trials, varied) for x in comparison.labels)
+        if any(trials_of(comparison, x, setting, trials, varied) for x in comparison.labels)
     ]
 
 
-def _of(
+def trials_of(
     comparison: Comparison, label: str, setting: str, trials: Trials, varied: str
 ) -> list[pd.DataFrame]:
     """The trials of a learner in which this was varied, one frame a seed."""
