@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.files import write_whole
 from bench.mistake import Mistake
-from bench.report import claims, leaderboard, plots, rankings, rows, tables, targets, trials
+from bench.report import claims, leaderboard, page, plots, rankings, rows, tables, targets, trials
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
@@ -118,6 +118,7 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
         "claimed.md": claims.claims_markdown(claimed),
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "transduction.md": trials.transduction_markdown(records, probed),
+        "report.html": page.html(records, boards, curves, probed),
     }
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)

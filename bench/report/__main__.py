@@ -11,6 +11,7 @@ USAGE = """\
 Usage: python -m bench.report [results_dir=DIR] [across=FACT,FACT...]
 
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
+  report.html                     all of it as one page to open offline, the answer first
   accuracy.csv, throughput.csv    one row a cell, or a cell and phase, with the protocol card
   accuracy.md, throughput.md      the same to read
   accuracy.tex                    the same for a paper, with booktabs

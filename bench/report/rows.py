@@ -72,9 +72,8 @@ class Comparison:
         return list(dict.fromkeys(row["setting"] for row in ordered))
 
     def place(self, setting: str) -> str:
-        """The data set, ways and shots of a setting, which are the same under every protocol."""
-        row = next(row for row in self.rows if row["setting"] == setting)
-        return f"{row['dataset']}, {row['ways']}-way {row['shots']}-shot"
+        """`place` of the rows of a setting."""
+        return place(next(row for row in self.rows if row["setting"] == setting))
 
     def at(self, label: str, setting: str, status: str = "done") -> list[Row]:
         """The rows (one a seed) of one learner in one setting."""
@@ -142,6 +141,11 @@ def kept_apart(records: Iterable[Row]) -> list[str]:
                 f"compared with each other: {'; '.join(lists)}."
             )
     return sentences
+
+
+def place(row: Row) -> str:
+    """The data set, ways and shots of a row, under whichever protocol."""
+    return f"{row['dataset']}, {row['ways']}-way {row['shots']}-shot"
 
 
 def row_order(row: Row) -> tuple[Any, ...]:

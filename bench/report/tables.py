@@ -20,6 +20,7 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
+    Score,
     comparisons,
     done,
     interval_note,
@@ -346,11 +347,16 @@ def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
     if not rows:
         return "failed" if failed else ABSENT
     result = score(rows)
-    digits = 2 if 0 < result.half < 0.1 else 1
     remarks = [f"{result.seeds} seeds"] if result.seeds > 1 else []
     remarks += [f"{failed} failed"] if failed else []
-    text = f"{result.mean:.{digits}f} ± {result.half:.{digits}f}"
+    text = score_text(result)
     return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+def score_text(result: Score) -> str:
+    """A score as '95.3 ± 0.4'."""
+    digits = 2 if 0 < result.half < 0.1 else 1
+    return f"{result.mean:.{digits}f} ± {result.half:.{digits}f}"
 
 
 def failures(comparison: Comparison) -> str:

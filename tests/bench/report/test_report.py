@@ -28,7 +28,14 @@ FIGURES = [
 VIEWS = ["accuracy", "throughput", "leaderboard"]
 NAMES = (
     [f"{view}.{kind}" for view in VIEWS for kind in ("csv", "md")]
-    + ["accuracy.tex", "pairs.csv", "time_to_accuracy.md", "claimed.csv", "claimed.md"]
+    + [
+        "report.html",
+        "accuracy.tex",
+        "pairs.csv",
+        "time_to_accuracy.md",
+        "claimed.csv",
+        "claimed.md",
+    ]
     + [f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
 )
 

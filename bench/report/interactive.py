@@ -1,0 +1,570 @@
+"""Figures to touch: what plotly draws in the page, with the exact values on hover.
+
+Each is data and layout as plotly.js takes them, in the colours of the other figures. Names of
+learners and data sets are free text, which plotly would read as markup: `_plain` says what it is.
+"""
+
+import math
+import statistics
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib
+from matplotlib.colors import to_hex
+
+from bench.report.drawing import INK, OTHERS, Style, styles
+from bench.report.leaderboard import Leaderboard
+from bench.report.plots import Curves, curve_panels, mean_curve
+from bench.report.rankings import matrix, ties, wrapped
+from bench.report.rows import (
+    ACCURACY,
+    BOTH,
+    THROUGHPUT,
+    Comparison,
+    Row,
+    comparisons,
+    done,
+    labelled,
+    rate,
+    saturation,
+    score,
+)
+from bench.report.tables import PHASES, number, p_text, train_time
+from bench.report.trials import AXES, Trials, probed, spread, trials_of
+
+# What plotly calls the markers of `drawing`, and by kind its fills, dashes and hatches.
+SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle-up",
+    "D": "diamond",
+    "v": "triangle-down",
+    "P": "cross",
+    "X": "x",
+    "h": "hexagon",
+}
+FILLS = ("", "-open", "-open-dot", "-dot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdashdot")
+HATCHES = ("", "/", ".", "x", "-")
+
+GRID = "rgba(128, 128, 128, 0.3)"  # seen on light and on dark
+HEIGHT = 300
+LABEL_WIDTH = 34
+MANY = 8  # learners, of which more need a broad matrix
+SCALE = [[i / 10, to_hex(matplotlib.colormaps["PuOr"](i / 10))] for i in range(11)]
+COSTS: dict[str, Callable[[Sequence[Row]], float | None]] = {
+    "Training time (s, log scale)": lambda rows: statistics.fmean(
+        row["train_seconds"] for row in rows
+    ),
+    "Adapting to a task (ms, log scale)": lambda rows: adapting(rows),
+}
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Data and layout of one figure, its height in pixels, and the setting that it is of, if any.
+
+    A broad one takes the whole width of the page, where others stand two in a row.
+    """
+
+    title: str
+    data: list[Data]
+    layout: Data
+    height: int
+    place: str = ""
+    broad: bool = False
+
+
+def ranking(boards: Iterable[Leaderboard]) -> list[Plot]:
+    """Learners from the best mean down with both intervals, and bars that join ties."""
+    boards = list(boards)
+    found = [board.comparison for board in boards]
+    looks = styles((row for comparison in found for row in comparison.rows), found)
+    return [_ranking(board, looks) for board in boards]
+
+
+def pairs(boards: Iterable[Leaderboard]) -> list[Plot]:
+    """The difference of each pair of learners as a matrix, coloured by who wins how often."""
+    return [_matrix(board) for board in boards if board.pairs]
+
+
+def accuracy(records: Iterable[Row]) -> list[Plot]:
+    """Test accuracy with its interval over all settings, where there are several."""
+    rows = labelled(records)
+    compared = comparisons(done(rows), ACCURACY)
+    looks = styles(rows, compared)
+    found = []
+    for comparison in compared:
+        if len(comparison.settings) > 1:
+            data = []
+            for label in comparison.labels:
+                tested = {s: comparison.at(label, s) for s in comparison.settings}
+                scores = {s: score(seeds) for s, seeds in tested.items() if seeds}
+                data.append(
+                    {
+                        "x": [_plain(setting, 14) for setting in scores],
+                        "y": [each.mean for each in scores.values()],
+                        "error_y": _bar([s.half for s in scores.values()], looks[label]),
+                        "hovertext": [
+                            _hover(label, setting, f"{s.mean:.2f} ± {s.half:.2f} %")
+                            for setting, s in scores.items()
+                        ],
+                        **_points(label, looks[label]),
+                    }
+                )
+            layout = _layout("", "Test accuracy (%)", len(data)) | {"scattermode": "group"}
+            order = [_plain(setting, 14) for setting in comparison.settings]
+            layout["xaxis"] |= {"type": "category", "categoryarray": order, "showgrid": False}
+            layout["yaxis"]["range"] = _range(data)
+            found.append(Plot(comparison.title, data, layout, _height(data)))
+    return found
+
+
+def learning_curves(records: Iterable[Row], curves: Curves, x: str) -> list[Plot]:
+    """Validation accuracy against training 'episodes' or 'seconds'."""
+    records = list(records)
+    panels = curve_panels(records, curves, x)
+    looks = styles(labelled(records), [comparison for comparison, _, _ in panels])
+    found = []
+    for comparison, setting, drawn in panels:
+        data = []
+        for label, seeds in drawn.items():
+            look = looks[label]
+            curve = seeds[0] if len(seeds) == 1 else mean_curve(seeds)
+            if len(seeds) == 1:
+                low, high = (curve["val_accuracy"] + s * curve["val_ci95"] for s in (-1, 1))
+                data.append(_band(label, look, list(curve[x]), list(low), list(high)))
+            else:
+                data += [_thin(label, look, list(s[x]), list(s["val_accuracy"])) for s in seeds]
+            texts = [
+                _hover(
+                    label,
+                    f"{at['val_accuracy']:.2f}{_half(at)} %",
+                    f"{at['episodes']:,.0f} episodes, {at['seconds']:,.1f} s",
+                )
+                for at in curve.to_dict("records")
+            ]
+            data.append(_line(label, look, list(curve[x]), list(curve["val_accuracy"]), texts))
+        axis = "Training episodes" if x == "episodes" else "Training time (s)"
+        layout = _layout(axis, "Validation accuracy (%)", len(drawn))
+        layout["xaxis"]["rangemode"] = "tozero"
+        found.append(_plot(comparison, setting, data, layout))
+    return found
+
+
+def cost(records: Iterable[Row]) -> list[Plot]:
+    """Test accuracy against what it costs: training time, and adapting to a task."""
+    rows = labelled(records)
+    compared = comparisons(done(rows), BOTH)
+    looks = styles(rows, compared)
+    found = []
+    for comparison in compared:
+        for setting in comparison.settings:
+            for axis, cost_of in COSTS.items():
+                points = {}
+                for label in comparison.labels:
+                    seeds = comparison.at(label, setting)
+                    spent = cost_of(seeds) if seeds else None
+                    if spent:
+                        points[label] = (spent, score(seeds).mean)
+                if points:
+                    data = [_front(points)] if len(points) > 1 else []
+                    data += [
+                        _cost_point(comparison.at(label, setting), label, spot, looks[label])
+                        for label, spot in points.items()
+                    ]
+                    layout = _layout(axis, "Test accuracy (%)", len(points) + 1)
+                    layout["xaxis"] |= _log(x for x, _ in points.values())
+                    found.append(_plot(comparison, setting, data, layout))
+    return found
+
+
+def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The labels, from cheap to dear, of the (cost, accuracy) that no cheaper one reaches."""
+    best, kept = -math.inf, []
+    for label in sorted(points, key=lambda each: (points[each][0], -points[each][1])):
+        if points[label][1] > best:
+            best = points[label][1]
+            kept.append(label)
+    return kept
+
+
+def adapting(rows: Sequence[Row]) -> float | None:
+    """Milliseconds to adapt to one task, of many at once, the mean over seeds; None if untimed."""
+    speed = rate(rows, "adapt")
+    return 1000 / speed if speed else None
+
+
+def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
+    """Test accuracy of the trained learners against inner steps, shots and ways."""
+    panels = [(v, *panel) for v in AXES for panel in probed(records, trials, v)]
+    compared = [comparison for _, comparison, _ in panels]
+    looks = styles((row for comparison in compared for row in comparison.rows), compared)
+    found = []
+    for varied, comparison, setting in panels:
+        data, values = [], set()
+        for label in comparison.labels:
+            if seeds := trials_of(comparison, label, setting, trials, varied):
+                tried = spread(seeds)
+                x, y = list(tried["value"]), list(tried["accuracy"])
+                texts = [
+                    _hover(label, f"{p.accuracy:.2f} %", f"{p.low:.2f} to {p.high:.2f} %")
+                    for p in tried.itertuples()
+                ]
+                data.append(_band(label, looks[label], x, list(tried["low"]), list(tried["high"])))
+                data.append(_line(label, looks[label], x, y, texts))
+                values |= set(x)
+        layout = _layout(f"{AXES[varied]} (log scale)", "Test accuracy (%)", len(data) // 2)
+        ticks = sorted(values)
+        layout["xaxis"] |= _log(ticks) | {"tickvals": ticks, "ticktext": [str(x) for x in ticks]}
+        found.append(_plot(comparison, setting, data, layout, f"trained for {setting}"))
+    return found
+
+
+def throughput(records: Iterable[Row]) -> list[Plot]:
+    """Tasks per second of training, adapting and inferring as bars on a log scale."""
+    rows = labelled(records)
+    compared = comparisons((row for row in done(rows) if row.get("throughput")), THROUGHPUT)
+    looks = styles(rows, compared)
+    found = []
+    for comparison in compared:
+        for setting in comparison.settings:
+            data: list[Data] = []
+            for label in comparison.labels:
+                seeds = comparison.at(label, setting)
+                rates = {p: speed for p in PHASES if (speed := rate(seeds, p))}
+                if rates:
+                    texts = [f"{number(speed)} tasks/s" for speed in rates.values()]
+                    data.append(
+                        {
+                            "type": "bar",
+                            "name": _plain(label),
+                            "x": list(rates),
+                            "y": list(rates.values()),
+                            "hoverinfo": "text",
+                            "hovertext": [
+                                _hover(label, *e) for e in zip(rates, texts, strict=True)
+                            ],
+                            "marker": _fill(looks[label]),
+                        }
+                    )
+            layout = _layout("", "Tasks per second (log scale)", len(data)) | {"barmode": "group"}
+            layout["yaxis"] |= _log(speed for each in data for speed in each["y"])
+            layout["xaxis"]["showgrid"] = False
+            found.append(_plot(comparison, setting, data, layout))
+    return found
+
+
+def throughput_meta_batch(records: Iterable[Row]) -> list[Plot]:
+    """Training speed against the tasks of a meta-batch, where a learner was timed at several."""
+    panels = saturation(records)
+    compared = [comparison for comparison, _, _ in panels]
+    looks = styles((row for comparison in compared for row in comparison.rows), compared)
+    found = []
+    for comparison, setting, lines in panels:
+        data = []
+        for label, line in lines.items():
+            texts = [
+                _hover(label, f"meta-batch {size}", f"{number(speed)} tasks/s")
+                for size, speed in line.items()
+            ]
+            data.append(_line(label, looks[label], list(line), list(line.values()), texts))
+        layout = _layout("Meta-batch (log scale)", "Training, tasks/s (log scale)", len(data))
+        sizes = sorted({size for line in lines.values() for size in line})
+        layout["xaxis"] |= _log(sizes) | {"tickvals": sizes, "ticktext": [str(s) for s in sizes]}
+        layout["yaxis"] |= _log(speed for line in lines.values() for speed in line.values())
+        found.append(_plot(comparison, setting, data, layout))
+    return found
+
+
+def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
+    data: list[Data] = []
+    for place, entry in enumerate(board.standings):
+        look = looks[entry.label]
+        lines = [
+            f"rank {entry.rank}",
+            f"{entry.accuracy:.2f} ± {entry.half_episodes:.2f} % (episodes)",
+        ]
+        for half, what in (
+            (entry.half_classes, "classes"),
+            (entry.half_seeds, "seeds"),
+            (entry.half_seeds_and_episodes, "seeds and episodes"),
+        ):
+            lines += [] if half is None else [f"± {half:.2f} % ({what})"]
+        point = {
+            **_points(entry.label, look),
+            "x": [entry.accuracy],
+            "y": [place],
+            "showlegend": False,
+            "hovertext": [_hover(entry.label, *lines)],
+        }
+        if entry.half_classes is not None:
+            thin = {**_bar([entry.half_classes], look), "thickness": 1}
+            data.append({**point, "error_x": thin, "hoverinfo": "skip"})
+        thick = {**_bar([entry.half_episodes], look), "thickness": 5, "width": 0}
+        data.append({**point, "error_x": thick})
+    names = [f"{_plain(wrapped(e.label))}  <b>{e.rank}</b>" for e in board.standings]
+    layout = _layout("Test accuracy (%)", "", 0)
+    layout["yaxis"] |= {
+        "tickvals": list(range(len(names))),
+        "ticktext": names,
+        "range": [len(names) - 0.5, -0.5],
+        "showgrid": False,
+    }
+    layout["shapes"] = [
+        {
+            "type": "line",
+            "xref": "paper",
+            "x0": 1.02 + 0.03 * column,
+            "x1": 1.02 + 0.03 * column,
+            "y0": first - 0.2,
+            "y1": last + 0.2,
+            "line": {"color": "gray", "width": 4},
+        }
+        for column, (first, last) in enumerate(ties(board))
+    ]
+    layout["margin"]["r"] = 24 + 10 * len(layout["shapes"])
+    return Plot(board.title, data, layout, 120 + 48 * len(names), board.place)
+
+
+def _matrix(board: Leaderboard) -> Plot:
+    order, wins, texts = matrix(board)
+    hover = [[""] * len(order) for _ in order]
+    for pair in board.pairs:
+        a, b = order.index(pair.first), order.index(pair.second)
+        for row, column, sign, share in (
+            (a, b, 1, pair.first_better),
+            (b, a, -1, 1 - pair.first_better),
+        ):
+            hover[row][column] = _hover(
+                f"{order[row]} against {order[column]}",
+                f"{sign * pair.difference:+.2f} ± {pair.half_episodes:.2f} points (episodes)",
+                f"p {p_text(pair.p_corrected)}{'' if pair.significant else ': a tie'}",
+                f"better on {100 * share:.0f} % of episodes",
+            )
+    names = [_plain(wrapped(label)) for label in order]
+    shares: list[list[float | None]] = [
+        [None if math.isnan(share) else share for share in line] for line in wins.tolist()
+    ]
+    heat: Data = {
+        "type": "heatmap",
+        "z": shares,
+        "text": texts,
+        "texttemplate": "%{text}",
+        "hovertext": hover,
+        "hoverinfo": "text",
+        "hoverongaps": False,
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": SCALE,
+        "showscale": False,
+        "xgap": 2,
+        "ygap": 2,
+    }
+    layout = _layout("", "", 0)
+    ticks = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False}
+    layout["xaxis"] |= ticks | {"tickangle": -45}
+    layout["yaxis"] |= ticks | {"autorange": "reversed"}
+    broad = len(names) > MANY
+    height = 160 + (36 if broad else 48) * len(names)
+    return Plot(board.title, [heat], layout, height, board.place, broad)
+
+
+def _front(points: Mapping[str, tuple[float, float]]) -> Data:
+    kept = front(points)
+    dearest = max(spent for spent, _ in points.values())
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "best for the cost",
+        "x": [*(points[label][0] for label in kept), dearest],
+        "y": [*(points[label][1] for label in kept), points[kept[-1]][1]],
+        "line": {"color": "gray", "width": 1.5, "dash": "dot", "shape": "hv"},
+        "hoverinfo": "skip",
+    }
+
+
+def _cost_point(rows: Sequence[Row], label: str, spot: tuple[float, float], look: Style) -> Data:
+    result, adapt = score(rows), adapting(rows)
+    return {
+        **_points(label, look),
+        "x": [spot[0]],
+        "y": [spot[1]],
+        "error_y": _bar([result.half], look),
+        "hovertext": [
+            _hover(
+                label,
+                f"{result.mean:.2f} ± {result.half:.2f} %",
+                f"training {train_time(rows)}",
+                f"adapting {number(adapt)} ms per task",
+            )
+        ],
+    }
+
+
+def _plot(
+    comparison: Comparison, setting: str, data: list[Data], layout: Data, said: str = ""
+) -> Plot:
+    title = f"{comparison.title}, {said or setting}"
+    return Plot(title, data, layout, _height(data), comparison.place(setting))
+
+
+def _height(data: Sequence[Data]) -> int:
+    """Of a panel with its legend, which on a phone has two entries a line."""
+    return HEIGHT + 9 * sum(each.get("showlegend", True) for each in data)
+
+
+def _layout(x: str, y: str, entries: int) -> Data:
+    """A panel with axis titles, and a legend above it where there are entries."""
+    return {
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12, "color": "gray"},
+        "margin": {"l": 8, "r": 12, "t": 30, "b": 8},  # above: the buttons
+        "xaxis": _axis(x),
+        "yaxis": _axis(y),
+        "showlegend": entries > 0,
+        "legend": {"orientation": "h", "x": 0, "y": 0, "yref": "container", "yanchor": "bottom"},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "gray", "activecolor": INK},
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": INK, "bordercolor": INK, "font": {"color": "white"}},
+        "dragmode": False,  # a finger on it scrolls the page
+    }
+
+
+def _axis(title: str) -> Data:
+    return {
+        "title": {"text": title},
+        "automargin": True,
+        "gridcolor": GRID,
+        "linecolor": GRID,
+        "zeroline": False,
+    }
+
+
+def _range(data: Sequence[Data]) -> list[float]:
+    """From the lowest end of an error bar to the highest, with room: plotly would start at zero."""
+    ends = [
+        y + sign * half
+        for each in data
+        for y, half in zip(each["y"], each["error_y"]["array"], strict=True)
+        for sign in (-1, 1)
+    ]
+    room = 0.05 * (max(ends) - min(ends))
+    return [min(ends) - room, max(ends) + room]
+
+
+def _log(values: Iterable[float]) -> Data:
+    """A log axis with room around the values: ticks at decades, or at 1, 2 and 5 of a few."""
+    logs = [math.log10(value) for value in values]
+    room = 0.08 * (max(logs) - min(logs)) + 0.08
+    low, high = min(logs) - room, max(logs) + room
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    factors = (1, 2, 5) if high - low < 1.7 else (1,)
+    ticks = [factor * 10.0**decade for decade in decades for factor in factors]
+    texts = [f"{tick:,g}" for tick in ticks]
+    return {"type": "log", "range": [low, high], "tickvals": ticks, "ticktext": texts}
+
+
+def _points(label: str, look: Style) -> Data:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": _plain(label),
+        "hoverinfo": "text",
+        "marker": _marker(look) | {"size": 10},
+    }
+
+
+def _line(
+    label: str, look: Style, x: Sequence[float], y: Sequence[float], texts: Sequence[str]
+) -> Data:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": _plain(label),
+        "legendgroup": label,
+        "x": list(x),
+        "y": list(y),
+        "hoverinfo": "text",
+        "hovertext": list(texts),
+        "marker": _marker(look) | {"size": 7},
+        "line": {"color": look.colour, "width": 2, "dash": DASHES[look.kind % len(DASHES)]},
+    }
+
+
+def _thin(label: str, look: Style, x: Sequence[float], y: Sequence[float]) -> Data:
+    """One of several seeds."""
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "legendgroup": label,
+        "showlegend": False,
+        "x": list(x),
+        "y": list(y),
+        "hoverinfo": "skip",
+        "opacity": 0.5,
+        "line": {"color": look.colour, "width": 1},
+    }
+
+
+def _band(
+    label: str, look: Style, x: Sequence[float], low: Sequence[float], high: Sequence[float]
+) -> Data:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "legendgroup": label,
+        "showlegend": False,
+        "x": [*x, *reversed(x)],
+        "y": [*low, *reversed(high)],
+        "fill": "toself",
+        "fillcolor": look.colour,
+        "opacity": 0.2,
+        "line": {"width": 0, "color": look.colour},
+        "hoverinfo": "skip",
+    }
+
+
+def _marker(look: Style) -> Data:
+    edge = INK if look.colour == OTHERS[3][0] else look.colour
+    symbol = SYMBOLS[look.marker] + FILLS[look.kind % len(FILLS)]
+    return {"color": look.colour, "symbol": symbol, "line": {"color": edge, "width": 1.5}}
+
+
+def _fill(look: Style) -> Data:
+    """Of a bar: filled for the first learner of a colour, hatched for others."""
+    filled: Data = {"color": look.colour, "line": {"color": look.colour, "width": 1}}
+    if look.kind == 0:
+        return filled
+    shape = HATCHES[look.kind % len(HATCHES)] or "|"
+    return filled | {"pattern": {"shape": shape, "fillmode": "replace", "size": 6}}
+
+
+def _bar(halves: Sequence[float], look: Style) -> Data:
+    return {
+        "type": "data",
+        "array": list(halves),
+        "color": look.colour,
+        "thickness": 1.5,
+        "width": 4,
+    }
+
+
+def _half(at: Mapping[Any, Any]) -> str:
+    """The half-width of the interval at a validation of a single seed."""
+    return f" ± {at['val_ci95']:.2f}" if "val_ci95" in at else ""
+
+
+def _hover(label: str, *lines: str) -> str:
+    return "<br>".join([f"<b>{_plain(label)}</b>", *(_plain(line) for line in lines)])
+
+
+def _plain(text: str, width: int = LABEL_WIDTH) -> str:
+    """A text as itself, in lines of this many characters; plotly takes some tags for its own."""
+    lines = [piece for line in text.split("\n") for piece in textwrap.wrap(line, width)]
+    return "<br>".join(escape(line, quote=False) for line in lines)

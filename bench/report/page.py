@@ -1,0 +1,473 @@
+"""One self-contained page of a results folder: the answer first, then what it rests on."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
+from markupsafe import Markup, escape
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
+
+from bench.report import interactive, plots, rankings, tables, targets, trials
+from bench.report.interactive import Plot
+from bench.report.leaderboard import LEVEL, Leaderboard, Pair
+from bench.report.rows import (
+    ACCURACY,
+    DAGGER,
+    THROUGHPUT,
+    TRANSDUCTIVE_NOTE,
+    Comparison,
+    Row,
+    comparisons,
+    done,
+    interval_note,
+    labelled,
+    learners,
+    place,
+    row_order,
+    score,
+    shared_facts,
+)
+from bench.report.tables import ABSENT, Table
+
+CONFIG = {
+    "displaylogo": False,
+    "responsive": True,
+    "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
+}
+PROVENANCE = (
+    "commit",
+    "version",
+    "torch",
+    "python",
+    "device",
+    "device_name",
+    "threads",
+    "precision",
+    "data_digest",
+    "episodes",
+    "episodes_digest",
+)
+COST_NOTE = (
+    "Up and left is better. The dotted line is the best mean accuracy for so much cost or less; ties "
+    "count as differences there."
+)
+MISSING_NOTE = (
+    "To fill the gaps, give *python -m bench -m* the options of the other cells and this results folder: "
+    "it runs what is missing, tries again what failed, and leaves alone what is finished."
+)
+NUMERIC = re.compile(r"[*<>+\-−≈ ]*\d[\d.,]*([* ].*|–\d+)?|failed")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What is folded away until a reader asks for it."""
+
+    title: str
+    tables: Sequence[Table] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page under its own heading; one without plots, tables and details is not shown."""
+
+    title: str
+    note: str = ""
+    plots: Sequence[Plot] = ()
+    tables: Sequence[Table] = ()
+    details: Sequence[Details] = ()
+
+    @property
+    def anchor(self) -> str:
+        return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+    @property
+    def empty(self) -> bool:
+        return not (self.plots or self.tables or any(each.tables for each in self.details))
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Whom to take in one setting, at which cost, and how sure that is."""
+
+    title: str
+    place: str
+    best: str
+    verdict: str
+    headers: list[str]
+    cells: list[list[str]]
+    remarks: list[str] = field(default_factory=list)
+
+
+def html(
+    records: Iterable[Row],
+    boards: Sequence[Leaderboard],
+    curves: Mapping[str, pd.DataFrame],
+    probed: trials.Trials,
+    extra: Sequence[Section] = (),
+) -> str:
+    """The page; `extra` sections come after the throughput. The order of records changes nothing."""
+    records = sorted(records, key=row_order)
+    rows = labelled(records)
+    found = sections(records, boards, curves, probed)
+    shown = [compared(records), *found, *extra, *background(records)]
+    shown = [section for section in shown if not section.empty]
+    numbers = {id(p): i for i, p in enumerate(plot for s in shown for plot in s.plots)}
+    return _template().render(
+        subtitle=subtitle(rows),
+        summary=summary(boards),
+        answers=[answer(board, rows) for board in boards],
+        caution=caution(boards),
+        places=list(dict.fromkeys(place(row) for row in done(rows))),
+        sections=shown,
+        reading=reading(rows, boards),
+        drawn=lambda plot: _drawn(plot, numbers[id(plot)]),
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+
+
+def subtitle(rows: Sequence[Row]) -> str:
+    """In a line: how many learners, on which data, in which settings, with how many seeds."""
+    finished = done(rows)
+    seeds = len({row["seed"] for row in finished})
+    settings = dict.fromkeys(
+        f"{row['ways']}-way {row['shots']}-shot"
+        for row in sorted(finished, key=lambda row: (row["ways"], row["shots"]))
+    )
+    counts = sorted({row["episodes"] for row in finished})
+    return (
+        f"{_count(len({row['label'] for row in finished}), 'learner')} on "
+        f"{_listed(sorted({row['dataset'] for row in finished}))}, {_listed(settings)}, "
+        f"{_count(seeds, 'seed')} of training, {' or '.join(f'{n:,}' for n in counts)} test episodes, "
+        "the same for all learners of a setting."
+    )
+
+
+def summary(boards: Sequence[Leaderboard]) -> str:
+    """Who is best, or tied for it, wherever several learners met; nothing for a single setting."""
+    several = [board for board in boards if board.pairs]
+    if len(several) < 2:
+        return ""
+    always = [x for x in several[0].winners if all(x in board.winners for board in several)]
+    where = "both settings" if len(several) == 2 else f"all {len(several)} settings"
+    if not always:
+        return f"No learner is best or tied for best in {where}."
+    return f"Best or tied for best in {where}: {_listed(always)}."
+
+
+def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
+    """The best learner of a setting or those tied for it, with their costs; `rows` tell who failed."""
+    best = {x: board.comparison.at(x, board.setting) for x in board.winners}
+    cells = [
+        [
+            label,
+            tables.score_text(score(seeds)),
+            tables.train_time(seeds),
+            _milliseconds(seeds),
+        ]
+        for label, seeds in best.items()
+    ]
+    headers = ["Learner", "accuracy (%)", "training", "adapting"]
+    remarks = [_cheapest(best), _inductive(board), _failed(board, rows)]
+    return Answer(
+        board.title,
+        board.place,
+        " ≈ ".join(board.winners),
+        verdict(board),
+        headers,
+        cells,
+        [remark for remark in remarks if remark],
+    )
+
+
+def verdict(board: Leaderboard) -> str:
+    """How sure it is that the best learner of a setting is that, in a sentence or two."""
+    if not board.pairs:
+        return "The only learner here: nothing to compare it with."
+    winners = board.winners
+    others = len(board.standings) - len(winners)
+    outside = [p for p in board.pairs if (p.first in winners) != (p.second in winners)]
+    clear = all(pair.significant for pair in outside)
+    if len(winners) > 1:
+        among = [p for p in board.pairs if p.first in winners and p.second in winners]
+        widest = max(among, key=lambda pair: pair.difference)
+        text = (
+            "Tied: paired tests do not tell them apart; the largest difference is "
+            f"{widest.difference:.2f} ± {widest.half_episodes:.2f} points."
+        )
+        if not others:
+            return text
+        if clear:
+            return f"{text} Each is better than the other {others}."
+        return f"{text} Some tie with one of the other {others} as well: see the pairs."
+    second = outside[0]
+    text = f"Better than the {_count(others, 'other')} by paired tests."
+    if not clear:
+        text = "No other is better by paired tests, but not all are worse: see the pairs."
+    return f"{text} Next is {second.second}, {_behind(second)}."
+
+
+def caution(boards: Sequence[Leaderboard]) -> str:
+    """What the verdicts do not cover, and what the intervals do."""
+    found = list({id(board.comparison): board.comparison for board in boards}.values())
+    text = f"±: {interval_note(found)}."
+    if any(board.pairs for board in boards):
+        text += " The tests speak of these trained models on these test classes."
+        if any(entry.seeds == 1 for board in boards for entry in board.standings):
+            text += " With one seed, another training may give another order."
+    return text
+
+
+def sections(
+    records: Sequence[Row],
+    boards: Sequence[Leaderboard],
+    curves: Mapping[str, pd.DataFrame],
+    probed: trials.Trials,
+) -> list[Section]:
+    """What was found, some of them empty."""
+    several = [board for board in boards if board.pairs]
+    reached = targets.time_to_accuracy_tables(records, curves)
+    by_episodes = interactive.learning_curves(records, curves, "episodes")
+    by_seconds = interactive.learning_curves(records, curves, "seconds")
+    return [
+        Section(
+            "Leaderboard",
+            rankings.RANKING_NOTE,
+            interactive.ranking(several),
+            [tables.standing_table(board) for board in boards],
+            [Details("What the columns mean", note=tables.LEADERBOARD_NOTE)],
+        ),
+        Section(
+            "Accuracy",
+            plots=interactive.accuracy(records),
+            tables=tables.accuracy_tables(records),
+        ),
+        Section(
+            "Pair by pair",
+            rankings.PAIRS_NOTE,
+            interactive.pairs(several),
+            details=[Details("All pairs as tables", [tables.pair_table(b) for b in several])],
+        ),
+        Section("Accuracy against cost", COST_NOTE, interactive.cost(records)),
+        Section(
+            "Learning curves",
+            plots.curves_note(plots.curve_panels(records, curves, "episodes")),
+            [*by_episodes, *by_seconds],
+            details=[Details("Time to accuracy", reached, targets.note(curves))],
+        ),
+        Section(
+            "Adaptation",
+            f"The trained learners under other conditions. {trials.BANDS_NOTE}",
+            interactive.adaptation(records, probed),
+        ),
+        Section("Transduction gaps", tables=trials.transduction_tables(records, probed)),
+        Section(
+            "Throughput",
+            plots=[*interactive.throughput(records), *interactive.throughput_meta_batch(records)],
+            tables=[*tables.throughput_tables(records), *tables.saturation_tables(records)],
+        ),
+    ]
+
+
+def background(records: Sequence[Row]) -> list[Section]:
+    """What is missing, and where the numbers come from."""
+    return [
+        Section("Missing and failed cells", MISSING_NOTE, tables=missing(records)),
+        Section(
+            "Provenance",
+            tables=[provenance(records)],
+            details=[Details("Cell by cell", [cells_table(records)])],
+        ),
+    ]
+
+
+def compared(records: Sequence[Row]) -> Section:
+    """What was compared, under which protocol."""
+    return Section("What was compared", tables=[protocol(c) for c in _compared(records)])
+
+
+def protocol(comparison: Comparison) -> Table:
+    """Learners, settings and what all finished cells of a comparison share."""
+    rows = done(comparison.rows)
+    facts = {
+        "learners": ", ".join(comparison.labels),
+        "settings": ", ".join(comparison.settings),
+        "seeds": ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows})),
+        "the same for all": shared_facts(rows, ACCURACY),
+        "machine": shared_facts(rows, THROUGHPUT),
+    }
+    return Table(comparison.title, ["", ""], [[k, v] for k, v in facts.items() if v])
+
+
+def missing(records: Sequence[Row]) -> list[Table]:
+    """By comparison, the learners' cells that failed, and those that others have but they have not."""
+    found = []
+    for comparison in _compared(records):
+        lines = []
+        for setting in comparison.settings:
+            there = [row for row in comparison.rows if row["setting"] == setting]
+            for label in comparison.labels:
+                mine = [row for row in there if row["label"] == label]
+                absent = {row["seed"] for row in there} - {row["seed"] for row in mine}
+                if absent:
+                    seeds = ", ".join(str(seed) for seed in sorted(absent))
+                    lines.append([label, setting, seeds, "not run"])
+                lines += [
+                    [label, setting, str(row["seed"]), f"failed: {row['reason']}"]
+                    for row in mine
+                    if row["status"] != "done"
+                ]
+        if lines:
+            found.append(Table(comparison.title, ["Learner", "setting", "seeds", "why"], lines))
+    return found
+
+
+def provenance(records: Sequence[Row]) -> Table:
+    """What all finished cells share, and how many differ in the rest."""
+    rows = done(records)
+    cells = []
+    for fact in PROVENANCE:
+        values = sorted({_value(row, fact) for row in rows})
+        if len(values) <= 3 and values != [ABSENT]:
+            cells.append([fact.replace("_", " "), ", ".join(values)])
+        elif len(values) > 3:
+            cells.append([fact.replace("_", " "), f"{len(values)} of them, cell by cell below"])
+    if when := sorted(row["created"] for row in rows if row.get("created")):
+        cells.append(["run", when[0] if len(when) == 1 else f"from {when[0]} to {when[-1]}"])
+    return Table("All finished cells", ["", ""], [["cells", str(len(rows))], *cells])
+
+
+def cells_table(records: Sequence[Row]) -> Table:
+    """One row a finished cell: where it differs from others in what it comes from."""
+    rows = done(records)
+    facts = [f for f in PROVENANCE if len({_value(row, f) for row in rows}) > 1]
+    facts += ["created"] if any(row.get("created") for row in rows) else []
+    cells = [[row["cell"], *(_value(row, fact) for fact in facts)] for row in rows]
+    return Table("Cells", ["Cell", *(fact.replace("_", " ") for fact in facts)], cells)
+
+
+def reading(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> dict[str, str]:
+    """What the marks and numbers mean, by what is explained."""
+    notes = {"±": caution(boards).removeprefix("±: ")}
+    if any(board.pairs for board in boards):
+        notes["≈"] = (
+            "A tie: on the same episodes, tests corrected for all pairs of the setting do not tell the "
+            f"two apart (p of {LEVEL} or more)."
+        )
+    if any(row.get("transductive") for row in rows):
+        notes["†"] = TRANSDUCTIVE_NOTE.removeprefix("† ")
+    notes["Training"] = "The mean over seeds of the time of training, validations not counted."
+    notes["Adapting"] = (
+        "The time from support images to a classifier, per task, when many tasks are adapted together."
+    )
+    return notes
+
+
+def _compared(records: Sequence[Row]) -> list[Comparison]:
+    return comparisons(labelled(records), ACCURACY)
+
+
+def _behind(pair: Pair) -> str:
+    """How far the second of a pair is behind, and whether other seeds may turn it."""
+    text = (
+        f"{pair.difference:.2f} ± {pair.half_episodes:.2f} points behind "
+        f"(p {tables.p_text(pair.p_corrected)})"
+    )
+    half = pair.half_seeds_and_episodes
+    if half is not None and half >= pair.difference:
+        text += f"; with the luck of training ± {half:.2f}, so other seeds may turn it"
+    return text
+
+
+def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
+    """Which of several tied learners costs least, where all were timed on one machine."""
+    every = [row for seeds in rows.values() for row in seeds]
+    if len(rows) < 2 or len(comparisons(every, THROUGHPUT)) > 1:
+        return ""
+    fastest = min(rows, key=lambda x: sum(r["train_seconds"] for r in rows[x]) / len(rows[x]))
+    times = {x: ms for x, seeds in rows.items() if (ms := interactive.adapting(seeds))}
+    quickest = min(times, key=lambda x: times[x]) if times else fastest
+    if fastest == quickest:
+        return f"Cheapest of these: {fastest}."
+    return f"Of these, {fastest} trains fastest and {quickest} adapts fastest."
+
+
+def _inductive(board: Leaderboard) -> str:
+    """The best learner that sees no other query, where it is not among the best of all."""
+    entries = [e for e in board.standings if DAGGER not in e.label]
+    if not entries or not all(DAGGER in label for label in board.winners):
+        return ""
+    best = entries[0]
+    accuracy = tables.score_text(score(board.comparison.at(best.label, board.setting)))
+    return f"Best of those that are not transductive (†): {best.label}, {accuracy} %, rank {best.rank}."
+
+
+def _failed(board: Leaderboard, rows: Iterable[Row]) -> str:
+    """Which learners failed in the setting, with some seed or all."""
+    failed = [row for row in rows if row["status"] != "done" and place(row) == board.place]
+    return f"Failed: {_listed(learners(failed))}; see below." if failed else ""
+
+
+def _milliseconds(rows: Sequence[Row]) -> str:
+    spent = interactive.adapting(rows)
+    return f"{tables.number(spent)} ms" if spent else ABSENT
+
+
+def _value(row: Row, fact: str) -> str:
+    value = row.get(fact)
+    return ABSENT if value is None else str(value)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
+def _listed(texts: Iterable[str]) -> str:
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _drawn(plot: Plot, number: int) -> Markup:
+    """The place of a plot in the page, and the call that draws it."""
+    text = to_html(
+        {"data": plot.data, "layout": plot.layout},
+        config=CONFIG,
+        include_plotlyjs=False,
+        full_html=False,
+        default_height=f"{plot.height}px",
+        div_id=f"plot-{number}",
+        validate=False,
+    )
+    return Markup(text)
+
+
+def _weighted(text: str) -> Markup:
+    """Escaped text in which *stars* and **two** give weight."""
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    return Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", safe))
+
+
+def _numeric(place: tuple[Table, int]) -> bool:
+    """Whether a column of a table holds numbers."""
+    table, column = place
+    cells = [line[column] for line in table.cells]
+    return all(cell == ABSENT or NUMERIC.fullmatch(cell) for cell in cells)
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["weighted"] = _weighted
+    environment.tests["numeric_column"] = _numeric
+    return environment.get_template("page.html.jinja")
