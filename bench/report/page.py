@@ -18,6 +18,7 @@ from bench.report.leaderboard import LEVEL, Leaderboard, Pair
 from bench.report.rows import (
     ACCURACY,
     DAGGER,
+    NETWORK,
     THROUGHPUT,
     TRANSDUCTIVE_NOTE,
     Comparison,
@@ -172,7 +173,7 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
         ]
         for label, seeds in best.items()
     ]
-    headers = ["Learner", "accuracy (%)", "training", "adapting"]
+    headers = ["Learner", "accuracy (%)", "training", "adapting, per task"]
     remarks = [_cheapest(best), _inductive(board), _failed(board, rows)]
     return Answer(
         board.title,
@@ -299,7 +300,7 @@ def protocol(comparison: Comparison) -> Table:
         "settings": ", ".join(comparison.settings),
         "seeds": ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows})),
         "the same for all": shared_facts(rows, ACCURACY),
-        "machine": shared_facts(rows, THROUGHPUT),
+        "machine": shared_facts(rows, [f for f in THROUGHPUT if f not in NETWORK]),
     }
     return Table(comparison.title, ["", ""], [[k, v] for k, v in facts.items() if v])
 
@@ -447,8 +448,9 @@ def _drawn(plot: Plot, number: int) -> Markup:
 
 
 def _weighted(text: str) -> Markup:
-    """Escaped text in which *stars* and **two** give weight."""
-    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", str(escape(text)))
+    """Escaped text in which *stars* and **two** give weight, and no ± stands at the end of a line."""
+    safe = str(escape(text)).replace(" ± ", "\u00a0±\u00a0")
+    safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
     return Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", safe))
 
 

@@ -1,0 +1,455 @@
+"""The page: its answers and sections, untrusted text, equal bytes, no network, and a real browser."""
+
+import itertools
+import json
+import random
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import pytest
+
+from bench.report import interactive, page
+from bench.report.drawing import KNOWN
+from bench.report.leaderboard import Leaderboard, leaderboards
+from bench.report.page import Section
+from bench.report.rows import labelled
+from bench.report.tables import Table
+from tests.bench.report.samples import Row, curve, episodes, failed, record
+from tests.bench.report.test_leaderboard import FOUR, board, row
+from tests.bench.report.test_trials import STATISTICS, tried
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+VOID = {"meta", "link", "br", "img", "input"}
+EVIL = "</script><b>evil</b> %{x}"
+
+
+class Page(HTMLParser):
+    """A page as its elements, the texts of its sections, its scripts and styles."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[tuple[str, dict[str, str | None]]] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, str] = {}
+        self.scripts: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1][0] == "script":
+            self.scripts[-1] += data
+        elif self.open and self.open[-1][0] != "style":
+            for tag, attributes in self.open:
+                if tag in ("section", "article", "h1", "title", "caption", "td", "th"):
+                    key = attributes.get("id") or tag
+                    self.texts[key] = f"{self.texts.get(key, '')} {' '.join(data.split())}".strip()
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def rendered(rows: list[Row], **more: Any) -> str:
+    finished = [each for each in rows if each["status"] == "done"]
+    boards = leaderboards(rows, {each["cell"]: episodes(each) for each in finished})
+    curves = {each["cell"]: curve(each) for each in finished}
+    probed = {
+        e["cell"]: tried(e, STATISTICS) for e in finished if e["algo"] in ("maml", "protonet")
+    }
+    return page.html(rows, boards, curves, more.pop("probed", probed), **more)
+
+
+def large() -> list[Row]:
+    """Two data sets, settings, seeds, a variant, peers, a transductive learner, a gap, failures."""
+    algos = ("maml", "protonet", "learn2learn/maml", EVIL)
+    rows = [
+        record(algo, 5, shots, seed, dataset=name, cell=f"{algo}{name}{shots}{seed}", episodes=60)
+        for algo, name, shots, seed in itertools.product(
+            algos, ("omniglot", "<i>x"), (1, 5), (0, 1)
+        )
+    ]
+    for each in rows:
+        each |= {"created": f"2026-01-0{1 + each['seed']}T10:00:00+00:00", "statistics": "support"}
+        each["transductive"] = each["algo"] == "protonet"
+    variants = [e | {"order": 1, "cell": f"{e['cell']}first"} for e in rows if e["algo"] == "maml"]
+    missing = ("protonet", "omniglot", 5, 1)
+    kept = [e for e in rows if (e["algo"], e["dataset"], e["shots"], e["seed"]) != missing]
+    died = failed("reptile", "<script>alert(1)</script>", episodes=60, dataset="omniglot")
+    return [*kept, *variants, died]
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return rendered(large())
+
+
+@pytest.fixture(scope="module")
+def whole(html: str) -> Page:
+    return Page(html)
+
+
+def answer(made: Leaderboard, rows: list[Row] = FOUR) -> page.Answer:
+    return page.answer(made, labelled(rows))
+
+
+def test_a_tie_is_told_with_what_each_costs() -> None:
+    rows = [each | {"train_seconds": 90.0 + 5 * i} for i, each in enumerate(FOUR)]
+    for each, speed in zip(rows, (100, 100, 200, 500), strict=True):
+        each["throughput"] = [e | {"tasks_per_s": speed} for e in each["throughput"]]
+    found = answer(board(rows))
+    assert found.best == "ProtoNet ≈ MetaOptNet"
+    assert found.verdict.startswith("Tied: paired tests do not tell them apart; the largest differ")
+    assert found.verdict.endswith("0.10 ± 0.34 points. Each is better than the other 2.")
+    assert found.cells == [
+        ["ProtoNet", "95.2 ± 0.4", "1m 40s", "5.00 ms"],
+        ["MetaOptNet", "95.1 ± 0.4", "1m 45s", "2.00 ms"],
+    ]
+    assert found.remarks == ["Of these, ProtoNet trains fastest and MetaOptNet adapts fastest."]
+
+
+def test_times_of_other_machines_are_not_compared() -> None:
+    alike = [e | {"train_seconds": 9.0} for e in FOUR]
+    assert answer(board(alike)).remarks[0].startswith(("Cheapest of these", "Of these"))
+    alike[2]["device_name"] = "another"
+    assert answer(board(alike)).remarks == []
+
+
+def test_the_best_of_all_and_the_next() -> None:
+    found = answer(board([row("maml", 92), row("protonet", 95.2), row("reptile", 84)]))
+    assert found.best == "ProtoNet" and found.remarks == []
+    assert re.fullmatch(
+        r"Better than the 2 others by paired tests\. Next is MAML, 3\.20 ± 0\.\d\d points behind "
+        r"\(p < 0\.001\)\.",
+        found.verdict,
+    )
+
+
+def test_the_luck_of_training_may_turn_an_order() -> None:
+    steady = [row("maml", 92, seed=s) for s in (0, 1, 2)] + [
+        row("protonet", 93, seed=s) for s in (0, 1, 2)
+    ]
+    assert "seeds may turn it" not in answer(board(steady)).verdict
+    shaky = [*steady[:3], *(row("protonet", 93 + 4 * (s - 1), seed=s) for s in (0, 1, 2))]
+    said = answer(board(shaky)).verdict
+    assert said.startswith("Better than the 1 other") and said.endswith("other seeds may turn it.")
+
+
+def test_ties_that_are_not_transitive_claim_no_more_than_the_tests() -> None:
+    chain = board([row("maml", 90), row("reptile", 90.25), row("protonet", 90.5)], noise=2.5)
+    assert answer(chain).verdict.endswith(
+        "Some tie with one of the other 1 as well: see the pairs."
+    )
+
+
+def test_a_single_learner_has_nothing_to_compare_with() -> None:
+    found = answer(board([row("maml", 92)]))
+    assert (found.best, found.verdict) == (
+        "MAML",
+        "The only learner here: nothing to compare it with.",
+    )
+    assert page.summary([board([row("maml", 92)])]) == ""
+
+
+def test_a_transductive_best_is_told_with_the_best_of_the_others() -> None:
+    rows = [row("maml", 92, transductive=True), row("reptile", 84), row("protonet", 90)]
+    (remark,) = answer(board(rows)).remarks
+    assert remark.startswith("Best of those that are not transductive (†): ProtoNet, 90.0 ± ")
+    rows[2] |= {"accuracy": 92.0}
+    assert not any("not transductive" in each for each in answer(board(rows)).remarks)
+
+
+def test_the_answer_names_who_failed_in_its_setting() -> None:
+    rows = [*FOUR, failed("learn2learn/maml"), failed("mine", shots=5)]
+    assert answer(board(FOUR), rows).remarks[-1] == "Failed: learn2learn/maml; see below."
+
+
+def test_summary_over_settings() -> None:
+    one, other = board(FOUR), board([row("maml", 92), row("metaoptnet", 95.1)])
+    assert page.summary([one, other]) == "Best or tied for best in both settings: MetaOptNet."
+    last = board([row("maml", 92), row("reptile", 84)])
+    assert page.summary([one, other, last]) == (
+        "No learner is best or tied for best in all 3 settings."
+    )
+    assert page.summary([one]) == ""
+
+
+def test_the_front_of_cost_and_accuracy() -> None:
+    points = {"dear": (9.0, 95.0), "poor": (3.0, 80.0), "cheap": (1.0, 90.0), "same": (1.0, 85.0)}
+    assert interactive.front(points) == ["cheap", "dear"]
+
+
+def test_sections_of_a_large_folder(whole: Page) -> None:
+    sections = [each["id"] for each in whole.all("section")]
+    assert sections == [
+        "in-short",
+        "what-was-compared",
+        "leaderboard",
+        "accuracy",
+        "pair-by-pair",
+        "accuracy-against-cost",
+        "learning-curves",
+        "adaptation",
+        "transduction-gaps",
+        "throughput",
+        "missing-and-failed-cells",
+        "provenance",
+        "how-to-read-this",
+    ]
+    linked = [each["href"] for each in whole.all("a")]
+    assert linked == [f"#{name}" for name in sections[1:]]
+    assert len(whole.all("article")) == 4
+    assert "A tie:" in whole.texts["how-to-read-this"]
+    assert "† transductive" in whole.texts["accuracy"]
+
+
+def test_one_learner_with_one_seed_has_no_empty_section() -> None:
+    made = Page(rendered([record("maml")], probed={}))
+    assert [each["id"] for each in made.all("section")] == [
+        "in-short",
+        "what-was-compared",
+        "leaderboard",
+        "accuracy",
+        "accuracy-against-cost",
+        "learning-curves",
+        "throughput",
+        "provenance",
+        "how-to-read-this",
+    ]
+    assert made.all("select") == []
+    assert "≈" not in made.texts["how-to-read-this"] and "†" not in made.texts["how-to-read-this"]
+
+
+def test_what_is_missing_and_what_failed(whole: Page) -> None:
+    said = whole.texts["missing-and-failed-cells"]
+    assert "ProtoNet † 5-way 5-shot 1 not run" in said
+    assert "Reptile 5-way 1-shot 0 failed: <script>alert(1)</script>" in said
+    assert said.count("not run") == 1 + 2  # and Reptile's other seed and setting
+    full = rendered([record(algo, seed=seed) for algo in ("maml", "mine") for seed in (0, 1)])
+    assert "missing-and-failed-cells" not in Page(full).texts
+
+
+def test_provenance_tells_what_differs() -> None:
+    rows = [record("maml", created="2026-01-02"), record("mine", created="2026-01-01", threads=4)]
+    shared = dict(page.provenance(rows).cells)
+    assert shared["run"] == "from 2026-01-01 to 2026-01-02"
+    assert (shared["threads"], shared["commit"]) == ("2, 4", "abc1234")
+    table = page.cells_table(rows)
+    assert table.headers == ["Cell", "threads", "created"]
+    assert table.cells[1][1:] == ["4", "2026-01-01"]
+
+
+def test_extra_sections_have_their_place() -> None:
+    table = Table("Claims", ["Learner", "claimed"], [["MAML", "**98.7** <b>"]], "By *whom*.")
+    extra = [Section("Claimed against measured", "Why not?", tables=[table]), Section("Nothing")]
+    made = Page(rendered([record("maml")], extra=extra))
+    ids = [each["id"] for each in made.all("section")]
+    assert ids.index("claimed-against-measured") == ids.index("throughput") + 1
+    said = made.texts["claimed-against-measured"]
+    assert "98.7 <b>" in said and "By whom ." in said and "*" not in said
+    assert "nothing" not in ids
+
+
+def test_free_text_stays_text(html: str, whole: Page) -> None:
+    assert "alert(1)" in html and "evil" in html
+    assert {"b", "i"}.isdisjoint(tag for tag, _ in whole.elements)
+    assert html.count("</script>") == len(whole.scripts) == html.count("<script")
+    assert not any("alert(1)" in script or "<i>x" in script for script in whole.scripts)
+    assert EVIL in whole.texts["th"]
+
+
+def test_plotly_gets_names_as_text_too() -> None:
+    rows = [record(EVIL), record("maml")]
+    (plot,) = interactive.throughput(rows)
+    assert plot.data[1]["name"] == "&lt;/script&gt;&lt;b&gt;evil&lt;/b&gt; %{x}"
+    assert plot.data[1]["hovertext"][0].startswith("<b>&lt;/script&gt;&lt;b&gt;evil")
+    assert not any("template" in key for key in plot.data[1])
+
+
+def test_the_same_bytes_from_rows_in_any_order(html: str) -> None:
+    rows = large()
+    random.Random(0).shuffle(rows)
+    assert rendered(rows) == html
+
+
+def test_nothing_comes_from_elsewhere(html: str, whole: Page) -> None:
+    assert whole.all("link") == [] and whole.all("img") == [] and whole.all("iframe") == []
+    addresses = [
+        a.get("src") or a.get("href") for _, a in whole.elements if {"src", "href"} & set(a)
+    ]
+    assert all(address and address.startswith("#") for address in addresses)
+    (styles,) = re.findall(r"<style>(.*?)</style>", html, re.S)
+    assert "url(" not in styles and "@import" not in styles
+    assert len([script for script in whole.scripts if "* plotly.js v" in script]) == 1
+    assert sum(len(script) > 1e6 for script in whole.scripts) == 1
+    assert '"displaylogo": false' in whole.scripts[-1]
+
+
+def test_the_page_can_be_found_through(whole: Page) -> None:
+    assert len(whole.all("h1")) == 1 and whole.all("html") == [{"lang": "en"}]
+    assert whole.texts["title"]
+    assert "width=device-width" in str(whole.all("meta"))
+    headings = [tag for tag, _ in whole.elements if tag in ("h1", "h2")]
+    assert headings == ["h1"] + ["h2"] * (len(whole.all("section")) - 1)
+    outside = len(whole.all("article"))  # whose heading is above their table
+    assert len(whole.all("table")) == len(whole.all("caption")) + outside
+    assert len(whole.all("figure")) == len(whole.all("figcaption"))
+    ids = [attributes["id"] for _, attributes in whole.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_every_setting_can_be_chosen(html: str, whole: Page) -> None:
+    values = [each["value"] for each in whole.all("option")]
+    assert values == ["all", "0", "1", "2", "3"]
+    placed = {
+        attributes["data-place"] for _, attributes in whole.elements if "data-place" in attributes
+    }
+    assert placed == set(values[1:])
+    for value in values[1:]:
+        rule = f':checked) [data-place]:not([data-place="{value}"])'
+        assert f'body:has(option[value="{value}"]{rule}' in html
+
+
+def figures(rows: list[Row]) -> dict[str, list[interactive.Plot]]:
+    finished = [each for each in rows if each["status"] == "done"]
+    boards = leaderboards(rows, {each["cell"]: episodes(each) for each in finished})
+    curves = {each["cell"]: curve(each) for each in finished}
+    probed = {each["cell"]: tried(each, STATISTICS) for each in finished}
+    return {
+        "ranking": interactive.ranking(boards),
+        "pairs": interactive.pairs(boards),
+        "accuracy": interactive.accuracy(rows),
+        "episodes": interactive.learning_curves(rows, curves, "episodes"),
+        "seconds": interactive.learning_curves(rows, curves, "seconds"),
+        "cost": interactive.cost(rows),
+        "adaptation": interactive.adaptation(rows, probed),
+        "throughput": interactive.throughput(rows),
+        "meta_batch": interactive.throughput_meta_batch(rows),
+    }
+
+
+def test_plotly_knows_every_word_of_the_figures() -> None:
+    rows = large()[:20] + [record(meta_batch=n, cell=f"maml{n}", episodes=60) for n in (1, 4)]
+    found = figures(rows)
+    assert all(found.values())
+    for plot in itertools.chain(*found.values()):
+        go.Figure({"data": plot.data, "layout": plot.layout})
+
+
+def test_learners_look_as_in_the_other_figures() -> None:
+    found = figures([record(algo, shots=s) for algo in KNOWN for s in (1, 5)])
+    for name in ("accuracy", "cost", "throughput", "episodes"):
+        seen = {
+            each["name"].lower(): each["marker"]["color"]
+            for each in found[name][0].data
+            if "marker" in each
+        }
+        assert seen == {algo: colour for algo, (colour, _) in KNOWN.items()}
+    symbols = [each["marker"]["symbol"] for each in found["accuracy"][0].data]
+    assert symbols == ["circle", "square", "triangle-up", "diamond"]
+
+
+def test_learners_of_one_colour_differ_in_more() -> None:
+    rows = [record("maml"), record("learn2learn/maml"), record("maml", order=1, cell="other")]
+    found = figures(rows)
+    lines = [each for each in found["episodes"][0].data if "lines+markers" in each["mode"]]
+    assert len({each["line"]["color"] for each in lines}) == 1
+    assert len({each["line"]["dash"] for each in lines}) == 3
+    assert len({each["marker"]["symbol"] for each in lines}) == 3
+    bars = [each["marker"].get("pattern", {}).get("shape") for each in found["throughput"][0].data]
+    assert len(set(bars)) == 3
+
+
+def test_the_matrix_has_its_numbers_written_in_it() -> None:
+    (plot,) = interactive.pairs([board(FOUR)])
+    (heat,) = plot.data
+    assert heat["text"][0] == ["", "≈ +0.1", "+3.2", "+11.2"]
+    assert heat["texttemplate"] == "%{text}"
+    assert heat["z"][0][0] is None and heat["z"][0][3] > 0.9
+    assert "a tie" in heat["hovertext"][1][0] and "-0.10 ± " in heat["hovertext"][1][0]
+
+
+def test_curves_of_one_seed_and_of_several() -> None:
+    rows = [record("maml"), *(record("protonet", seed=seed) for seed in (0, 1))]
+    (plot,) = interactive.learning_curves(rows, {r["cell"]: curve(r) for r in rows}, "episodes")
+    band, line, *thin, mean = plot.data
+    first = curve(rows[0])
+    assert band["fill"] == "toself" and line["y"] == list(first["val_accuracy"])
+    assert band["y"][0] == first["val_accuracy"][0] - first["val_ci95"][0]
+    assert len(thin) == 2 and all(each["line"]["width"] == 1 for each in thin)
+    both = pd.concat([curve(each)["val_accuracy"] for each in rows[1:]], axis=1).mean(axis=1)
+    assert mean["y"] == pytest.approx(list(both))
+    assert "±" in line["hovertext"][0] and "±" not in mean["hovertext"][0]
+
+
+def test_cost_is_training_time_and_the_time_to_adapt() -> None:
+    slow = record("maml", train_seconds=200.0, accuracy=90.0)
+    fast = record("protonet", train_seconds=50.0, accuracy=95.0)
+    slow["throughput"][1]["tasks_per_s"], fast["throughput"][1]["tasks_per_s"] = 50.0, 500.0
+    training, adapting = interactive.cost([slow, fast])
+    assert [each["x"] for each in training.data] == [[50.0, 200.0], [200.0], [50.0]]
+    assert [each["x"] for each in adapting.data] == [[2.0, 20.0], [20.0], [2.0]]
+    assert training.data[0]["y"] == [95.0, 95.0]
+    assert training.place == adapting.place == "omniglot, 5-way 1-shot"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"), [(3.0, 40.0, ["5", "10", "20"]), (1.0, 1e4, ["1", "10", "1,000"])]
+)
+def test_log_axes_have_plain_ticks(low: float, high: float, ticks: list[str]) -> None:
+    axis = interactive._log([low, high])
+    assert set(ticks) <= set(axis["ticktext"]) and ("2" in axis["ticktext"]) == (high < 100)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_every_plot_without_a_network(html: str, tmp_path: Path) -> None:
+    """Also: a choice hides the other settings, dark is dark, and the page does not scroll sideways."""
+    look = """<script>addEventListener("load", () => {
+      const seen = e => getComputedStyle(e).visibility + getComputedStyle(e).display;
+      const places = e => [...document.querySelectorAll(e)].filter(
+        x => seen(x) == "visibleblock").map(x => x.dataset.place);
+      const all = places("figure").length;
+      document.querySelector("select").value = "1";
+      const text = document.querySelector(".xtick text");
+      document.title = JSON.stringify({
+        plots: [...document.querySelectorAll(".plotly-graph-div")].map(
+          e => e.querySelectorAll(".main-svg .trace, .main-svg .hm").length),
+        all: all, chosen: [...new Set(places("figure, article"))],
+        wide: document.documentElement.scrollWidth - innerWidth,
+        paper: getComputedStyle(document.body).backgroundColor,
+        ink: getComputedStyle(text).fill});
+    })</script></body>"""
+    path = tmp_path / "report.html"
+    path.write_text(html.replace("</body>", look), encoding="utf-8")
+    assert CHROMIUM is not None
+    arguments = [
+        "--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900",
+        "--host-resolver-rules=MAP * ~NOTFOUND", "--blink-settings=preferredColorScheme=0",
+        "--enable-logging=stderr", "--virtual-time-budget=15000", "--dump-dom",
+        f"--user-data-dir={tmp_path / 'profile'}", path.as_uri(),
+    ]  # fmt: skip
+    ended = subprocess.run([CHROMIUM, *arguments], capture_output=True, timeout=120, check=True)
+    assert b"Uncaught" not in ended.stderr and b"CONSOLE" not in ended.stderr, ended.stderr[-2000:]
+    dumped = ended.stdout.decode()
+    found = json.loads(re.findall("<title>(.*?)</title>", dumped)[0].replace("&quot;", '"'))
+    count = html.count('class="plotly-graph-div"')
+    assert len(found["plots"]) == found["all"] == count > 20
+    assert all(found["plots"])
+    assert set(found["chosen"]) == {None, "1"}  # None: of all settings
+    assert found["wide"] <= 0
+    assert (found["paper"], found["ink"]) == ("rgb(20, 23, 26)", "rgb(230, 232, 235)")
