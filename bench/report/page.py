@@ -145,7 +145,7 @@ def subtitle(rows: Sequence[Row]) -> str:
         f"{_count(len({row['label'] for row in finished}), 'learner')} on "
         f"{_listed(sorted({row['dataset'] for row in finished}))}, {_listed(settings)}, "
         f"{_count(seeds, 'seed')} of training, {' or '.join(f'{n:,}' for n in counts)} test episodes, "
-        "the same for all learners of a setting."
+        "the same for all that are compared."
     )
 
 
@@ -259,7 +259,7 @@ def sections(
             "Learning curves",
             plots.curves_note(plots.curve_panels(records, curves, "episodes")),
             [*by_episodes, *by_seconds],
-            details=[Details("Time to accuracy", reached, targets.note(curves))],
+            details=[Details("Time to accuracy", reached, targets.note(curves))] if reached else [],
         ),
         Section(
             "Adaptation",

@@ -159,7 +159,7 @@ def curves_note(panels: Iterable[CurvePanel]) -> str:
     """What bands and thin lines are."""
     counts = {len(seeds) for _, _, drawn in panels for seeds in drawn.values()}
     notes = ["Bands: 95 % interval over the validation episodes."] if 1 in counts else []
-    notes += ["Thin lines: single seeds; thick: their mean."] if max(counts) > 1 else []
+    notes += ["Thin lines: single seeds; thick: their mean."] if max(counts, default=0) > 1 else []
     return " ".join(notes)
 
 

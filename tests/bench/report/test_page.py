@@ -235,6 +235,16 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
     assert "≈" not in made.texts["how-to-read-this"] and "†" not in made.texts["how-to-read-this"]
 
 
+def test_learning_curves_need_a_history() -> None:
+    rows = [record("maml"), record("protonet")]
+    boards = leaderboards(rows, {each["cell"]: episodes(each) for each in rows})
+    without = page.html(rows, boards, {}, {})
+    assert "learning-curves" not in Page(without).texts and "Time to accuracy" not in without
+    low = {each["cell"]: curve(each).assign(val_accuracy=30.0) for each in rows}
+    never = page.html(rows, boards, low, {})
+    assert "learning-curves" in Page(never).texts and "Time to accuracy" not in never
+
+
 def test_what_is_missing_and_what_failed(whole: Page) -> None:
     said = whole.texts["missing-and-failed-cells"]
     assert "ProtoNet † 5-way 5-shot 1 not run" in said
