@@ -138,6 +138,29 @@ def effect_size(differences: ArrayLike) -> float:
     return float(d.mean() / deviation) if deviation else math.copysign(math.inf, d.mean())
 
 
+def effect_size_ci95(
+    differences: ArrayLike, resamples: int = 1_999, seed: int = 0
+) -> tuple[float, float]:
+    """Ends of the 95 % interval of `effect_size` over episodes, by the bootstrap (Efron 1979).
+
+    Percentiles 2.5 and 97.5 of the effect sizes of ``resamples`` lists of as many differences, drawn
+    from the given ones with replacement; the same for the same ``seed``.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    count = len(d)
+    if not d.std():
+        return (effect_size(d),) * 2
+    generator = np.random.default_rng(seed)
+    sizes = np.empty(resamples)
+    rows = max(1, 2**22 // count)
+    for first in range(0, resamples, rows):
+        drawn = d[generator.integers(0, count, (min(rows, resamples - first), count))]
+        with np.errstate(divide="ignore", invalid="ignore"):  # a resample may repeat one difference
+            sizes[first : first + rows] = drawn.mean(1) / drawn.std(1, ddof=1)
+    low, high = np.nanquantile(sizes, [0.025, 0.975])
+    return float(low), float(high)
+
+
 def episodes_to_separate(differences: ArrayLike) -> float:
     """Episodes at which a paired test at 5 % finds a difference of this size with 80 % probability.
 

@@ -104,7 +104,6 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
     views: dict[str, str | bytes | None] = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
         "accuracy.md": tables.accuracy_markdown(records),
-        "accuracy.tex": tables.accuracy_latex(records),
         "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
         "throughput.md": tables.throughput_markdown(records),
         "saturation.md": tables.saturation_markdown(records),
@@ -118,8 +117,18 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
         "claimed.md": claims.claims_markdown(claimed),
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "transduction.md": trials.transduction_markdown(records, probed),
-        "report.html": page.html(records, boards, curves, probed),
+        "report.html": page.html(records, boards, curves, probed, claimed),
     }
+    for name, made in {
+        "accuracy": tables.accuracy_tables(records),
+        "leaderboard": [
+            t for b in boards for t in (tables.standing_table(b), tables.pair_table(b))
+        ],
+        "throughput": tables.throughput_tables(records),
+        "claimed": [claims.table(claimed)] if claimed else [],
+        "transduction": trials.transduction_tables(records, probed),
+    }.items():
+        views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)
     for name, figure in drawn.items():

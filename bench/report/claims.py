@@ -14,12 +14,12 @@ import yaml
 from bench.config import INCIDENTAL
 from bench.experiments import composed
 from bench.report.rows import Row, Score, done, score
-from bench.report.tables import ABSENT, markdown
+from bench.report.tables import ABSENT, Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
 # An experiment may be run with several seeds, and wherever there is room for it.
 FREE = INCIDENTAL | {"seed", "device"}
-HEADERS = ("Method", "setting", "claimed", "measured", "difference", "verdict", "experiment")
+HEADERS = ["Method", "setting", "claimed", "measured", "difference", "verdict", "experiment"]
 NOTE = (
     "Test accuracy in %, ± 95 % interval over test episodes (several seeds: t-interval over them). "
     "Match: claimed and measured differ by no more than both intervals allow, the root of the sum of "
@@ -162,9 +162,9 @@ def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:
     return pd.DataFrame(rows) if rows else None
 
 
-def cells(found: Iterable[Check]) -> list[list[str]]:
-    """The lines of the table below `HEADERS`."""
-    return [
+def table(found: Iterable[Check]) -> Table:
+    """All claims, one a line."""
+    cells = [
         [
             check.claim.method,
             f"{check.claim.dataset}, {check.setting}",
@@ -176,11 +176,12 @@ def cells(found: Iterable[Check]) -> list[list[str]]:
         ]
         for check in found
     ]
+    return Table("Claimed against measured", HEADERS, cells, NOTE)
 
 
 def notes(found: Sequence[Check]) -> list[str]:
-    """What the verdict means, what each method's experiments do otherwise, what is still to run."""
-    sentences = [NOTE]
+    """What each method's experiments do otherwise than the official code, and what is still to run."""
+    sentences = []
     methods: dict[tuple[str, str], list[str]] = {}
     for check in found:
         alike = methods.setdefault((check.claim.source, check.claim.differs), [])
@@ -203,7 +204,7 @@ def claims_markdown(found: Sequence[Check]) -> str | None:
     """The table with its notes; None without a claim."""
     if not found:
         return None
-    return "\n\n".join([markdown(HEADERS, cells(found)), *notes(found)]) + "\n"
+    return "\n\n".join([table(found).markdown(), *notes(found)]) + "\n"
 
 
 def _determining(config: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -61,6 +61,8 @@ class Pair:
     half_seeds_and_episodes: float | None
     first_better: float
     effect_size: float
+    effect_low: float
+    effect_high: float
     p: float
     p_corrected: float
     episodes_to_separate: float
@@ -200,6 +202,7 @@ def _pairs(
             _over_seeds_and_episodes(tested[first], tested[second]),
             stats.superiority(d),
             stats.effect_size(d),
+            *stats.effect_size_ci95(d),
             p,
             corrected,
             stats.episodes_to_separate(d),

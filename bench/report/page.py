@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from bench.report import interactive, plots, rankings, tables, targets, trials
+from bench.report import claims, interactive, plots, rankings, tables, targets, trials
+from bench.report.claims import Check
 from bench.report.interactive import Plot
 from bench.report.leaderboard import LEVEL, Leaderboard, Pair
 from bench.report.rows import (
@@ -26,6 +27,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    kept_apart,
     labelled,
     learners,
     place,
@@ -110,13 +112,13 @@ def html(
     boards: Sequence[Leaderboard],
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
-    extra: Sequence[Section] = (),
+    claimed: Sequence[Check],
 ) -> str:
-    """The page; `extra` sections come after the throughput. The order of records changes nothing."""
+    """The page. The order of records changes nothing."""
     records = sorted(records, key=row_order)
     rows = labelled(records)
     found = sections(records, boards, curves, probed)
-    shown = [compared(records), *found, *extra, *background(records)]
+    shown = [compared(records), *found, published(claimed), *background(records)]
     shown = [section for section in shown if not section.empty]
     numbers = {id(p): i for i, p in enumerate(plot for s in shown for plot in s.plots)}
     return _template().render(
@@ -275,6 +277,24 @@ def sections(
     ]
 
 
+def published(claimed: Sequence[Check]) -> Section:
+    """Published accuracies against those of their experiments."""
+    return Section(
+        "Claimed against measured",
+        claims.NOTE,
+        tables=[replace(claims.table(claimed), title="Published figures", note="")]
+        if claimed
+        else [],
+        details=[
+            Details(
+                "What the experiments do otherwise than the papers, and how to run them", note=note
+            )
+            for note in [" ".join(claims.notes(claimed))]
+            if claimed
+        ],
+    )
+
+
 def background(records: Sequence[Row]) -> list[Section]:
     """What is missing, and where the numbers come from."""
     return [
@@ -288,8 +308,9 @@ def background(records: Sequence[Row]) -> list[Section]:
 
 
 def compared(records: Sequence[Row]) -> Section:
-    """What was compared, under which protocol."""
-    return Section("What was compared", tables=[protocol(c) for c in _compared(records)])
+    """What was compared, under which protocol, and what was not."""
+    apart = " ".join(kept_apart(records))
+    return Section("What was compared", apart, tables=[protocol(c) for c in _compared(records)])
 
 
 def protocol(comparison: Comparison) -> Table:

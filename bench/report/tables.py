@@ -112,11 +112,20 @@ LEADERBOARD_NOTE = (
     "sign-flip permutation test of the differences, episode by episode, corrected for all pairs of the "
     "setting (Holm); it speaks of these trained models on these classes. P(better): probability that the "
     "first is the better one on an episode, ties counting half. Effect size: mean difference in units of "
-    "its standard deviation. Episodes needed: to find such a difference in 80 % of tests at p < 0.05. "
+    "its standard deviation (95 % interval over episodes, by bootstrap). Episodes needed: to find such a "
+    "difference in 80 % of tests at p < 0.05. "
     "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
     "ECE: expected calibration error, 15 bins, of all queries."
 )
 ABSENT = "–"
+LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "≈": r"$\approx$",
+}
 WIDTH = 100
 # The widest each column of the terminal table may be: with two spaces between them, 99.
 COLUMNS = (22, 13, 12, 7, 7, 7, 9, 8)
@@ -181,16 +190,18 @@ def accuracy_tables(records: Iterable[Row]) -> list[Table]:
     return tables
 
 
-def accuracy_latex(records: Iterable[Row]) -> str:
-    """The tables of `accuracy_markdown` for a paper (with booktabs), each with its caption."""
-    return "\n".join(
-        pd.DataFrame(table.cells, columns=table.headers).to_latex(
-            index=False,
-            escape=True,
-            column_format="l" + "r" * (len(table.headers) - 1),
-            caption=_escaped(f"{table.title}. {table.note}"),
-        )
-        for table in accuracy_tables(records)
+def latex(tables: Iterable[Table]) -> str | None:
+    """Tables for a paper (with booktabs), each with its caption; None without any."""
+    return "\n".join(map(_latex, tables)) or None
+
+
+def _latex(table: Table) -> str:
+    cells = [[_escaped(cell) for cell in line] for line in table.cells]
+    return pd.DataFrame(cells, columns=[_escaped(each) for each in table.headers]).to_latex(
+        index=False,
+        escape=False,
+        column_format="l" + "r" * (len(table.headers) - 1),
+        caption=_escaped(f"{table.title}. {table.note}" if table.note else table.title),
     )
 
 
@@ -259,7 +270,7 @@ def pair_table(board: Leaderboard) -> Table:
             _fixed(pair.half_seeds_and_episodes),
             p_text(pair.p_corrected),
             _fixed(pair.first_better),
-            _fixed(pair.effect_size),
+            f"{pair.effect_size:.2f} ({pair.effect_low:.2f} to {pair.effect_high:.2f})",
             f"{pair.episodes_to_separate:,.0f}",
         ]
         for pair in board.pairs
@@ -273,7 +284,12 @@ def winners(boards: Iterable[Leaderboard]) -> str:
     for board in boards:
         best, *tied = board.winners
         if board.pairs:
-            ties = f", tied with {' and '.join(tied)}" if tied else ", better than all others"
+            if tied:
+                ties = f", tied with {' and '.join(tied)}"
+            elif board.standings[0].worst == 1:
+                ties = ", better than all others"
+            else:
+                ties = ", which none is better than, though not all are worse"
             lines.append(f"Best at {board.title}: {best}{ties}.")
     note = "By paired tests of these trained models on these test classes; see leaderboard.md."
     return "\n".join([*lines, note]) if lines else ""
@@ -377,7 +393,10 @@ def number(value: float | None) -> str:
 
 
 def _escaped(text: str) -> str:
-    return re.sub(r"[&%$#_{}]", r"\\\g<0>", text)
+    """Text for LaTeX, with its *stars* and **two** as weight."""
+    safe = "".join(LATEX.get(letter, letter) for letter in text)
+    safe = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", safe)
+    return re.sub(r"\*(.+?)\*", r"\\emph{\1}", safe)
 
 
 def _accuracy_caption(comparison: Comparison) -> str:

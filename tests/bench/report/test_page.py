@@ -14,12 +14,10 @@ import pandas as pd
 import plotly.graph_objects as go
 import pytest
 
-from bench.report import interactive, page
+from bench.report import claims, interactive, page
 from bench.report.drawing import KNOWN
 from bench.report.leaderboard import Leaderboard, leaderboards
-from bench.report.page import Section
 from bench.report.rows import labelled
-from bench.report.tables import Table
 from tests.bench.report.samples import Row, curve, episodes, failed, record
 from tests.bench.report.test_leaderboard import FOUR, board, row
 from tests.bench.report.test_trials import STATISTICS, tried
@@ -72,7 +70,7 @@ def rendered(rows: list[Row], **more: Any) -> str:
     probed = {
         e["cell"]: tried(e, STATISTICS) for e in finished if e["algo"] in ("maml", "protonet")
     }
-    return page.html(rows, boards, curves, more.pop("probed", probed), **more)
+    return page.html(rows, boards, curves, more.get("probed", probed), more.get("claimed", []))
 
 
 def large() -> list[Row]:
@@ -238,10 +236,10 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
 def test_learning_curves_need_a_history() -> None:
     rows = [record("maml"), record("protonet")]
     boards = leaderboards(rows, {each["cell"]: episodes(each) for each in rows})
-    without = page.html(rows, boards, {}, {})
+    without = page.html(rows, boards, {}, {}, [])
     assert "learning-curves" not in Page(without).texts and "Time to accuracy" not in without
     low = {each["cell"]: curve(each).assign(val_accuracy=30.0) for each in rows}
-    never = page.html(rows, boards, low, {})
+    never = page.html(rows, boards, low, {}, [])
     assert "learning-curves" in Page(never).texts and "Time to accuracy" not in never
 
 
@@ -264,15 +262,19 @@ def test_provenance_tells_what_differs() -> None:
     assert table.cells[1][1:] == ["4", "2026-01-01"]
 
 
-def test_extra_sections_have_their_place() -> None:
-    table = Table("Claims", ["Learner", "claimed"], [["MAML", "**98.7** <b>"]], "By *whom*.")
-    extra = [Section("Claimed against measured", "Why not?", tables=[table]), Section("Nothing")]
-    made = Page(rendered([record("maml")], extra=extra))
+def test_published_figures_have_their_place() -> None:
+    claimed = claims.checks([record("maml")], {}, {})
+    made = Page(rendered([record("maml")], claimed=claimed))
     ids = [each["id"] for each in made.all("section")]
     assert ids.index("claimed-against-measured") == ids.index("throughput") + 1
     said = made.texts["claimed-against-measured"]
-    assert "98.7 <b>" in said and "By whom ." in said and "*" not in said
-    assert "nothing" not in ids
+    assert "98.7 ± 0.4" in said and said.count("not run") == 20
+    assert "dry_run=true experiment=paper/" in said
+
+
+def test_what_is_kept_apart_is_told() -> None:
+    made = Page(rendered([record("maml"), record("protonet", train_images=1)]))
+    assert "kept apart where they differ in train_images" in made.texts["what-was-compared"]
 
 
 def test_free_text_stays_text(html: str, whole: Page) -> None:

@@ -25,17 +25,10 @@ FIGURES = [
     "ranking",
     "pairs",
 ]
-VIEWS = ["accuracy", "throughput", "leaderboard"]
+VIEWS = ["accuracy", "throughput", "leaderboard", "claimed"]
 NAMES = (
-    [f"{view}.{kind}" for view in VIEWS for kind in ("csv", "md")]
-    + [
-        "report.html",
-        "accuracy.tex",
-        "pairs.csv",
-        "time_to_accuracy.md",
-        "claimed.csv",
-        "claimed.md",
-    ]
+    [f"{view}.{kind}" for view in VIEWS for kind in ("csv", "md", "tex")]
+    + ["report.html", "pairs.csv", "time_to_accuracy.md"]
     + [f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "pdf")]
 )
 

@@ -52,7 +52,7 @@ def test_accuracy_markdown_golden() -> None:
 
 
 def test_accuracy_latex_golden() -> None:
-    lines = tables.accuracy_latex(FIXED).split("\n")
+    lines = tables.latex(tables.accuracy_tables(FIXED)).split("\n")
     assert lines[0] == r"\begin{table}"
     assert lines[1].startswith(
         r"\caption{omniglot. Test accuracy in \%; ±: 95 \% interval over 1000"
@@ -70,8 +70,17 @@ def test_accuracy_latex_golden() -> None:
         r"\end{table}",
         "",
     ]
-    strange = tables.accuracy_latex([record("my_learner", dataset="a_b")])
+    strange = tables.latex(tables.accuracy_tables([record("my_learner", dataset="a_b")]))
     assert r"my\_learner &" in strange and r"\caption{a\_b. Test" in strange
+    assert tables.latex([]) is None
+
+
+def test_latex_of_signs_and_weights() -> None:
+    text = tables.latex(
+        [tables.Table("T", ["a", "p"], [["A ≈ B", "< 0.001"], [r"\x^~", "**9** *8*"]])]
+    )
+    assert r"A $\approx$ B & $<$ 0.001 \\" in text
+    assert r"\textbackslash{}x\textasciicircum{}\textasciitilde{} & \textbf{9} \emph{8} \\" in text
 
 
 def test_throughput_markdown_golden() -> None:
