@@ -270,7 +270,7 @@ def pair_table(board: Leaderboard) -> Table:
             _fixed(pair.half_seeds_and_episodes),
             p_text(pair.p_corrected),
             _fixed(pair.first_better),
-            f"{pair.effect_size:.2f} ({pair.effect_low:.2f} to {pair.effect_high:.2f})",
+            f"{_fixed(pair.effect_size)} ({_fixed(pair.effect_low)} to {_fixed(pair.effect_high)})",
             f"{pair.episodes_to_separate:,.0f}",
         ]
         for pair in board.pairs
@@ -412,7 +412,7 @@ def _accuracy_caption(comparison: Comparison) -> str:
 
 
 def _fixed(value: float | None, digits: int = 2) -> str:
-    return ABSENT if value is None else f"{value:.{digits}f}"
+    return ABSENT if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00
 
 
 def p_text(value: float) -> str:
