@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 OMNIGLOT = ROOT / "results" / "reference" / "omniglot-cpu"
 
 
-@pytest.mark.parametrize("name", ["omniglot-cpu", "saturation-cpu"])
+@pytest.mark.parametrize("name", ["omniglot-cpu", "saturation-cpu", "transduction-cpu"])
 def test_tables_and_figures_are_those_of_the_runs(name: str, tmp_path: Path) -> None:
     shown = ROOT / "results" / "reference" / name
     shutil.copytree(shown / "runs", tmp_path / "runs")

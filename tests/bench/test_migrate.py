@@ -9,7 +9,11 @@ from bench import config, migrate
 from bench.store import Store
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
-OLD = [(folder, run.name) for folder in REFERENCE.glob("*-cpu") for run in folder.glob("runs/*")]
+OLD = [
+    (REFERENCE / name, run.name)
+    for name in ("omniglot-cpu", "saturation-cpu")
+    for run in (REFERENCE / name / "runs").iterdir()
+]
 
 
 @pytest.mark.parametrize(("folder", "cell"), OLD)
