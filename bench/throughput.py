@@ -19,7 +19,9 @@ from bench.stats import quartiles
 from bench.train import UNRECORDED_STEPS, OuterLoop
 
 WARM_UP_CALLS = 1
-LEAST_CALLS = 5
+LEAST_CALLS, LEAST_SLOW_CALLS = 5, 3
+SLOW_SECONDS = 2.0
+"""Calls that take as long together are slow ones, of which fewer are enough."""
 
 
 def measure(
@@ -97,6 +99,11 @@ def gflop_per_task(learner: Learner, sampler: EpisodeSampler) -> float:
     return counter.get_total_flops() / 1e9
 
 
+def _enough(durations: list[float], seconds: float) -> bool:
+    least = LEAST_SLOW_CALLS if sum(durations) >= SLOW_SECONDS else LEAST_CALLS
+    return len(durations) >= least and sum(durations) >= seconds
+
+
 def _phase(
     phase: str,
     work: Callable[[], object],
@@ -111,7 +118,7 @@ def _phase(
     synchronize(device)
     durations: list[float] = []
     before = joules(device)
-    while len(durations) < LEAST_CALLS or sum(durations) < seconds:
+    while not _enough(durations, seconds):
         start = time.perf_counter()
         work()
         synchronize(device)
