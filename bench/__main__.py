@@ -11,18 +11,34 @@ process.tune()  # before torch is imported
 import hydra
 from omegaconf import DictConfig
 
+from bench.interrupt import Interrupted, listening
 from bench.mistake import Mistake
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
 def main(cfg: DictConfig) -> dict[str, Any]:
-    """Run the cell that the configuration describes, unless it is already finished."""
+    """Run the cell that the configuration describes, unless it is finished or another process does."""
+    cell = check_or_exit(cfg)
+    with cell.store.claim(cell.name) as mine:
+        if not mine:
+            print(f"{cell.name} is being run by another process")
+            return {"status": "running"}
+        return run(cell)
+
+
+def run(cell: Any) -> dict[str, Any]:
+    """Run a checked cell, or say why not; returns its record."""
     from bench import cell as cells
 
-    cell = check_or_exit(cfg)
-    if cell.finished and not cell.config.overwrite:
-        print(f"{cell.name} is already finished (overwrite=true runs it again)")
-        return cell.store.record(cell.name) or {}
+    before = cell.store.record(cell.name)
+    if before and not cell.config.overwrite:
+        if before["status"] == "done":
+            print(f"{cell.name} is already finished (overwrite=true runs it again)")
+            return before
+        if not cell.config.retry_failed:
+            reason = before["reason"]
+            print(f"{cell.name} failed before: {reason} (retry_failed=true runs it again)")
+            return before
     if cell.config.dry_run:
         return {"status": "forecast", "seconds": foretold(cell)}
     record = cells.run(cell)
@@ -68,11 +84,12 @@ if __name__ == "__main__":
         sys.exit(usage.show(sys.argv[1:]))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
     try:
-        main()
+        with listening():
+            main()
     except usage.HYDRA_MISTAKES as error:
         sys.exit(told(usage.explain(error)))
-    except KeyboardInterrupt:
+    except Interrupted as interrupted:
         print(
-            "\ninterrupted: finished cells are kept, run the same command to go on", file=sys.stderr
+            "\ninterrupted: what was done is kept, run the same command to go on", file=sys.stderr
         )
-        sys.exit(130)
+        sys.exit(interrupted.status)

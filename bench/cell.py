@@ -5,6 +5,7 @@ import io
 import json
 import platform
 import subprocess
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,25 +15,30 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 import yaml
+from torch import Tensor
 from tqdm import tqdm
 
 from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision
-from bench.config import Config, Train, check_options
+from bench.config import OF_THE_COMMAND, Config, Train, check_options
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, depends_on_places, evaluate, to_float
+from bench.interrupt import Interrupt, listening
 from bench.memory import tasks_at_once
 from bench.migrate import SCHEMA
 from bench.mistake import Mistake
 from bench.stats import mean_ci95
 from bench.store import Store
 from bench.throughput import measure
-from bench.train import Diverged, OuterLoop, train
+from bench.train import Diverged, OuterLoop, Training
+
+SAVE_SECONDS = 10.0
+"""A training is saved when so much time has passed since it last was, so that no more is lost."""
 
 EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
 
@@ -83,13 +89,16 @@ def check(config: Config) -> Cell:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
     precision.check(config.precision, learner, device)
 
-    text = json.dumps([config.determining(), dataset.digest, device.type], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = (
-        f"{config.algo.name.replace('/', '.')}-{dataset.name}-{test.ways}w{test.shots}s"
-        f"-seed{config.seed}-{digest}"
-    )
+    name = name_of(config, dataset, device.type)
     return Cell(config, name, device, dataset, training, test, store)
+
+
+def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
+    """The name of a cell, which ends with a digest of all that determines its numbers."""
+    text = json.dumps([config.determining(), dataset.digest, device_type], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    learner, setting = config.algo.name.replace("/", "."), f"{config.ways}w{config.shots}s"
+    return f"{learner}-{dataset.name}-{setting}-seed{config.seed}-{digest}"
 
 
 def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
@@ -144,33 +153,19 @@ def run(cell: Cell) -> dict[str, Any]:
     if depends_on_places(learner, val_sampler):
         reason = "its predictions depend on the places of the queries, which come class by class"
         record = protocol(cell, learner) | {"status": "failed", "reason": reason}
-        cell.store.write(cell.name, files(cell, record, []))
+        cell.store.write(cell.name, files(cell, record, None))
         return record
-    history: list[dict[str, float]] = []
-    chosen: dict[str, Any] = {}
-    with tqdm(total=config.validation.times, desc=cell.name, unit="validation") as progress:
-        try:
-            for checkpoint, state in train(
-                loop,
-                lambda: (
-                    evaluate(learner, val_sampler, config.validation.episodes, at_once).accuracy
-                ),
-                config.validation.times,
-                lambda: devices.synchronize(device),
-            ):
-                history.append(checkpoint.asdict())
-                if state is not None:
-                    chosen = {"state": state, "checkpoint": checkpoint}
-                progress.update()
-                progress.set_postfix_str(
-                    f"{checkpoint.episodes} episodes, val {checkpoint.val_accuracy:.1f} %"
-                )
-        except Diverged as error:
-            record = protocol(cell, learner) | {"status": "failed", "reason": str(error)}
-            cell.store.write(cell.name, files(cell, record, history))
-            return record
+    training = Training(loop, config.validation.times)
+    try:
+        with listening() as interrupt:
+            _train(cell, training, val_sampler, at_once, interrupt)
+    except Diverged as error:
+        record = protocol(cell, learner) | {"status": "failed", "reason": str(error)}
+        cell.store.write(cell.name, files(cell, record, training))
+        return record
 
-    learner.load_state_dict(chosen["state"])
+    assert training.best is not None
+    learner.load_state_dict(training.best_state)
     tested = evaluate(learner, test_sampler, config.test.episodes, at_once)
     accuracy, ci95 = mean_ci95(tested.accuracy)
     speed = measure(
@@ -193,20 +188,79 @@ def run(cell: Cell) -> dict[str, Any]:
         "ece": tested.pooled_ece,
         "episodes": config.test.episodes,
         "episodes_digest": test_sampler.digest(config.test.episodes),
-        "selected_episode": chosen["checkpoint"].episodes,
-        "val_accuracy": chosen["checkpoint"].val_accuracy,
+        "selected_episode": training.best.episodes,
+        "val_accuracy": training.best.val_accuracy,
         "train_episodes": loop.step * config.train.meta_batch,
-        "train_seconds": history[-1]["seconds"],
+        "train_seconds": training.seconds,
         "throughput": speed,
     }
-    buffer = io.BytesIO()
-    torch.save(learner.state_dict(), buffer)
     extra: dict[str, str | bytes] = {
-        "checkpoint.pt": buffer.getvalue(),
+        "checkpoint.pt": to_bytes(learner.state_dict()),
         "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
     }
-    cell.store.write(cell.name, files(cell, record, history) | extra)
+    cell.store.write(cell.name, files(cell, record, training) | extra)
     return record
+
+
+def _train(
+    cell: Cell, training: Training, sampler: EpisodeSampler, at_once: int, interrupt: Interrupt
+) -> None:
+    """Train to the end, from where an interrupted run of this cell stood; raises Diverged.
+
+    Ctrl-C and SIGTERM are held back until all is saved.
+    """
+    config, learner = cell.config, training.loop.learner
+    maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
+    saved = _saved(cell)
+    if saved and saved["maker"] == maker:
+        training.load_state_dict(saved["training"])
+        print(f"{cell.name} goes on from step {training.loop.step:,} of {training.loop.steps:,}")
+    elif saved:
+        print(f"{cell.name} starts anew: what was saved of it is by another version")
+    last = time.monotonic()
+
+    def validate() -> Tensor:
+        return evaluate(learner, sampler, config.validation.episodes, at_once).accuracy
+
+    with (
+        interrupt.held(),
+        tqdm(
+            total=len(training.ends),
+            initial=len(training.history),
+            desc=cell.name,
+            unit="validation",
+        ) as bar,
+    ):
+        for found in training.run(
+            validate, lambda: devices.synchronize(cell.device), interrupt.requested
+        ):
+            if found:
+                bar.update()
+                bar.set_postfix_str(f"{found.episodes} episodes, val {found.val_accuracy:.1f} %")
+            if interrupt.requested() or time.monotonic() - last > SAVE_SECONDS:
+                state = {"maker": maker, "training": training.state_dict()}
+                cell.store.save_progress(cell.name, to_bytes(state))
+                last = time.monotonic()
+            if interrupt.requested():
+                break
+
+
+def _saved(cell: Cell) -> Any:
+    """What was last saved of the cell, if it can be read."""
+    path = cell.store.progress(cell.name)
+    try:
+        return path and torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises whatever the bytes lead it to
+        reason = str(error).split("\n", 1)[0]
+        print(f"{cell.name} starts anew: {path} is damaged ({reason})")
+        return None
+
+
+def to_bytes(state: Any) -> bytes:
+    """What `torch.save` writes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
@@ -225,11 +279,10 @@ def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
     )
 
 
-def files(
-    cell: Cell, record: dict[str, Any], history: list[dict[str, float]]
-) -> dict[str, str | bytes]:
-    """The files that every run leaves, finished or failed."""
-    config = cell.config.model_dump(exclude={"results_dir", "data_root", "cache_dir", "dry_run"})
+def files(cell: Cell, record: dict[str, Any], training: Training | None) -> dict[str, str | bytes]:
+    """The files that every run leaves, finished or failed, whether it came to training or not."""
+    history = [each.asdict() for each in training.history] if training else []
+    config = cell.config.model_dump(exclude=OF_THE_COMMAND)
     return {
         "config.yaml": yaml.safe_dump(config, sort_keys=False),
         "history.csv": pd.DataFrame(history).to_csv(index=False),

@@ -73,7 +73,9 @@ class Throughput(Strict):
     seconds: Annotated[float, Field(gt=0)]
 
 
-INCIDENTAL = {"results_dir", "data_root", "cache_dir", "overwrite", "dry_run", "throughput"}
+OF_THE_COMMAND = {"results_dir", "data_root", "cache_dir", "overwrite", "retry_failed", "dry_run"}
+"""Keys that say where files are and what to do, and are not stored."""
+INCIDENTAL = OF_THE_COMMAND | {"throughput"}
 """Keys that do not determine a cell's numbers, or are told apart by its content (the data's digest)."""
 
 
@@ -97,6 +99,7 @@ class Config(Strict):
     data_root: str | None
     cache_dir: str | None
     overwrite: bool
+    retry_failed: bool
     dry_run: bool
 
     def determining(self) -> dict[str, Any]:

@@ -9,20 +9,26 @@
                     probe.csv        accuracy under other conditions, after bench.probe
                     config.yaml      the whole configuration of the cell
                     checkpoint.pt    the selected parameters
+                    progress.pt      where training stands, of a cell that has not ended
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
 """
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
+from filelock import FileLock, Timeout
 
 from bench import migrate
 from bench.files import write_whole
 from bench.mistake import Mistake
+
+PROGRESS = "progress.pt"
 
 
 class Store:
@@ -59,7 +65,43 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         for name in sorted(files, key=lambda name: name == "record.json"):
             write_whole(folder / name, files[name])
+        (folder / PROGRESS).unlink(missing_ok=True)
         return folder
+
+    def save_progress(self, cell: str, state: bytes) -> None:
+        """Keep where training stands: the last such state is safe until this one is."""
+        folder = self.runs / cell
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / PROGRESS, state)
+
+    def progress(self, cell: str) -> Path | None:
+        """The file with what was last saved of a cell that has not ended, if there is one."""
+        path = self.runs / cell / PROGRESS
+        return path if path.exists() else None
+
+    @contextmanager
+    def claim(self, cell: str) -> Iterator[bool]:
+        """Whether this process may run the cell: not while another one does."""
+        lock = FileLock(self._lock(cell))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def running(self, cell: str) -> bool:
+        """Whether some process is at the cell."""
+        if not self._lock(cell).exists():
+            return False
+        with self.claim(cell) as free:
+            return not free
+
+    def _lock(self, cell: str) -> Path:
+        return self.runs / f".{cell}.lock"
 
     def episodes(self, cell: str) -> pd.DataFrame:
         """The test episodes of a cell: one row an episode, in order."""

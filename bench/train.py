@@ -1,4 +1,4 @@
-"""The outer loop, one for all learners."""
+"""The outer loop, one for all learners, and a training that can stop anywhere and go on later."""
 
 import copy
 import logging
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,10 @@ _log = logging.getLogger(__name__)
 
 UNRECORDED_STEPS = 3
 """Steps before one is recorded as a CUDA graph: they set up libraries and the optimizer's state."""
+
+
+STRETCH_SECONDS = 10.0
+"""How long training goes on without a pause in which it could be saved."""
 
 
 class Diverged(Exception):
@@ -56,6 +61,7 @@ class OuterLoop:
         ways, shots, queries = sampler.shape
         self.steps = -(-train.images // (train.meta_batch * ways * (shots + queries)))
         self.step = 0
+        self._unrecorded = UNRECORDED_STEPS
         parameters = [p for p in learner.parameters() if p.requires_grad]
         # The rate is a tensor and the optimizer capturable, so that a recorded step reads them anew.
         self.rate = torch.tensor(train.rate, device=sampler.pool.images.device)
@@ -78,15 +84,32 @@ class OuterLoop:
         self.rate.fill_(self.train.rate * factor)
         meta_batch = self.train.meta_batch
         episodes = self.sampler.draw(self.step * meta_batch, meta_batch)
-        if self.step == UNRECORDED_STEPS and recordable(self.learner, self.rate.device):
+        if self._unrecorded == 0 and recordable(self.learner, self.rate.device):
             try:
                 self._apply = record(self._update, episodes)
             except RuntimeError as error:
                 reason = str(error).split("\n", 1)[0]
                 _log.warning("Training goes on without a CUDA graph, slower: %s", reason)
         metrics = self._apply(episodes)
+        self._unrecorded -= 1
         self.step += 1
         return metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on, for `load_state_dict` of a loop made alike."""
+        return {
+            "step": self.step,
+            "learner": self.learner.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from where another loop was, with the same numbers as that would have had."""
+        self.step = state["step"]
+        self.learner.load_state_dict(state["learner"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate
 
     def _update(self, episodes: Episodes) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -100,43 +123,109 @@ def recordable(learner: Learner, device: torch.device) -> bool:
     return device.type == "cuda" and learner.recordable
 
 
-def train(
-    loop: OuterLoop,
-    validate: Callable[[], Tensor],
-    validations: int,
-    synchronize: Callable[[], None],
-) -> Iterator[tuple[Checkpoint, dict[str, Tensor] | None]]:
-    """Run the outer loop, with ``validations`` evenly spaced validations, the last one at its end.
+class Training:
+    """The outer loop from its first step to its last, with evenly spaced validations.
 
-    Yields each checkpoint with the learner's state if it is the best so far (the first wins ties),
-    else None. ``validate`` gives accuracies in percent; it runs off the clock, and what it finds
-    decides which state is kept, never how training goes on. Raises Diverged.
+    Validations run off the clock; what they find decides which parameters are kept as the best (the
+    first of equals), never how training goes on. It can be saved whenever `run` pauses, and goes on
+    from there, in another process too, to the same parameters, history and choice.
     """
-    # The first step of a process loads code and fills caches: done on a copy, before the clock starts.
-    OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train).advance()
-    best, seconds, done = -math.inf, 0.0, 0
-    for number in range(1, validations + 1):
-        until = round(loop.steps * number / validations)
-        if until == done:
-            continue
-        loop.learner.train()
+
+    def __init__(self, loop: OuterLoop, validations: int) -> None:
+        self.loop = loop
+        self.ends = sorted({round(loop.steps * n / validations) for n in range(1, validations + 1)})
+        self.ends = [end for end in self.ends if end > 0]
+        self.history: list[Checkpoint] = []
+        self.best: Checkpoint | None = None
+        self.best_state: dict[str, Tensor] = {}
+        self.seconds = 0.0
+        self.losses: list[Tensor] = []
+        self.accuracies: list[Tensor] = []
+
+    def run(
+        self,
+        validate: Callable[[], Tensor],
+        synchronize: Callable[[], None],
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Checkpoint | None]:
+        """Train to the end; yields each validation, and None where it pauses between two.
+
+        It pauses every `STRETCH_SECONDS`, and after the step in which ``stopping`` became true.
+        ``validate`` gives accuracies in percent. Raises Diverged.
+        """
+        # The first step of a process loads code and fills caches: done on a copy, off the clock.
+        OuterLoop(copy.deepcopy(self.loop.learner), self.loop.sampler, self.loop.train).advance()
+        for end in self.ends[len(self.history) :]:
+            self._stretch(end, synchronize, stopping)
+            while self.loop.step < end:
+                yield None
+                self._stretch(end, synchronize, stopping)
+            yield self._checkpoint(validate())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands, of tensors, numbers and texts alone."""
+        return {
+            "loop": self.loop.state_dict(),
+            "history": [each.asdict() for each in self.history],
+            "best": self.best.asdict() if self.best else None,
+            "best_state": self.best_state,
+            "seconds": self.seconds,
+            "losses": self.losses,
+            "accuracies": self.accuracies,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Stand where another training of the same cell stood."""
+        self.loop.load_state_dict(state["loop"])
+        self.history = [Checkpoint(**each) for each in state["history"]]
+        self.best = Checkpoint(**state["best"]) if state["best"] else None
+        self.best_state = state["best_state"]
+        self.seconds = state["seconds"]
+        self.losses, self.accuracies = state["losses"], state["accuracies"]
+
+    def _stretch(
+        self, end: int, synchronize: Callable[[], None], stopping: Callable[[], bool]
+    ) -> None:
+        """Steps on the clock, until the end or for some time."""
+        self.loop.learner.train()
         synchronize()
+        pause = time.monotonic() + STRETCH_SECONDS
         start = time.perf_counter()
-        metrics = [loop.advance() for _ in range(done, until)]
+        while self.loop.step < end:
+            metrics = self.loop.advance()
+            self.losses.append(metrics["loss"])
+            self.accuracies.append(metrics["accuracy"])
+            if stopping() or time.monotonic() > pause:
+                break
         synchronize()
-        seconds += time.perf_counter() - start
-        done = until
-        loss = torch.stack([m["loss"] for m in metrics]).mean().item()
-        if not math.isfinite(loss):
-            raise Diverged(
-                f"the training loss became {loss} within {done * loop.train.meta_batch} episodes; "
-                "a lower train.rate or inner rate may help"
-            )
-        right = torch.stack([m["accuracy"] for m in metrics]).mean().item()
-        mean, ci95 = mean_ci95(validate())
-        state = None
-        if mean > best:
-            best = mean
-            state = copy.deepcopy(loop.learner.state_dict())
-        episodes = done * loop.train.meta_batch
-        yield Checkpoint(episodes, seconds, loss, 100 * right, mean, ci95), state
+        self.seconds += time.perf_counter() - start
+        losses = torch.stack(self.losses)
+        if not losses.isfinite().all():
+            self._diverge(losses.tolist())
+
+    def _diverge(self, losses: list[float]) -> None:
+        """Say where and how: ``losses`` are those of the steps since the last validation."""
+        lost = next(i for i, loss in enumerate(losses) if not math.isfinite(loss))
+        step = self.loop.step - len(losses) + lost + 1
+        last = losses[lost - 1] if lost else (self.history[-1].train_loss if self.history else None)
+        before = f"the last finite one was {last:.4g}" if last is not None else "none was finite"
+        raise Diverged(
+            f"the training loss became {losses[lost]} at step {step:,} of {self.loop.steps:,}; {before}; "
+            "a lower train.rate or inner rate may help"
+        )
+
+    def _checkpoint(self, accuracies: Tensor) -> Checkpoint:
+        mean, ci95 = mean_ci95(accuracies)
+        found = Checkpoint(
+            self.loop.step * self.loop.train.meta_batch,
+            self.seconds,
+            torch.stack(self.losses).mean().item(),
+            100 * torch.stack(self.accuracies).mean().item(),
+            mean,
+            ci95,
+        )
+        self.losses, self.accuracies = [], []
+        self.history.append(found)
+        if self.best is None or mean > self.best.val_accuracy:
+            self.best, self.best_state = found, copy.deepcopy(self.loop.learner.state_dict())
+        return found

@@ -86,6 +86,12 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     assert "Traceback" not in done.stderr
     assert sorted(pd.read_csv(tmp_path / "accuracy.csv")["status"]) == ["done", "failed"]
 
+    failed = ["train.rate=1e38", "train.optimizer=sgd", *SMALL, f"results_dir={tmp_path}"]
+    again = bench(*failed, cache=cache)
+    assert again.returncode == 1 and "failed before: the training loss became" in again.stdout
+    again = bench(*failed, "retry_failed=true", cache=cache)
+    assert again.returncode == 1 and "failed: the training loss became" in again.stderr
+
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),

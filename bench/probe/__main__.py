@@ -7,15 +7,15 @@ from bench import process
 process.tune()  # before torch is imported
 
 import pandas as pd
-import torch
 from tqdm import tqdm
 
 from bench.mistake import Mistake
-from bench.probe.trials import probe, stored
+from bench.probe.trials import probe
 from bench.report import __main__ as report
 from bench.report import read
 from bench.report.rows import done
 from bench.store import Store
+from bench.stored import parameters, stored
 
 USAGE = """\
 Usage: python -m bench.probe [results_dir=DIR] [episodes=N] [data_root=DIR] [cache_dir=DIR]
@@ -42,11 +42,8 @@ def main(arguments: list[str]) -> int:
         names = [row["cell"] for row in done(read(store.root))]
         runs = [(name, stored(store, name, folders)) for name in names]
         for name, cell in tqdm(runs, unit="run"):
-            path = store.runs / name / "checkpoint.pt"
-            if not path.exists():
-                raise Mistake(f"{path} is missing: overwrite=true runs the cell again.")
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            trials = pd.DataFrame(probe(cell, checkpoint, int(given["episodes"] or 100)))
+            found = probe(cell, parameters(store, name), int(given["episodes"] or 100))
+            trials = pd.DataFrame(found)
             store.write(name, {"probe.csv": trials.to_csv(index=False)})
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)

@@ -1,19 +1,15 @@
-"""The trials of one stored run, and how it is read again."""
+"""The trials of one stored run."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
 from algorithms.learner import Learner, Shape
 from bench import cell as cells
-from bench import config, precision
+from bench import precision
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import evaluate
-from bench.mistake import Mistake
 from bench.stats import mean_ci95
-from bench.store import Store
 
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 SHOTS = (1, 2, 3, 5, 10, 15, 20)
@@ -73,19 +69,3 @@ def changed(learner: Learner, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         setattr(learner, name, before)
-
-
-def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cell:
-    """The cell of a stored run; raises Mistake where its data or its options are no more."""
-    record = store.record(name) or {}
-    options = store.config(name) | folders | {"results_dir": str(store.root), "dry_run": False}
-    try:
-        cell = cells.check(config.Config.model_validate(options))
-    except ValidationError as error:
-        raise Mistake(f"{name} is of another version: {config.mistake(error)}") from None
-    if cell.dataset.digest != record["data_digest"]:
-        raise Mistake(
-            f"{name} was trained on other data than {cell.dataset.name} is now (digest "
-            f"{record['data_digest'][:8]}, now {cell.dataset.digest[:8]}); run it again."
-        )
-    return cell

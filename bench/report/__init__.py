@@ -53,6 +53,8 @@ def read(results_dir: str | Path) -> list[Row]:
         path = folder / "record.json"
         try:
             record = store.record(folder.name)
+            if record is None and store.progress(folder.name):
+                continue  # it has not ended
             _check(record)
             assert record is not None
             if record["status"] == "done":

@@ -61,7 +61,7 @@ COST_NOTE = (
 )
 MISSING_NOTE = (
     "To fill the gaps, give *python -m bench -m* the options of the other cells and this results folder: "
-    "it runs what is missing, tries again what failed, and leaves alone what is finished."
+    "it runs what is missing, with *retry_failed=true* what failed too, and leaves alone what is done."
 )
 NUMERIC = re.compile(r"[*<>+\-−≈ ]*\d[\d.,]*([* ].*|–\d+)?|failed")
 

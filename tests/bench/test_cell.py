@@ -1,55 +1,22 @@
 """Cells from end to end, small ones, in this process."""
 
-import importlib.util
 import json
 import math
+import time
 from functools import partial
 
-import hydra
 import pandas as pd
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
 
 from bench import cell as cells
-from bench import config, usage
 from bench.evaluate import evaluate
 from bench.mistake import Mistake
-from bench.train import Diverged, OuterLoop, train
+from bench.train import Diverged, OuterLoop, Training
+from tests.bench.small import ALGOS
 
-SMALL = [
-    "train.images=480",
-    "backbone.filters=4",
-    "validation.times=2",
-    "validation.episodes=10",
-    "test.episodes=12",
-    "throughput.seconds=0.01",
-    "device=cpu",
-]
-
+FIRST = "backbone.convolutions.0.weight"
 PHASES = ["draw", "train", "evaluate", "adapt", "infer"]
-# Of the peers, which are slow, the fastest: the runner treats all learners alike.
-ALGOS = [name for name in usage.names("algo") if "/" not in name]
-ALGOS += ["learn2learn/protonet"] if importlib.util.find_spec("learn2learn") else []
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture
-def make(cache, tmp_path):
-    """Check a small glyphs cell with some overrides."""
-
-    def cell(*overrides: str) -> cells.Cell:
-        GlobalHydra.instance().clear()
-        folders = [f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
-        with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-            composed = hydra.compose("config", [*SMALL, *folders, *overrides])
-        return cells.check(config.read(composed))
-
-    return cell
 
 
 def per_episode(cell: cells.Cell) -> list[float]:
@@ -130,6 +97,11 @@ def loop_of(cell: cells.Cell) -> tuple[OuterLoop, cells.EpisodeSampler]:
     return OuterLoop(learner, sampler, cell.config.train), val
 
 
+def finish(training: Training, validate, synchronize=lambda: None) -> None:
+    for _ in training.run(validate, synchronize):
+        pass
+
+
 @pytest.mark.parametrize("algo", ALGOS)
 def test_evaluating_does_not_disturb_training(make, algo):
     ends = []
@@ -137,8 +109,7 @@ def test_evaluating_does_not_disturb_training(make, algo):
         cell = make(f"algo={algo}", "algo.test_inner_steps=1" if algo == "reptile" else "ways=5")
         loop, val = loop_of(cell)
         validate = partial(evaluate, loop.learner, val, 4, 2)
-        for _ in train(loop, lambda: validate().accuracy, times, lambda: None):  # noqa: B023
-            pass
+        finish(Training(loop, times), lambda: validate().accuracy)  # noqa: B023
         ends.append(loop.learner.state_dict())
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=0, atol=0, msg=name)
@@ -146,12 +117,13 @@ def test_evaluating_does_not_disturb_training(make, algo):
 
 def test_the_best_validation_is_kept_and_the_first_of_equals(make):
     loop, _ = loop_of(make())
-    given = iter([50.0, 70.0, 60.0, 70.0])
-    kept = [
-        state is not None
-        for _, state in train(loop, lambda: torch.full((4,), next(given)), 4, lambda: None)
-    ]
-    assert kept == [True, True, False, False]
+    training, given = Training(loop, 4), iter([50.0, 70.0, 60.0, 70.0])
+    kept = []
+    for _ in training.run(lambda: torch.full((4,), next(given)), lambda: None):
+        kept.append((training.best.val_accuracy, training.best.episodes))
+    assert kept == [(50, 1), (70, 2), (70, 2), (70, 2)]
+    weights = loop.learner.state_dict()
+    assert not torch.equal(weights[FIRST], training.best_state[FIRST]), "not the last ones"
 
 
 def test_validation_is_off_the_training_clock(make, monkeypatch):
@@ -165,13 +137,16 @@ def test_validation_is_off_the_training_clock(make, monkeypatch):
             events.append("clock")
             return next(clock)
 
+        monotonic = time.monotonic
+
     def validate() -> torch.Tensor:
         events.append("validate")
         return torch.zeros(4)
 
     monkeypatch.setattr("bench.train.time", Time)
-    checkpoints = [c for c, _ in train(loop, validate, 2, lambda: events.append("synchronize"))]
-    assert [c.seconds for c in checkpoints] == [10, 20]
+    training = Training(loop, 2)
+    finish(training, validate, lambda: events.append("synchronize"))
+    assert [c.seconds for c in training.history] == [10, 20]
     assert events == 2 * [*2 * ["synchronize", "clock"], "validate"]
 
 
@@ -204,8 +179,8 @@ def test_a_diverging_training_is_a_failed_record(make):
     assert cell.store.record(cell.name)["status"] == "failed"
     assert not cell.finished
     loop, val = loop_of(cell)
-    with pytest.raises(Diverged, match="within 4 episodes"):
-        list(train(loop, lambda: evaluate(loop.learner, val, 2, 2).accuracy, 1, lambda: None))
+    with pytest.raises(Diverged, match=r"nan at step \d of 4; the last finite one was \d"):
+        finish(Training(loop, 1), lambda: evaluate(loop.learner, val, 2, 2).accuracy)
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
     assert {k: v for k, v in record.items() if k not in ("schema", "backbone_options")} == {
         k: v for k, v in before.items() if k not in ("schema", "backbone_options")
     }
-    folders = dict.fromkeys(("data_root", "cache_dir")) | {"results_dir": ".", "dry_run": False}
-    options = config.Config.model_validate(store.config(cell) | folders)
+    command = dict.fromkeys(config.OF_THE_COMMAND, False)
+    folders = dict.fromkeys(("data_root", "cache_dir")) | {"results_dir": "."}
+    options = config.Config.model_validate(store.config(cell) | command | folders)
     for group in ("algo", "backbone", "dataset"):
         config.check_options(getattr(options, group), group)
     if options.dataset.name == "omniglot":

@@ -10,8 +10,9 @@ from bench import cell as cells
 from bench import config, usage
 from bench.mistake import Mistake
 from bench.probe.__main__ import main
-from bench.probe.trials import probe, stored
-from tests.bench.test_cell import SMALL
+from bench.probe.trials import probe
+from bench.stored import stored
+from tests.bench.small import SMALL
 
 OPTIONS = {"maml": ["algo.test_inner_steps=2"], "reptile": ["algo.test_inner_steps=3"]}
 

@@ -1,0 +1,66 @@
+"""What becomes of Ctrl-C and of SIGTERM, which schedulers send before they kill."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+RESUMABLE = 75
+"""Exit status after SIGTERM: the same command goes on from where training stood (EX_TEMPFAIL)."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end; ``status`` is what it shall exit with."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = RESUMABLE if number == signal.SIGTERM else 128 + number
+
+
+class Interrupt:
+    """Holds a first signal back while training is in the middle of something; a second one is not."""
+
+    def __init__(self) -> None:
+        self.pending: Interrupted | None = None
+        self._held = False
+
+    def requested(self) -> bool:
+        """Whether a signal is held back."""
+        return self.pending is not None
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The first signal within is raised at the end, when what was begun is safe."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+        if self.pending:
+            raise self.pending
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the signals."""
+        first, self.pending = self.pending is None, Interrupted(number)
+        if not (self._held and first):
+            raise self.pending
+
+
+@contextmanager
+def listening() -> Iterator[Interrupt]:
+    """Handle Ctrl-C and SIGTERM within, and leave their handlers as they were.
+
+    Only the main thread may do so; elsewhere signals stay as they are.
+    """
+    interrupt = Interrupt()
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        try:
+            before[number] = signal.signal(number, interrupt.receive)
+        except ValueError:  # not the main thread
+            break
+    try:
+        yield interrupt
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,85 @@
+"""``python -m bench.verify``: evaluate stored runs again, and hold what is stored to what comes out."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from bench import process
+
+process.tune()  # before torch is imported
+
+from tqdm import tqdm
+
+from bench.mistake import Mistake
+from bench.store import Store
+from bench.stored import stored
+from bench.verify import verify
+
+USAGE = """\
+Usage: python -m bench.verify [RUN...] [results_dir=DIR] [data_root=DIR] [cache_dir=DIR]
+
+Evaluates finished runs again, from their stored parameters on their numbered test episodes, and says
+whether the accuracy of every episode is the stored one, and whether record, configuration and data
+fit each other. RUN is a folder such as results/runs/maml-..., or the name of one under DIR/runs;
+without any, all finished runs there are verified. The status is 1 when something does not fit."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0, 1 when something does not fit, 2 for a mistake."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        given = parse(arguments)
+        folders = {key: given[key] for key in ("data_root", "cache_dir")}
+        runs = chosen(given["runs"], given["results_dir"] or "results")
+        wrong = 0
+        for store, name in tqdm(runs, unit="run", disable=len(runs) == 1):
+            try:
+                findings = verify(stored(store, name, folders), name)
+            except Mistake as mistake:
+                findings = [str(mistake)]
+            wrong += bool(findings)
+            tqdm.write(f"{name}: " + ("; ".join(findings) or "every episode as stored"), sys.stdout)
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    print(f"{len(runs) - wrong} of {len(runs)} runs are what they say.")
+    return int(wrong > 0)
+
+
+def parse(arguments: list[str]) -> dict[str, Any]:
+    """The runs and the values of key=value arguments, None where not given; raises Mistake."""
+    given: dict[str, Any] = dict.fromkeys(("results_dir", "data_root", "cache_dir"))
+    given["runs"] = [argument for argument in arguments if "=" not in argument]
+    for argument in arguments:
+        key, found, value = argument.partition("=")
+        if found and (key not in given or key == "runs" or not value):
+            raise Mistake(
+                f"Cannot read the argument {argument!r}; see python -m bench.verify --help."
+            )
+        if found:
+            given[key] = value
+    return given
+
+
+def chosen(runs: list[str], results_dir: str) -> list[tuple[Store, str]]:
+    """The store and name of each run asked for, or of all finished ones; raises Mistake."""
+    store = Store(results_dir)
+    if not runs:
+        records = sorted(store.runs.glob("*/record.json"))
+        finished = [p.parent.name for p in records if (p.parent / "checkpoint.pt").exists()]
+        if not finished:
+            raise Mistake(f"No finished runs under {store.runs}; give results_dir=... or a run.")
+        return [(store, name) for name in finished]
+    found = []
+    for run in runs:
+        path = Path(run) if (Path(run) / "record.json").exists() else store.runs / run
+        if not (path / "record.json").exists():
+            raise Mistake(f"There is no run {run}, neither here nor under {store.runs}.")
+        found.append((Store(path.resolve().parent.parent), path.resolve().name))
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

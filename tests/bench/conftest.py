@@ -1,0 +1,28 @@
+"""Small cells, checked and ready to run."""
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from bench import cell as cells
+from bench import config, usage
+from tests.bench.small import SMALL
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def make(cache, tmp_path):
+    """Check a small glyphs cell with some overrides."""
+
+    def cell(*overrides: str) -> cells.Cell:
+        GlobalHydra.instance().clear()
+        folders = [f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
+        with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+            composed = hydra.compose("config", [*SMALL, *folders, *overrides])
+        return cells.check(config.read(composed))
+
+    return cell

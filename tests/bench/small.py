@@ -1,0 +1,19 @@
+"""Cells that take no time."""
+
+import importlib.util
+
+from bench import usage
+
+SMALL = [
+    "train.images=480",
+    "backbone.filters=4",
+    "validation.times=2",
+    "validation.episodes=10",
+    "test.episodes=12",
+    "throughput.seconds=0.01",
+    "device=cpu",
+]
+
+# Of the peers, which are slow, the fastest: the runner treats all learners alike.
+ALGOS = [name for name in usage.names("algo") if "/" not in name]
+ALGOS += ["learn2learn/protonet"] if importlib.util.find_spec("learn2learn") else []

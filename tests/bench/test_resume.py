@@ -1,0 +1,145 @@
+"""Runs that are interrupted, and go on."""
+
+import os
+import signal
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import cell as cells
+from bench import train
+from bench.interrupt import RESUMABLE, Interrupted, listening
+from tests.bench.small import ALGOS
+
+QUICK = ["train.images=1500", "validation.times=3"]
+
+
+def ends(cell: cells.Cell) -> tuple[pd.DataFrame, list[float], dict]:
+    """What may not depend on interruptions: history (times aside), accuracies, parameters."""
+    folder = cell.store.runs / cell.name
+    history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
+    return (
+        history,
+        pd.read_csv(folder / "episodes.csv")["accuracy"].tolist(),
+        torch.load(folder / "checkpoint.pt", weights_only=True),
+    )
+
+
+def interrupt_at(monkeypatch, steps: set[int], number: int = signal.SIGTERM) -> None:
+    """The process gets a signal after these steps of its outer loop."""
+    advance = train.OuterLoop.advance
+
+    def signalled(loop: train.OuterLoop):
+        metrics = advance(loop)
+        if loop.step in steps and loop.learner.training:
+            steps.discard(loop.step)
+            os.kill(os.getpid(), number)
+        return metrics
+
+    monkeypatch.setattr(train.OuterLoop, "advance", signalled)
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_a_run_interrupted_twice_ends_as_one_that_was_not(
+    make, monkeypatch, algo, tmp_path, capsys
+):
+    options = [f"algo={algo}", *QUICK]
+    options += ["algo.test_inner_steps=2"] if algo == "reptile" else []
+    whole, broken = (make(*options, f"results_dir={tmp_path}/{name}") for name in "ab")
+    cells.run(whole)
+    steps = cells.parts(whole).loop.steps
+    assert steps >= 6
+    # in the middle of a stretch, and with the step that a validation follows
+    interrupt_at(monkeypatch, {2, round(steps * 2 / 3)})
+    for _ in range(2):
+        with pytest.raises(Interrupted) as caught:
+            cells.run(broken)
+        assert caught.value.status == RESUMABLE
+        assert broken.store.progress(broken.name) and not broken.finished
+    record = cells.run(broken)
+    assert record["status"] == "done" and broken.finished
+    assert capsys.readouterr().out.count(f"{broken.name} goes on from step ") == 2
+    assert not broken.store.progress(broken.name)
+    history, accuracies, weights = ends(whole)
+    assert len(history) == 3
+    pd.testing.assert_frame_equal(ends(broken)[0], history, check_exact=True)
+    assert ends(broken)[1] == accuracies
+    for name, value in ends(broken)[2].items():
+        assert torch.equal(value, weights[name]), name
+
+
+def test_steps_after_the_first_second_cost_no_more_than_a_stretch(make, monkeypatch):
+    """Saved during training, not only when a signal asks for it: a kill loses what came since."""
+    monkeypatch.setattr(train, "STRETCH_SECONDS", -1.0)
+    monkeypatch.setattr(cells, "SAVE_SECONDS", -1.0)
+    cell = make(*QUICK)
+    saved = []
+    save = cell.store.save_progress
+    monkeypatch.setattr(
+        type(cell.store), "save_progress", lambda _, *a: (save(*a), saved.append(1))
+    )
+    cells.run(cell)
+    loop = cells.parts(cell).loop
+    assert len(saved) == loop.steps, "after each step, of which three are followed by a validation"
+
+
+def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
+    cell = make(*QUICK)
+    interrupt_at(monkeypatch, {2, 3, 4})
+    with pytest.raises(Interrupted):
+        cells.run(cell)
+    path = cell.store.progress(cell.name)
+    assert path is not None
+    state = torch.load(path, weights_only=True)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(Interrupted):
+        cells.run(cell)
+    assert f"starts anew: {path} is damaged" in capsys.readouterr().out
+    state["maker"][2] = "another torch"
+    torch.save(state, path)
+    with pytest.raises(Interrupted):
+        cells.run(cell)
+    assert "what was saved of it is by another version" in capsys.readouterr().out
+    cells.run(cell)
+    assert "goes on from step 4 of" in capsys.readouterr().out
+
+
+def test_a_second_signal_waits_for_nothing():
+    seen = []
+
+    def work() -> None:
+        with listening() as interrupt, interrupt.held():
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append("held back")
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append("never")
+
+    with pytest.raises(Interrupted) as caught:
+        work()
+    assert seen == ["held back"]
+    assert caught.value.status == 130
+
+
+def test_a_signal_outside_of_training_is_raised_at_once_and_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work() -> None:
+        with listening():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise AssertionError("not reached")
+
+    with pytest.raises(Interrupted):
+        work()
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_cell_is_run_by_one_process_at_a_time(make):
+    cell = make()
+    assert not cell.store.running(cell.name)
+    with cell.store.claim(cell.name) as mine, cell.store.claim(cell.name) as theirs:
+        assert (mine, theirs) == (True, False)
+        assert cell.store.running(cell.name)
+    assert not cell.store.running(cell.name)
+    with cell.store.claim(cell.name) as mine:
+        assert mine

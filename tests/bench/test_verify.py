@@ -1,0 +1,132 @@
+"""Stored runs evaluated again: what fits is told, and what was edited since."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from bench import cell as cells
+from bench.verify.__main__ import main
+
+
+@pytest.fixture
+def run(make, tmp_path):
+    """The folder of a finished run."""
+    cell = make("algo=protonet", f"results_dir={tmp_path}/results")
+    cells.run(cell)
+    return cell.store.runs / cell.name
+
+
+@pytest.fixture
+def said(capsys, cache):
+    def command(*arguments: object) -> tuple[int, str]:
+        status = main([*map(str, arguments), f"cache_dir={cache}"])
+        out, error = capsys.readouterr()
+        return status, out + error
+
+    return command
+
+
+def test_a_run_as_it_was_stored(run, said, tmp_path):
+    for arguments in ([run], [run.name, f"results_dir={tmp_path}/results"]):
+        status, text = said(*arguments)
+        assert status == 0, text
+        assert f"{run.name}: every episode as stored" in text and "1 of 1 runs are" in text
+    assert said(f"results_dir={tmp_path}/results")[0] == 0
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edited_accuracy(run):
+    """As one would: the record and the episodes agree with each other."""
+    tested = pd.read_csv(run / "episodes.csv")
+    tested["accuracy"] = 100.0
+    tested.to_csv(run / "episodes.csv", index=False)
+    edit_json(run / "record.json", accuracy=100.0, ci95=0.0)
+
+
+def edited_row(run):
+    edit_json(run / "record.json", train_images=9, meta_batch=77)
+
+
+def edited_parameters(run):
+    state = torch.load(run / "checkpoint.pt")
+    state["backbone.convolutions.0.weight"] *= -1
+    torch.save(state, run / "checkpoint.pt")
+
+
+def edited_configuration(run):
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["train"]["rate"] = 0.5
+    path.write_text(yaml.safe_dump(config))
+
+
+def edited_classes(run):
+    tested = pd.read_csv(run / "episodes.csv")
+    tested["classes"] = tested["classes"][::-1].to_numpy()
+    tested.to_csv(run / "episodes.csv", index=False)
+
+
+def lost_parameters(run):
+    (run / "checkpoint.pt").unlink()
+
+
+def damaged_parameters(run):
+    (run / "checkpoint.pt").write_bytes(b"no archive")
+
+
+def other_backbone(run):
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["backbone"]["filters"] = 5
+    path.write_text(yaml.safe_dump(config))
+
+
+def damaged_configuration(run):
+    (run / "config.yaml").write_text("algo: [")
+
+
+@pytest.mark.parametrize(
+    ("edit", "finding"),
+    [
+        (edited_accuracy, "12 episodes have another accuracy, the first number"),
+        (edited_row, "record.json says train_images 9, config.yaml and the data 480"),
+        (edited_parameters, "episodes have another accuracy"),
+        (edited_configuration, "config.yaml is not that of the run, but of protonet-glyphs-5w1s"),
+        (edited_classes, "episodes.csv names other classes"),
+        (lost_parameters, "checkpoint.pt is missing"),
+        (damaged_parameters, "checkpoint.pt is damaged"),
+        (other_backbone, "checkpoint.pt is that of another learner or backbone"),
+        (damaged_configuration, "config.yaml cannot be read"),
+    ],
+)
+def test_what_was_edited_is_found(run, said, edit, finding):
+    edit(run)
+    status, text = said(run)
+    assert (status, finding in text) == (1, True), text
+    assert "0 of 1 runs are what they say" in text
+
+
+def test_other_data_are_found(run, said, monkeypatch):
+    edit_json(run / "record.json", data_digest="0123456789abcdef")
+    status, text = said(run)
+    assert status == 1 and "was trained on other data than glyphs is now (digest 01234567" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nothing"], "There is no run nothing"),
+        (["results_dir=elsewhere"], "No finished runs under elsewhere/runs"),
+        (["result_dir=x"], "Cannot read the argument 'result_dir=x'"),
+    ],
+)
+def test_mistakes(said, arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    status, text = said(*arguments)
+    assert status == 2 and sentence in text and text.count("\n") == 1

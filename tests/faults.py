@@ -1,0 +1,153 @@
+"""``python -m tests.faults``: kill sweeps at random moments, and tell what was lost.
+
+Each round starts a sweep of small cells in a folder that all rounds share, as one process or as
+several at the same time, and sends SIGKILL or SIGTERM to all of it after a random time. After each
+kill, everything in the folder must be readable, and what had finished must be there unchanged. In
+the end the sweep runs undisturbed, and all accuracies, histories and parameters must be those of a
+sweep that was never killed.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+ROOT = Path(__file__).parent.parent
+CELLS = ["algo=protonet,maml", "seed=0,1"]
+SMALL = [
+    "train.images=30000",
+    "backbone.filters=8",
+    "validation.times=4",
+    "validation.episodes=10",
+    "test.episodes=20",
+    "throughput.seconds=0.05",
+    "device=cpu",
+]
+
+
+def main() -> int:
+    """Run the campaign; the status is 1 when something was lost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="rounds (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
+    parser.add_argument("--longest", type=float, default=25.0, help="seconds before a kill (25)")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        lost = campaign(Path(folder), given.kills, random.Random(given.seed), given.longest)
+    return int(bool(lost))
+
+
+def campaign(root: Path, kills: int, dice: random.Random, longest: float) -> list[str]:
+    """Kill a sweep so many times; prints what was tried and gives what was lost."""
+    whole, broken = root / "whole", root / "broken"
+    assert sweep(whole, root).wait() == 0
+    lost: list[str] = []
+    tried: Counter[str] = Counter()
+    finished: dict[str, str] = {}
+    for _ in range(kills):
+        together = dice.choice([1, 1, 3])
+        number = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
+        running = [sweep(broken, root) for _ in range(together)]
+        time.sleep(dice.uniform(0.5, longest))
+        ended = sum(process.poll() is not None for process in running)
+        for process in running:
+            if process.poll() is None:
+                os.killpg(process.pid, number)
+        for process in running:
+            process.wait()
+        tried[
+            f"{signal.Signals(number).name}, {together} at once" if not ended else "too late"
+        ] += 1
+        lost += unreadable(broken)
+        now = records(broken)
+        lost += [f"{cell} was finished and is no more" for cell in finished if cell not in now]
+        lost += [f"{c} changed after its end" for c, d in finished.items() if now.get(c, d) != d]
+        finished = now
+        if len(finished) == len(records(whole)):  # all done: from the start again
+            subprocess.run(["rm", "-r", broken], check=True)
+            finished = {}
+    if sweep(broken, root).wait() != 0:
+        lost.append("the sweep after the last kill failed")
+    lost += differences(whole, broken)
+    print(f"{kills} kills: {', '.join(f'{n} {what}' for what, n in sorted(tried.items()))}.")
+    print(f"Lost or damaged: {'; '.join(lost) or 'nothing'}.")
+    return lost
+
+
+def sweep(results: Path, root: Path) -> subprocess.Popen[bytes]:
+    """The command, in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench", "-m", *CELLS, *SMALL, f"results_dir={results}"]
+        + [f"cache_dir={root / 'cache'}"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def records(results: Path) -> dict[str, str]:
+    """A digest of the files of each finished cell."""
+    found = {}
+    for path in sorted(results.glob("runs/*/record.json")):
+        files = sorted(p for p in path.parent.iterdir() if not p.name.startswith("."))
+        content = b"".join(file.read_bytes() for file in files)
+        found[path.parent.name] = hashlib.sha256(content).hexdigest()
+    return found
+
+
+def unreadable(results: Path) -> list[str]:
+    """Files that are there and cannot be read."""
+    wrong = []
+    for path in results.rglob("*"):
+        try:
+            if path.name.startswith(".") or not path.is_file():
+                continue
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".csv":
+                pd.read_csv(path)
+            elif path.suffix == ".pt":
+                torch.load(path, weights_only=True)
+            elif path.suffix in (".md", ".tex", ".html", ".yaml"):
+                assert path.read_text().endswith("\n") or path.suffix == ".html"
+        except Exception as error:
+            wrong.append(f"{path.name} cannot be read ({type(error).__name__})")
+    return wrong
+
+
+def differences(whole: Path, broken: Path) -> list[str]:
+    """What a sweep that was killed has otherwise than one that was not."""
+    if (names := sorted(records(whole))) != sorted(records(broken)):
+        return ["the cells are not the same"]
+    wrong = []
+    for name in names:
+        one, other = whole / "runs" / name, broken / "runs" / name
+        for file, but in (("episodes.csv", []), ("history.csv", ["seconds"])):
+            if (
+                not pd.read_csv(one / file)
+                .drop(columns=but)
+                .equals(pd.read_csv(other / file).drop(columns=but))
+            ):
+                wrong.append(f"{name}/{file} is not that of an undisturbed run")
+        weights = torch.load(other / "checkpoint.pt", weights_only=True)
+        for key, value in torch.load(one / "checkpoint.pt", weights_only=True).items():
+            if not torch.equal(value, weights[key]):
+                wrong.append(f"{name}: {key} is not that of an undisturbed run")
+    return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main())
