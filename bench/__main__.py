@@ -2,6 +2,7 @@
 
 import os
 import sys
+import traceback
 from typing import Any
 
 from bench import process
@@ -12,7 +13,7 @@ import hydra
 from omegaconf import DictConfig
 
 from bench.interrupt import Interrupted, listening
-from bench.mistake import Mistake
+from bench.mistake import Failed, Mistake
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -41,10 +42,15 @@ def run(cell: Any) -> dict[str, Any]:
             return before
     if cell.config.dry_run:
         return {"status": "forecast", "seconds": foretold(cell)}
-    record = cells.run(cell)
-    if record["status"] == "failed":
-        print(f"{cell.name} failed: {record['reason']}", file=sys.stderr)
-    return record
+    try:
+        return cells.run(cell)
+    except Failed as failed:
+        reason = str(failed)
+    except Exception as error:  # of the learner's code or ours: the other cells go on
+        traceback.print_exc()
+        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+    print(f"{cell.name} failed: {reason}", file=sys.stderr)
+    return cells.fail(cell, reason)
 
 
 def check_or_exit(cfg: DictConfig) -> Any:

@@ -31,11 +31,11 @@ from bench.evaluate import Scores, depends_on_places, evaluate, to_float
 from bench.interrupt import Interrupt, listening
 from bench.memory import tasks_at_once
 from bench.migrate import SCHEMA
-from bench.mistake import Mistake
+from bench.mistake import Failed, Mistake
 from bench.stats import mean_ci95
 from bench.store import Store
 from bench.throughput import measure
-from bench.train import Diverged, OuterLoop, Training
+from bench.train import OuterLoop, Training
 
 SAVE_SECONDS = 10.0
 """A training is saved when so much time has passed since it last was, so that no more is lost."""
@@ -146,23 +146,17 @@ def parts(cell: Cell) -> Parts:
 def run(cell: Cell) -> dict[str, Any]:
     """Train, choose by validation, test once, measure speed, store; returns the record.
 
-    A training that diverges is a result too: a record whose status is ``failed``, with the reason.
+    Raises Failed when that cannot be done, see `fail`.
     """
     config, device = cell.config, cell.device
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
     if depends_on_places(learner, val_sampler):
-        reason = "its predictions depend on the places of the queries, which come class by class"
-        record = protocol(cell, learner) | {"status": "failed", "reason": reason}
-        cell.store.write(cell.name, files(cell, record, None))
-        return record
+        raise Failed(
+            "its predictions depend on the places of the queries, which come class by class"
+        )
     training = Training(loop, config.validation.times)
-    try:
-        with listening() as interrupt:
-            _train(cell, training, val_sampler, at_once, interrupt)
-    except Diverged as error:
-        record = protocol(cell, learner) | {"status": "failed", "reason": str(error)}
-        cell.store.write(cell.name, files(cell, record, training))
-        return record
+    with listening() as interrupt:
+        _train(cell, training, val_sampler, at_once, interrupt)
 
     assert training.best is not None
     learner.load_state_dict(training.best_state)
@@ -198,14 +192,24 @@ def run(cell: Cell) -> dict[str, Any]:
         "checkpoint.pt": to_bytes(learner.state_dict()),
         "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
     }
-    cell.store.write(cell.name, files(cell, record, training) | extra)
+    history = [each.asdict() for each in training.history]
+    extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
+    cell.store.write(cell.name, files(cell, record) | extra)
+    return record
+
+
+def fail(cell: Cell, reason: str) -> dict[str, Any]:
+    """Store that a cell failed, and why: a result too; returns the record."""
+    learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    record = protocol(cell, learner) | {"status": "failed", "reason": reason}
+    cell.store.write(cell.name, files(cell, record))
     return record
 
 
 def _train(
     cell: Cell, training: Training, sampler: EpisodeSampler, at_once: int, interrupt: Interrupt
 ) -> None:
-    """Train to the end, from where an interrupted run of this cell stood; raises Diverged.
+    """Train to the end, from where an interrupted run of this cell stood; raises Failed.
 
     Ctrl-C and SIGTERM are held back until all is saved.
     """
@@ -279,13 +283,11 @@ def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
     )
 
 
-def files(cell: Cell, record: dict[str, Any], training: Training | None) -> dict[str, str | bytes]:
-    """The files that every run leaves, finished or failed, whether it came to training or not."""
-    history = [each.asdict() for each in training.history] if training else []
+def files(cell: Cell, record: dict[str, Any]) -> dict[str, str | bytes]:
+    """The files that every run leaves, finished or failed."""
     config = cell.config.model_dump(exclude=OF_THE_COMMAND)
     return {
         "config.yaml": yaml.safe_dump(config, sort_keys=False),
-        "history.csv": pd.DataFrame(history).to_csv(index=False),
         "record.json": json.dumps(record, indent=1) + "\n",
     }
 

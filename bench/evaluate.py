@@ -8,6 +8,8 @@ from torch import Tensor
 
 from algorithms.learner import Episodes, Learner
 from bench.data.episodes import EpisodeSampler
+from bench.memory import out_of_memory
+from bench.mistake import Failed
 
 BINS = 15
 """Bins of confidence of the calibration error, as in Guo et al. 2017."""
@@ -90,16 +92,30 @@ def depends_on_places(learner: Learner, sampler: EpisodeSampler) -> bool:
 def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int) -> Scores:
     """The scores of episodes 0..episodes-1.
 
-    ``at_once`` episodes are adapted side by side. The learner is left as it was found.
+    ``at_once`` episodes are adapted side by side, or as many as fit into memory. The learner is left
+    as it was found. Raises Failed when not even one episode fits.
     """
     training = learner.training
     learner.eval()
     try:
-        parts = []
-        for first in range(0, episodes, at_once):
-            drawn = to_float(sampler.draw(first, min(at_once, episodes - first)))
-            logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
+        parts: list[Scores] = []
+        done = 0
+        while done < episodes:
+            drawn = to_float(sampler.draw(done, min(at_once, episodes - done)))
+            try:
+                logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
+            except RuntimeError as error:
+                if not out_of_memory(error):
+                    raise
+                if at_once == 1:
+                    raise Failed(
+                        "one test task does not fit into memory: fewer ways, shots or queries, or a "
+                        "smaller backbone, would"
+                    ) from None
+                at_once //= 2
+                continue
             parts.append(scores(logits.cpu(), drawn.query_y.cpu()))
+            done += len(logits)
         return Scores(*(torch.cat(part) for part in zip(*parts, strict=True)))
     finally:
         learner.train(training)

@@ -28,6 +28,17 @@ def tasks_at_once(learner: Learner, task: Episodes) -> int:
     return 1 << fitting.bit_length() - 1
 
 
+def out_of_memory(error: RuntimeError) -> bool:
+    """Whether memory was refused, which torch tells of a CPU in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
+def release(device: torch.device) -> None:
+    """Give memory back that torch keeps for later."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
 def held_bytes(learner: Learner, task: Episodes) -> int:
     """Most bytes that the outer gradient of a meta-batch keeps at one time to differentiate with.
 

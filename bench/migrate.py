@@ -10,9 +10,11 @@ CONV4_SINCE_2 = {"spatial": "flatten"}
 
 def record(row: dict[str, Any]) -> dict[str, Any]:
     """A stored record as this version would write it; one of this or a newer version is as it was."""
-    if row.get("schema", SCHEMA) < 2 and row.get("backbone") == "conv4":
+    if row.get("schema", SCHEMA) >= SCHEMA:
+        return row
+    if row.get("backbone") == "conv4":
         row = row | {"backbone_options": row["backbone_options"] | CONV4_SINCE_2}
-    return row | {"schema": max(SCHEMA, row.get("schema", SCHEMA))}
+    return row | {"schema": SCHEMA}
 
 
 def config(options: dict[str, Any], schema: int) -> dict[str, Any]:

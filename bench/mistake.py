@@ -1,8 +1,15 @@
-"""The one exception for a user's mistake."""
+"""Exceptions with a sentence for the user."""
 
 
 class Mistake(Exception):
     """A user's mistake, told in one sentence: what is wrong, what was expected, how to mend it.
 
     The command line prints the sentence without a stack trace and ends with status 2.
+    """
+
+
+class Failed(Exception):
+    """A cell cannot be finished, told in a sentence: what went wrong, what may help.
+
+    It becomes a row with that reason; the other cells of a sweep go on.
     """

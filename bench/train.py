@@ -16,6 +16,8 @@ from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import to_float
 from bench.graph import Step, record
+from bench.memory import out_of_memory, release
+from bench.mistake import Failed
 from bench.stats import mean_ci95
 
 _log = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ STRETCH_SECONDS = 10.0
 """How long training goes on without a pause in which it could be saved."""
 
 
-class Diverged(Exception):
+class Diverged(Failed):
     """The training loss stopped being a finite number."""
 
 
@@ -90,7 +92,7 @@ class OuterLoop:
             except RuntimeError as error:
                 reason = str(error).split("\n", 1)[0]
                 _log.warning("Training goes on without a CUDA graph, slower: %s", reason)
-        metrics = self._apply(episodes)
+        metrics = self._fitting(episodes)
         self._unrecorded -= 1
         self.step += 1
         return metrics
@@ -99,6 +101,7 @@ class OuterLoop:
         """All that the next steps depend on, for `load_state_dict` of a loop made alike."""
         return {
             "step": self.step,
+            "tasks_at_once": self.learner.tasks_at_once,
             "learner": self.learner.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
@@ -106,10 +109,30 @@ class OuterLoop:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from where another loop was, with the same numbers as that would have had."""
         self.step = state["step"]
+        self.learner.tasks_at_once = state["tasks_at_once"]  # other chunks would round otherwise
         self.learner.load_state_dict(state["learner"])
         self.optimizer.load_state_dict(state["optimizer"])
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate
+
+    def _fitting(self, episodes: Episodes) -> dict[str, Tensor]:
+        """Do the step, in ever smaller chunks while memory does not suffice; raises Failed."""
+        while True:
+            try:
+                return self._apply(episodes)
+            except RuntimeError as error:
+                chunk = self.learner.tasks_at_once or len(episodes.support_x)
+                if not out_of_memory(error):
+                    raise
+                if chunk == 1:
+                    raise Failed(
+                        "one training task does not fit into memory: fewer train.ways, train.shots or "
+                        "train.queries, or a smaller backbone, would"
+                    ) from None
+            self.learner.tasks_at_once = chunk // 2
+            self._apply = self._update  # a recorded step would do as it did before
+            release(self.rate.device)
+            _log.warning("Out of memory: trained in chunks of %d tasks from now on", chunk // 2)
 
     def _update(self, episodes: Episodes) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -151,7 +174,7 @@ class Training:
         """Train to the end; yields each validation, and None where it pauses between two.
 
         It pauses every `STRETCH_SECONDS`, and after the step in which ``stopping`` became true.
-        ``validate`` gives accuracies in percent. Raises Diverged.
+        ``validate`` gives accuracies in percent. Raises Failed.
         """
         # The first step of a process loads code and fills caches: done on a copy, off the clock.
         OuterLoop(copy.deepcopy(self.loop.learner), self.loop.sampler, self.loop.train).advance()

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from bench import cell as cells
+from bench.__main__ import run as attempt
 from bench.evaluate import evaluate
-from bench.mistake import Mistake
+from bench.mistake import Failed, Mistake
 from bench.train import Diverged, OuterLoop, Training
 from tests.bench.small import ALGOS
 
@@ -173,14 +174,71 @@ def test_schedules_fall_as_they_say(make):
 
 def test_a_diverging_training_is_a_failed_record(make):
     cell = make("train.optimizer=sgd", "train.rate=1e38")
-    record = cells.run(cell)
-    assert record["status"] == "failed"
-    assert "a lower train.rate" in record["reason"]
-    assert cell.store.record(cell.name)["status"] == "failed"
-    assert not cell.finished
-    loop, val = loop_of(cell)
-    with pytest.raises(Diverged, match=r"nan at step \d of 4; the last finite one was \d"):
-        finish(Training(loop, 1), lambda: evaluate(loop.learner, val, 2, 2).accuracy)
+    with pytest.raises(Diverged, match=r"nan at step \d of 4; the last finite one was \d") as why:
+        cells.run(cell)
+    assert "a lower train.rate" in str(why.value)
+    assert cell.store.record(cell.name) is None
+    record = cells.fail(cell, str(why.value))
+    assert cell.store.record(cell.name) == record
+    assert (record["status"], record["reason"], cell.finished) == ("failed", str(why.value), False)
+
+
+class Full:
+    """Memory for so many tasks together, in calls that are counted."""
+
+    def __init__(self, tasks: int, work) -> None:
+        self.tasks, self.work, self.refused = tasks, work, 0
+
+    def __call__(self, *parts):
+        if len(parts[0]) > self.tasks:
+            self.refused += 1
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return self.work(*parts)
+
+
+def test_a_step_out_of_memory_is_done_in_smaller_chunks(make, caplog):
+    ends = []
+    for memory in (8, 2):
+        loop, _ = loop_of(make("algo=maml", "train.meta_batch=4"))
+        loop.learner.adapt = Full(memory, loop.learner.adapt)
+        for _ in range(loop.steps):
+            loop.advance()
+        ends.append({k: v.clone() for k, v in loop.learner.state_dict().items()})
+    assert loop.learner.tasks_at_once == 2
+    assert [m for m in caplog.messages if "Out of memory" in m] == [
+        "Out of memory: trained in chunks of 2 tasks from now on"
+    ]
+    for name, value in ends[0].items():
+        torch.testing.assert_close(value, ends[1][name], msg=name)
+    loop.learner.adapt.tasks = 0
+    with pytest.raises(
+        Failed, match="one training task does not fit into memory: fewer train.ways"
+    ):
+        loop.advance()
+
+
+def test_an_evaluation_out_of_memory_takes_fewer_at_once(make):
+    loop, val = loop_of(make("algo=protonet"))
+    expected = evaluate(loop.learner, val, 12, 8).accuracy
+    loop.learner.forward = full = Full(3, loop.learner.forward)
+    assert torch.equal(evaluate(loop.learner, val, 12, 8).accuracy, expected)
+    assert full.refused == 2
+    full.tasks = 0
+    with pytest.raises(Failed, match="one test task does not fit into memory"):
+        evaluate(loop.learner, val, 12, 8)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(make):
+    loop, val = loop_of(make("algo=protonet"))
+
+    def broken(*_):
+        raise RuntimeError("shapes do not fit")
+
+    loop.learner.forward = broken
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        loop.advance()
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        evaluate(loop.learner, val, 4, 2)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +278,10 @@ def test_rows_name_neither_machine_nor_user_nor_folder(make, tmp_path):
 
 
 def test_a_learner_that_knows_the_query_labels_by_their_places_fails(make):
-    record = cells.run(make("algo.name=cheat", "algo.target=tests.planted.Peeking"))
-    assert (record["status"], "accuracy" in record) == ("failed", False)
-    assert "its predictions depend on the places of the queries" in record["reason"]
+    cell = make("algo.name=cheat", "algo.target=tests.planted.Peeking")
+    with pytest.raises(Failed, match="its predictions depend on the places of the queries"):
+        cells.run(cell)
+    assert cell.store.record(cell.name) is None
 
 
 def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
@@ -231,3 +290,25 @@ def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
     assert str(caught.value) == (
         "The data set leaky cannot be used: 1 images are in more than one split, expected 0."
     )
+
+
+def test_a_failed_cell_is_run_again_on_request_alone(make, capsys):
+    failing = ["train.optimizer=sgd", "train.rate=1e38"]
+    first = attempt(make(*failing))
+    assert (
+        first["status"] == "failed"
+        and " failed: the training loss became" in capsys.readouterr().err
+    )
+    assert attempt(make(*failing)) == first
+    assert "failed before: the training loss became" in capsys.readouterr().out
+    for request in ("retry_failed=true", "overwrite=true"):
+        assert attempt(make(*failing, request))["status"] == "failed"
+        assert " failed: the training loss became" in capsys.readouterr().err
+
+
+def test_an_error_in_a_learner_is_a_failed_record_too(make, monkeypatch, capsys):
+    cell = make()
+    monkeypatch.setattr(cells, "evaluate", lambda *_: 1 / 0)
+    record = attempt(cell)
+    assert (record["status"], record["reason"]) == ("failed", "ZeroDivisionError: division by zero")
+    assert "Traceback" in capsys.readouterr().err, "for whoever mends it"
