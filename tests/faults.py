@@ -24,9 +24,8 @@ import pandas as pd
 import torch
 
 ROOT = Path(__file__).parent.parent
-CELLS = ["algo=protonet,maml", "seed=0,1"]
+CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=30000"]
 SMALL = [
-    "train.images=30000",
     "backbone.filters=8",
     "validation.times=4",
     "validation.episodes=10",
@@ -44,21 +43,28 @@ def main() -> int:
     parser.add_argument("--longest", type=float, default=25.0, help="seconds before a kill (25)")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        lost = campaign(Path(folder), given.kills, random.Random(given.seed), given.longest)
+        dice = random.Random(given.seed)
+        lost = campaign(Path(folder), CELLS, given.kills, dice, given.longest)
     return int(bool(lost))
 
 
-def campaign(root: Path, kills: int, dice: random.Random, longest: float) -> list[str]:
+def campaign(
+    root: Path, cells: list[str], kills: int, dice: random.Random, longest: float
+) -> list[str]:
     """Kill a sweep so many times; prints what was tried and gives what was lost."""
     whole, broken = root / "whole", root / "broken"
-    assert sweep(whole, root).wait() == 0
+
+    def sweep(results: Path) -> subprocess.Popen[bytes]:
+        return started([*cells, f"results_dir={results}", f"cache_dir={root / 'cache'}"])
+
+    assert sweep(whole).wait() == 0
     lost: list[str] = []
     tried: Counter[str] = Counter()
     finished: dict[str, str] = {}
     for _ in range(kills):
         together = dice.choice([1, 1, 3])
         number = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        running = [sweep(broken, root) for _ in range(together)]
+        running = [sweep(broken) for _ in range(together)]
         time.sleep(dice.uniform(0.5, longest))
         ended = sum(process.poll() is not None for process in running)
         for process in running:
@@ -77,7 +83,7 @@ def campaign(root: Path, kills: int, dice: random.Random, longest: float) -> lis
         if len(finished) == len(records(whole)):  # all done: from the start again
             subprocess.run(["rm", "-r", broken], check=True)
             finished = {}
-    if sweep(broken, root).wait() != 0:
+    if sweep(broken).wait() != 0:
         lost.append("the sweep after the last kill failed")
     lost += differences(whole, broken)
     print(f"{kills} kills: {', '.join(f'{n} {what}' for what, n in sorted(tried.items()))}.")
@@ -85,11 +91,10 @@ def campaign(root: Path, kills: int, dice: random.Random, longest: float) -> lis
     return lost
 
 
-def sweep(results: Path, root: Path) -> subprocess.Popen[bytes]:
+def started(overrides: list[str]) -> subprocess.Popen[bytes]:
     """The command, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", "-m", *CELLS, *SMALL, f"results_dir={results}"]
-        + [f"cache_dir={root / 'cache'}"],
+        [sys.executable, "-m", "bench", "-m", *SMALL, *overrides],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
