@@ -47,9 +47,12 @@ def main(arguments: list[str]) -> int:
     print(table(cells))
     counts = Counter(word for _, (word, _) in cells)
     print(f"\n{len(cells)} cells: {', '.join(f'{n} {word}' for word, n in counts.items())}.")
+    notes: dict[tuple[str, str], list[str]] = {}
     for each, (word, note) in cells:
+        notes.setdefault((word, note), []).append(" ".join(each))
+    for (word, note), those in notes.items():
         if note:
-            print(f"{word}: {' '.join(each)}: {note}")
+            print(f"{word}: {those[0] if len(those) == 1 else f'{len(those)} cells'}: {note}")
     return int(set(counts) != {"done"})
 
 
