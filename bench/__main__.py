@@ -31,8 +31,8 @@ def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or say why not; returns its record."""
     from bench import cell as cells
 
-    before = cell.store.record(cell.name)
-    if before and not cell.config.overwrite:
+    before = None if cell.config.overwrite else cell.store.record(cell.name)
+    if before:
         if before["status"] == "done":
             print(f"{cell.name} is already finished (overwrite=true runs it again)")
             return before

@@ -1,7 +1,6 @@
 """One cell: one learner, one data set, one setting, one seed; from checks to stored record."""
 
 import hashlib
-import io
 import json
 import platform
 import subprocess
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from algorithms.learner import Learner, Shape
 from bench import device as devices
-from bench import precision
+from bench import precision, records, tensors
 from bench.config import OF_THE_COMMAND, Config, Train, check_options
 from bench.data import guard
 from bench.data.cache import Folders
@@ -29,7 +28,7 @@ from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, depends_on_places, evaluate, to_float
 from bench.interrupt import Interrupt, listening
-from bench.memory import tasks_at_once
+from bench.memory import out_of_memory, tasks_at_once
 from bench.migrate import SCHEMA
 from bench.mistake import Failed, Mistake
 from bench.stats import mean_ci95
@@ -90,7 +89,20 @@ def check(config: Config) -> Cell:
     precision.check(config.precision, learner, device)
 
     name = name_of(config, dataset, device.type)
+    if not config.overwrite:
+        check_stored(store, name)
     return Cell(config, name, device, dataset, training, test, store)
+
+
+def check_stored(store: Store, name: str) -> None:
+    """Raises Mistake when what is stored of a cell is no record, and would be overwritten."""
+    try:
+        store.record(name)
+    except (ValueError, OSError) as error:
+        raise Mistake(
+            f"{store.runs / name / 'record.json'} is damaged ({error}): move it away, or run the cell "
+            "again with overwrite=true."
+        ) from None
 
 
 def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
@@ -112,6 +124,12 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             return config.algo.resolve()(backbone, ways, **config.algo.options)
         except ValueError as error:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            raise Mistake(
+                f"{config.backbone.name} does not fit into memory; choose a smaller backbone."
+            ) from None
 
 
 class Parts(NamedTuple):
@@ -138,6 +156,7 @@ def parts(cell: Cell) -> Parts:
     test_sampler = sampler("test", cell.test_shape, "test")
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
     precision.use(config.precision, learner)
+    devices.use_deterministic(config.deterministic)
     learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
     loop = OuterLoop(learner, train_sampler, config.train)
     return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])
@@ -161,6 +180,8 @@ def run(cell: Cell) -> dict[str, Any]:
     assert training.best is not None
     learner.load_state_dict(training.best_state)
     tested = evaluate(learner, test_sampler, config.test.episodes, at_once)
+    if not tested.loss.isfinite().all():
+        raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
     accuracy, ci95 = mean_ci95(tested.accuracy)
     speed = measure(
         learner,
@@ -189,7 +210,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "throughput": speed,
     }
     extra: dict[str, str | bytes] = {
-        "checkpoint.pt": to_bytes(learner.state_dict()),
+        "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
         "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
     }
     history = [each.asdict() for each in training.history]
@@ -243,7 +264,7 @@ def _train(
                 bar.set_postfix_str(f"{found.episodes} episodes, val {found.val_accuracy:.1f} %")
             if interrupt.requested() or time.monotonic() - last > SAVE_SECONDS:
                 state = {"maker": maker, "training": training.state_dict()}
-                cell.store.save_progress(cell.name, to_bytes(state))
+                cell.store.save_progress(cell.name, tensors.to_bytes(state))
                 last = time.monotonic()
             if interrupt.requested():
                 break
@@ -253,18 +274,10 @@ def _saved(cell: Cell) -> Any:
     """What was last saved of the cell, if it can be read."""
     path = cell.store.progress(cell.name)
     try:
-        return path and torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises whatever the bytes lead it to
-        reason = str(error).split("\n", 1)[0]
-        print(f"{cell.name} starts anew: {path} is damaged ({reason})")
+        return path and tensors.read(path)
+    except (ValueError, OSError) as error:
+        print(f"{cell.name} starts anew: {path} is damaged ({error})")
         return None
-
-
-def to_bytes(state: Any) -> bytes:
-    """What `torch.save` writes."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
 
 
 def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
@@ -288,7 +301,7 @@ def files(cell: Cell, record: dict[str, Any]) -> dict[str, str | bytes]:
     config = cell.config.model_dump(exclude=OF_THE_COMMAND)
     return {
         "config.yaml": yaml.safe_dump(config, sort_keys=False),
-        "record.json": json.dumps(record, indent=1) + "\n",
+        "record.json": json.dumps(records.check(record), indent=1) + "\n",
     }
 
 
@@ -327,6 +340,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "device_name": devices.describe(cell.device),
         "threads": torch.get_num_threads(),
         "precision": config.precision,
+        "deterministic": config.deterministic,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "version": version("fewshot-bench"),

@@ -95,6 +95,7 @@ class Config(Strict):
     throughput: Throughput
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Precision
+    deterministic: bool
     results_dir: str
     data_root: str | None
     cache_dir: str | None

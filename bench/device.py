@@ -31,6 +31,16 @@ def choose(name: str) -> torch.device:
     return torch.device(name)
 
 
+def use_deterministic(on: bool) -> None:
+    """Let this process compute the same bits each time, or as fast as it can.
+
+    A CPU does both. When it is on, torch raises RuntimeError where CUDA has no such algorithm.
+    `bench.process.tune` has given cuBLAS the memory that it needs for this.
+    """
+    torch.use_deterministic_algorithms(on)
+    torch.backends.cudnn.benchmark = False
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done all that it was asked to do."""
     if device.type == "cuda":

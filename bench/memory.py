@@ -14,14 +14,14 @@ CPU_BUDGET = 160 * 2**20
 """Bytes of all threads together. A step's peak is about twice what is held: below 400 MiB here, where
 larger chunks bring no more speed."""
 CUDA_SHARE = 0.2
-"""Of the free memory of a GPU, for the same reason."""
+"""Of the memory of a GPU, for the same reason. Not of what is free now: other chunks round otherwise."""
 
 
 def tasks_at_once(learner: Learner, task: Episodes) -> int:
     """Tasks whose outer gradients fit the memory together, a power of two; from one task as a sample."""
     device = task.support_x.device
     if device.type == "cuda":
-        budget = CUDA_SHARE * torch.cuda.mem_get_info(device)[0]
+        budget = CUDA_SHARE * torch.cuda.mem_get_info(device)[1]
     else:
         budget = CPU_BUDGET / threads_for(device)
     fitting = max(1, int(budget // held_bytes(learner, task)))

@@ -11,6 +11,7 @@ import yaml
 from bench import usage
 from bench.mistake import Mistake
 from bench.report.tables import markdown
+from bench.store import plain_yaml
 from bench.sweep import grid
 
 USAGE = """\
@@ -62,7 +63,11 @@ def last(arguments: list[str]) -> list[str]:
     sweeps = sorted(Path(folder).glob("sweeps/*/multirun.yaml"))
     if not sweeps:
         raise Mistake(f"There is no sweep in {folder}/sweeps; give the overrides of one.")
-    ran = yaml.safe_load(sweeps[-1].read_text(encoding="utf-8"))["hydra"]["overrides"]["task"]
+    try:
+        stored = plain_yaml(sweeps[-1].read_text(encoding="utf-8"))
+        ran = [str(override) for override in stored["hydra"]["overrides"]["task"]]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        raise Mistake(f"{sweeps[-1]} is damaged; give the overrides of the sweep.") from None
     return [*(o for o in ran if not o.startswith("results_dir=")), f"results_dir={folder}"]
 
 
@@ -70,9 +75,12 @@ def state(overrides: list[str]) -> tuple[str, str]:
     """What became of a cell, in a word, and why; raises Mistake and what Hydra raises."""
     from bench import cell as cells  # imports torch, which a mistake need not wait for
     from bench import config
+    from bench.stored import check_known
 
     with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        cell = cells.check(config.read(hydra.compose("config", overrides)))
+        options = config.read(hydra.compose("config", overrides))
+    check_known(options)  # a folder of results may be a stranger's
+    cell = cells.check(options)
     record = cell.store.record(cell.name)
     if cell.store.running(cell.name):
         return "running", ""

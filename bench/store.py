@@ -20,15 +20,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
-from bench import migrate
+from bench import migrate, records
 from bench.files import write_whole
 from bench.mistake import Mistake
 
 PROGRESS = "progress.pt"
+EPISODES = ("accuracy",)
+HISTORY = ("episodes", "seconds", "val_accuracy", "val_ci95")
+TRIALS = ("queries", "episodes", "accuracy", "ci95")
 
 
 class Store:
@@ -51,13 +55,29 @@ class Store:
             ) from None
 
     def record(self, cell: str) -> dict[str, Any] | None:
-        """The record of a cell, migrated from older versions, or None when there is none."""
-        stored = self._stored(cell)
-        return migrate.record(stored) if isinstance(stored, dict) else stored
+        """The record of a cell, migrated from older versions, or None when there is none.
 
-    def _stored(self, cell: str) -> Any:
+        Raises ValueError when it is not one.
+        """
+        if (stored := self.written(cell)) is None:
+            return None
+        try:
+            checked = records.check(migrate.record(stored))
+        except (KeyError, TypeError, AttributeError):  # too damaged to be migrated
+            raise ValueError("it is no record") from None
+        if checked["cell"] != cell:
+            raise ValueError(f"it is that of {checked['cell']}")
+        return checked
+
+    def written(self, cell: str) -> Any:
+        """What is in the record of a cell, unchecked, as its version wrote it; None without one."""
         path = self.runs / cell / "record.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.is_file():
+            return None
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except RecursionError:
+            raise ValueError("it is too deep") from None
 
     def write(self, cell: str, files: dict[str, str | bytes]) -> Path:
         """Write a cell's files, each whole or not at all; the record comes last and makes it count."""
@@ -104,25 +124,60 @@ class Store:
         return self.runs / f".{cell}.lock"
 
     def episodes(self, cell: str) -> pd.DataFrame:
-        """The test episodes of a cell: one row an episode, in order."""
-        return pd.read_csv(self.runs / cell / "episodes.csv")
+        """The test episodes of a cell: one row an episode, in order; raises ValueError, OSError."""
+        return self._table(cell, "episodes.csv", EPISODES)
+
+    def history(self, cell: str) -> pd.DataFrame:
+        """The learning curve of a cell: one row a validation; raises ValueError, OSError."""
+        return self._table(cell, "history.csv", HISTORY)
+
+    def trials(self, cell: str) -> pd.DataFrame | None:
+        """What `bench.probe` found of a cell, if it was run; raises ValueError, OSError."""
+        if not (self.runs / cell / "probe.csv").is_file():
+            return None
+        return self._table(cell, "probe.csv", TRIALS, ("varied", "value"))
+
+    def _table(
+        self, cell: str, name: str, numbers: tuple[str, ...], texts: tuple[str, ...] = ()
+    ) -> pd.DataFrame:
+        """A CSV file that has these columns; ``numbers`` are finite."""
+        path = self.runs / cell / name
+        if path.exists() and not path.is_file():
+            raise ValueError("it is no file")
+        table = pd.read_csv(path, dtype=dict.fromkeys((*texts, "classes"), str))
+        for column in (*numbers, *texts):
+            if column not in table:
+                raise ValueError(f"it has no column {column}")
+        for column in numbers:
+            if table[column].dtype.kind not in "iuf" or not np.isfinite(table[column]).all():
+                raise ValueError(f"its column {column} holds what is no number")
+        return table
 
     def config(self, cell: str) -> Any:
         """The configuration that a cell was run with, migrated from older versions.
 
-        Raises ValueError when it cannot be read.
+        Raises ValueError when it cannot be read, OSError when it is not there.
         """
         text = (self.runs / cell / "config.yaml").read_text(encoding="utf-8")
         try:
-            return migrate.config(yaml.safe_load(text), (self._stored(cell) or {})["schema"])
-        except (yaml.YAMLError, KeyError, TypeError) as error:
-            raise ValueError(f"{cell}/config.yaml cannot be read: {error}") from None
+            return migrate.config(plain_yaml(text), (self.written(cell) or {})["schema"])
+        except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = str(error).split("\n", 1)[0]
+            raise ValueError(f"{cell}/config.yaml cannot be read: {reason}") from None
 
-    def trials(self, cell: str) -> pd.DataFrame | None:
-        """What `bench.probe` found of a cell, if it was run."""
-        path = self.runs / cell / "probe.csv"
-        return pd.read_csv(path, dtype={"value": str}) if path.exists() else None
 
-    def history(self, cell: str) -> pd.DataFrame:
-        """The learning curve of a cell: one row a validation."""
-        return pd.read_csv(self.runs / cell / "history.csv")
+class _Loader(yaml.SafeLoader):
+    """YAML without references, by which a short text can stand for a huge one."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has references")
+        return super().compose_node(parent, index)
+
+
+def plain_yaml(text: str) -> Any:
+    """What a YAML text without references holds; raises YAMLError or ValueError."""
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError:
+        raise ValueError("it is too deep") from None

@@ -1,14 +1,15 @@
-"""Finished runs, read again."""
+"""Finished runs, read again, whoever made them."""
 
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 
 from bench import cell as cells
-from bench import config
+from bench import config, tensors
+from bench.compose import composed
 from bench.mistake import Mistake
 from bench.store import Store
+from bench.usage import GROUPS, names
 
 
 def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cell:
@@ -16,14 +17,15 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
 
     ``folders`` are its ``data_root`` and ``cache_dir``.
     """
-    record = store.record(name) or {}
     command = dict.fromkeys(config.OF_THE_COMMAND, False) | {"results_dir": str(store.root)}
     try:
-        options = store.config(name) | command | folders
-        cell = cells.check(config.Config.model_validate(options))
+        record = store.record(name) or {}
+        options = config.Config.model_validate(store.config(name) | command | folders)
+        check_known(options)
+        cell = cells.check(options)
     except ValidationError as error:
         raise Mistake(f"{name} is of another version: {config.mistake(error)}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise Mistake(f"{name} cannot be read: {error}.") from None
     if cell.dataset.digest != record["data_digest"]:
         raise Mistake(
@@ -33,12 +35,26 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
     return cell
 
 
+def check_known(options: config.Config) -> None:
+    """Raises Mistake when a configuration names other code than conf/ does: it may be a stranger's."""
+    for group in GROUPS:
+        code: config.Code = getattr(options, group)
+        known = code.name in names(group)
+        if not known or composed(f"{group}={code.name}")[group]["target"] != code.target:
+            raise Mistake(
+                f"{group} {code.name!r} would run {code.target!r}, which conf/{group}/ does not know."
+            )
+
+
 def parameters(store: Store, name: str) -> dict[str, Any]:
     """The chosen parameters of a finished run, on the CPU; raises Mistake when they cannot be read."""
     path = store.runs / name / "checkpoint.pt"
     if not path.exists():
         raise Mistake(f"{path} is missing: overwrite=true runs the cell again.")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # torch raises whatever the bytes lead it to
-        raise Mistake(f"{path} is damaged: overwrite=true runs the cell again.") from None
+        state = tensors.read(path)
+    except (ValueError, OSError) as error:
+        raise Mistake(f"{path} is damaged ({error}): overwrite=true runs the cell again.") from None
+    if not isinstance(state, dict):
+        raise Mistake(f"{path} holds no parameters: overwrite=true runs the cell again.")
+    return state

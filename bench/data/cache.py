@@ -1,17 +1,16 @@
 """Where archives are found, and where prepared data sets are kept."""
 
 import hashlib
-import io
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_dir
 
+from bench import tensors
 from bench.data.pool import Dataset, Pool
 from bench.files import write_whole
 from bench.mistake import Mistake
@@ -75,7 +74,7 @@ def read(path: Path) -> Dataset | None:
     if not path.exists():
         return None
     try:
-        name, digest, splits = torch.load(path, weights_only=True)
+        name, digest, splits = tensors.read(path)
         dataset = Dataset.of(name, {split: Pool(*fields) for split, fields in splits.items()})
         if dataset.digest == digest:
             return dataset
@@ -88,10 +87,8 @@ def read(path: Path) -> Dataset | None:
 def keep(path: Path, dataset: Dataset) -> Dataset:
     """Write a data set for later runs, and hand it on."""
     splits = {key: (pool.images, pool.offsets, pool.names) for key, pool in dataset.splits.items()}
-    buffer = io.BytesIO()
-    torch.save((dataset.name, dataset.digest, splits), buffer)
     try:
-        write_whole(path, buffer.getvalue())
+        write_whole(path, tensors.to_bytes((dataset.name, dataset.digest, splits)))
     except OSError as error:
         warn_unkept(dataset.name, path.parent, error)
     return dataset

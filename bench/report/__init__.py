@@ -20,25 +20,6 @@ from bench.store import Store
 
 _log = logging.getLogger(__name__)
 
-Kind = type | tuple[type, ...]
-ALWAYS: dict[str, Kind] = {
-    "cell": str,
-    "algo": str,
-    "dataset": str,
-    "ways": int,
-    "shots": int,
-    "seed": int,
-}
-FINISHED: dict[str, Kind] = {
-    "accuracy": (int, float),
-    "ci95": (int, float),
-    "episodes": int,
-    "episodes_digest": str,
-    "transductive": bool,
-    "train_seconds": (int, float),
-}
-CURVE = {"episodes", "seconds", "val_accuracy", "val_ci95"}
-
 
 def read(results_dir: str | Path) -> list[Row]:
     """The readable records of a results folder; one warning for each that is not.
@@ -55,8 +36,8 @@ def read(results_dir: str | Path) -> list[Row]:
             record = store.record(folder.name)
             if record is None and store.progress(folder.name):
                 continue  # it has not ended
-            _check(record)
-            assert record is not None
+            if record is None:
+                raise ValueError("it does not exist")
             if record["status"] == "done":
                 path = folder / "episodes.csv"
                 tested[folder.name] = store.episodes(folder.name)
@@ -77,12 +58,71 @@ def read(results_dir: str | Path) -> list[Row]:
     return records
 
 
+class Gathered(NamedTuple):
+    """What a report is made of; all but ``stored`` have the differences in ``across`` in their labels."""
+
+    stored: list[Row]
+    records: list[Row]
+    boards: list[Leaderboard]
+    curves: dict[str, pd.DataFrame]
+    probed: dict[str, pd.DataFrame]
+    claimed: list[claims.Check]
+
+
 class Report(NamedTuple):
     """What was written, the rows behind it (see ``across``), and who is better than whom."""
 
     paths: list[Path]
     records: list[Row]
     boards: list[Leaderboard]
+
+
+def gather(results_dir: str | Path, across: Collection[str] = ()) -> Gathered:
+    """Read a results folder; raises Mistake when no cell has finished there."""
+    stored, store = read(results_dir), Store(results_dir)
+    records = rows.across(stored, across)
+    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
+    spreads = {cell: each["accuracy"].std() for cell, each in tested.items()}
+    return Gathered(
+        stored,
+        records,
+        leaderboards(records, tested),
+        _curves(store, records),
+        _trials(store, records),
+        claims.checks(stored, _configs(store, stored), spreads),
+    )
+
+
+def texts(found: Gathered) -> dict[str, str | None]:
+    """All views but the page and the figures, by file name; None where there is nothing to show."""
+    stored, records, boards, curves, probed, claimed = found
+    tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
+    views = {
+        "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
+        "accuracy.md": tables.accuracy_markdown(records),
+        "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
+        "throughput.md": tables.throughput_markdown(records),
+        "saturation.md": tables.saturation_markdown(records),
+        "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
+        "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
+        "leaderboard.md": tables.leaderboard_markdown(boards),
+        "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
+        "claimed.csv": None if claim is None else tables.to_csv(claim),
+        "claimed.md": claims.claims_markdown(claimed),
+        "probe.csv": None if tried is None else tables.to_csv(tried),
+        "transduction.md": trials.transduction_markdown(records, probed),
+    }
+    for name, made in {
+        "accuracy": tables.accuracy_tables(records),
+        "leaderboard": [
+            t for b in boards for t in (tables.standing_table(b), tables.pair_table(b))
+        ],
+        "throughput": tables.throughput_tables(records),
+        "claimed": [claims.table(claimed)] if claimed else [],
+        "transduction": trials.transduction_tables(records, probed),
+    }.items():
+        views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
+    return views
 
 
 def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
@@ -95,42 +135,12 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
     Raises:
         Mistake: no cell has finished there, or the folder cannot be written.
     """
-    stored, store = read(results_dir), Store(results_dir)
-    records = rows.across(stored, across)
-    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
-    boards = leaderboards(records, tested)
-    probed, curves = _trials(store, records), _curves(store, records)
-    tried = trials.trials_table(records, probed)
-    spreads = {cell: each["accuracy"].std() for cell, each in tested.items()}
-    claimed = claims.checks(stored, _configs(store, stored), spreads)
+    found = gather(results_dir, across)
+    records, boards, curves, probed = found.records, found.boards, found.curves, found.probed
     views: dict[str, str | bytes | None] = {
-        "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
-        "accuracy.md": tables.accuracy_markdown(records),
-        "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
-        "throughput.md": tables.throughput_markdown(records),
-        "saturation.md": tables.saturation_markdown(records),
-        "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
-        "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
-        "leaderboard.md": tables.leaderboard_markdown(boards),
-        "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
-        "claimed.csv": None
-        if (claim := claims.claims_table(claimed)) is None
-        else tables.to_csv(claim),
-        "claimed.md": claims.claims_markdown(claimed),
-        "probe.csv": None if tried is None else tables.to_csv(tried),
-        "transduction.md": trials.transduction_markdown(records, probed),
-        "report.html": page.html(records, boards, curves, probed, claimed),
+        **texts(found),
+        "report.html": page.html(records, boards, curves, probed, found.claimed),
     }
-    for name, made in {
-        "accuracy": tables.accuracy_tables(records),
-        "leaderboard": [
-            t for b in boards for t in (tables.standing_table(b), tables.pair_table(b))
-        ],
-        "throughput": tables.throughput_tables(records),
-        "claimed": [claims.table(claimed)] if claimed else [],
-        "transduction": trials.transduction_tables(records, probed),
-    }.items():
-        views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)
     for name, figure in drawn.items():
@@ -155,9 +165,16 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
 
 
 def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
-    """What was found of the cells that were probed."""
-    found = {row["cell"]: store.trials(row["cell"]) for row in done(records)}
-    return {cell: each for cell, each in found.items() if each is not None}
+    """What was found of the cells that were probed; one warning for each that cannot be read."""
+    found = {}
+    for row in done(records):
+        try:
+            if (trials := store.trials(row["cell"])) is not None:
+                found[row["cell"]] = trials
+        except (ValueError, OSError) as error:
+            path = store.runs / row["cell"] / "probe.csv"
+            _log.warning("Left out of the probes: %s: %s", path, _first_line(error))
+    return found
 
 
 def _configs(store: Store, records: list[Row]) -> dict[str, Any]:
@@ -177,31 +194,20 @@ def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
     for row in done(records):
         path = store.runs / row["cell"] / "history.csv"
         try:
-            curve = store.history(row["cell"])
-            if missing := CURVE - set(curve.columns):
-                raise ValueError(f"it has no column {', '.join(sorted(missing))}")
-            curves[row["cell"]] = curve.astype(dict.fromkeys(CURVE, float))
+            curves[row["cell"]] = store.history(row["cell"])
         except (ValueError, OSError) as error:
             _log.warning("Left out of the learning curves: %s: %s", path, _first_line(error))
     return curves
 
 
-def _check(record: Any) -> None:
-    """Raises ValueError with what is missing or of another type."""
-    if record is None:
-        raise ValueError("it does not exist")
-    if not isinstance(record, dict) or record.get("status") not in ("done", "failed"):
-        raise ValueError("its status is neither done nor failed")
-    wanted = ALWAYS | (FINISHED if record["status"] == "done" else {"reason": str})
-    wrong = [key for key, kind in wanted.items() if not isinstance(record.get(key), kind)]
-    if wrong:
-        raise ValueError(f"its {wrong[0]} is {record.get(wrong[0])!r}")
-
-
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
     """Raises ValueError where a record is not that of its test episodes, as when one was edited."""
-    if "accuracy" not in episodes or len(episodes) != record["episodes"]:
+    if len(episodes) != record["episodes"]:
         raise ValueError(f"it does not hold {record['episodes']} accuracies")
+    if "classes" in episodes:
+        pattern = rf"\d{{1,9}}( \d{{1,9}}){{{record['ways'] - 1}}}"
+        if not episodes["classes"].str.fullmatch(pattern).fillna(False).all():
+            raise ValueError(f"its classes are not {record['ways']} numbers in each episode")
     mean, ci95 = mean_ci95(episodes["accuracy"])
     for key, value in (("accuracy", mean), ("ci95", ci95)):
         if not math.isclose(record[key], value, rel_tol=1e-6, abs_tol=1e-6):

@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from bench.compose import composed
 from bench.config import INCIDENTAL
-from bench.experiments import composed
 from bench.report.rows import Row, Score, done, score
 from bench.report.tables import ABSENT, Table
 
@@ -122,7 +122,7 @@ def checks(
         place = (claim.dataset, *claim.shape)
         runs = [row for row in records if (row["dataset"], row["ways"], row["shots"]) == place]
         if runs:
-            wanted = _determining(composed(claim.experiment))
+            wanted = _determining(composed(f"experiment={claim.experiment}"))
             runs = [row for row in runs if _determining(configs.get(row["cell"])) == wanted]
         finished = done(runs)
         half = claim.half

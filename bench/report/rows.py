@@ -22,6 +22,7 @@ BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 VARIANT = (
     "order",
     "device",
+    "deterministic",
     "train_ways",
     "train_shots",
     "train_queries",

@@ -4,7 +4,10 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter
+from typing_extensions import TypedDict
 
 from bench.mistake import Mistake
 
@@ -16,17 +19,20 @@ Prints the ratios to learn2learn and the cost at scale as Markdown tables, from 
 has saved."""
 
 
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Result(TypedDict):
     """Our tasks/s against a peer's for one kind of work; the ratio's quartiles are over rounds."""
 
     work: str
-    ours_tasks_per_s: float
-    peer_tasks_per_s: float
-    ratio: float
-    ratio_low: float
-    ratio_high: float
+    ours_tasks_per_s: Amount
+    peer_tasks_per_s: Amount
+    ratio: Amount
+    ratio_low: Amount
+    ratio_high: Amount
     rounds: int
-    stolen: float  # share of its processor time that a virtual machine did not get
+    stolen: Amount  # share of its processor time that a virtual machine did not get
 
 
 def markdown(results: Iterable[Result]) -> str:
@@ -53,9 +59,11 @@ class Growth(TypedDict):
     work: str
     axis: str
     sizes: list[int]
-    ms: list[float]
-    mib: list[float]
-    exponent: float  # of the time, from the last but one size to the last
+    ms: list[Amount]
+    mib: list[Amount]
+    exponent: Annotated[
+        float, Field(allow_inf_nan=False)
+    ]  # of the time, from the last but one size to the last
 
 
 def growth_markdown(results: Iterable[Growth]) -> str:
@@ -79,15 +87,19 @@ def growth_markdown(results: Iterable[Growth]) -> str:
     return "\n".join(lines)
 
 
+_RESULTS = TypeAdapter(list[Result], config=ConfigDict(strict=True))
+_GROWTHS = TypeAdapter(list[Growth], config=ConfigDict(strict=True))
+
+
 def read(file: Path) -> tuple[list[Result], list[Growth]]:
     """The comparisons in a file of pytest-benchmark; raises Mistake when there are none."""
     try:
         saved = [b["extra_info"] for b in json.loads(file.read_text())["benchmarks"]]
-        ratios = [info for info in saved if "ratio" in info]
-        growths = [info for info in saved if "exponent" in info]
+        ratios = _RESULTS.validate_python([info for info in saved if "ratio" in info])
+        growths = _GROWTHS.validate_python([info for info in saved if "exponent" in info])
     except OSError as error:
         raise Mistake(f"Cannot read {file} ({error.strerror}).") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise Mistake(f"{file} is no JSON file of pytest-benchmark.") from None
     if not ratios and not growths:
         raise Mistake(f"{file} holds no comparison; save one with --benchmark-enable.")

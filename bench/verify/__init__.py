@@ -1,6 +1,5 @@
 """Finished runs evaluated again, and held to what is stored of them."""
 
-import json
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ def verify(cell: Cell, name: str) -> list[str]:
     record = cell.store.record(name) or {}
     findings = []
     # a run of an older version has the name that its configuration had then
-    written = json.loads((cell.store.runs / name / "record.json").read_text(encoding="utf-8"))
+    written = cell.store.written(name)
     made = name_of(cell.config, cell.dataset, record["device"])
     if written.get("schema") == SCHEMA and made != name:
         findings.append(f"config.yaml is not that of the run, but of {made}")

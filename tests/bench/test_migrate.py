@@ -24,8 +24,10 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
     record = store.record(cell)
     assert record is not None and record["schema"] == migrate.SCHEMA
     assert record["backbone_options"] == before["backbone_options"] | {"spatial": "flatten"}
-    assert {k: v for k, v in record.items() if k not in ("schema", "backbone_options")} == {
-        k: v for k, v in before.items() if k not in ("schema", "backbone_options")
+    assert record["deterministic"] is False
+    new = ("schema", "backbone_options", "deterministic")
+    assert {k: v for k, v in record.items() if k not in new} == {
+        k: v for k, v in before.items() if k not in new
     }
     command = dict.fromkeys(config.OF_THE_COMMAND, False)
     folders = dict.fromkeys(("data_root", "cache_dir")) | {"results_dir": "."}
@@ -34,6 +36,18 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
         config.check_options(getattr(options, group), group)
     if options.dataset.name == "omniglot":
         assert options.dataset.options["rotations"] == "all"
+
+
+def test_stored_runs_of_schema_2() -> None:
+    folder = REFERENCE / "transduction-cpu"
+    store = Store(folder)
+    for run in (folder / "runs").iterdir():
+        assert store.written(run.name)["schema"] == 2
+        assert store.record(run.name) == store.written(run.name) | {
+            "schema": migrate.SCHEMA,
+            "deterministic": False,
+        }
+        assert store.config(run.name)["deterministic"] is False
 
 
 def test_rows_of_this_and_of_newer_versions_are_as_they_were() -> None:

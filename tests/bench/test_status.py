@@ -32,10 +32,11 @@ def test_every_state_of_a_cell(make, said, cache, tmp_path, monkeypatch):
     }
     done = cells.run(made["protonet", 0])
     store = made["protonet", 0].store
-    stale = json.dumps(done | {"commit": "0123456789ab"})
-    store.write(made["protonet", 1].name, {"record.json": stale})
+    stale = {"commit": "0123456789ab"}
     failed = {"status": "failed", "reason": "the loss became nan"}
-    store.write(made["protonet", 2].name, {"record.json": json.dumps(done | failed)})
+    for seed, changes in ((1, stale), (2, failed)):
+        name = made["protonet", seed].name
+        store.write(name, {"record.json": json.dumps(done | changes | {"cell": name})})
     store.save_progress(made["metaoptnet", 0].name, b"")
     with store.claim(made["metaoptnet", 1].name):
         status, text = said("-m", *sweep)
@@ -59,6 +60,27 @@ def test_every_state_of_a_cell(make, said, cache, tmp_path, monkeypatch):
 
     status, text = said(*sweep[2:], "algo=protonet")
     assert status == 0 and "1 cells: 1 done." in text
+
+
+@pytest.mark.parametrize(
+    "text", ["hydra: [", "{}", "hydra: {overrides: {task: 5}}", "a: &a [1]\nb: *a", "[" * 9999]
+)
+def test_a_damaged_sweep_is_named(said, tmp_path, text):
+    (tmp_path / "sweeps" / "1").mkdir(parents=True)
+    (tmp_path / "sweeps" / "1" / "multirun.yaml").write_text(text)
+    assert said(f"results_dir={tmp_path}") == (
+        2,
+        f"error: {tmp_path}/sweeps/1/multirun.yaml is damaged; give the overrides of the sweep.\n",
+    )
+
+
+def test_no_code_of_a_stranger_is_run(said, cache, tmp_path):
+    """A folder of results may come from anywhere."""
+    (tmp_path / "sweeps" / "1").mkdir(parents=True)
+    ran = {"hydra": {"overrides": {"task": ["backbone.target=os.system", f"cache_dir={cache}"]}}}
+    (tmp_path / "sweeps" / "1" / "multirun.yaml").write_text(yaml.safe_dump(ran))
+    status, text = said(f"results_dir={tmp_path}")
+    assert status == 2 and "would run 'os.system', which conf/backbone/ does not know" in text
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,4 @@
+import json
 import os
 import stat
 from pathlib import Path
@@ -8,15 +9,17 @@ from bench import files
 from bench.files import write_whole
 from bench.mistake import Mistake
 from bench.store import Store
+from tests.bench.report.samples import curve, record
 
 
 def test_what_is_written_is_read(tmp_path: Path):
     store = Store(tmp_path / "deep" / "results")
     store.check_writable()
     assert store.record("cell") is None
-    store.write("cell", {"record.json": '{"accuracy": 95.1, "name": "é"}', "history.csv": "a\n1\n"})
-    assert store.record("cell") == {"accuracy": 95.1, "name": "é"}
-    assert store.history("cell")["a"].tolist() == [1]
+    row = record(cell="cell", device_name="é")
+    store.write("cell", {"record.json": json.dumps(row), "history.csv": curve(row).to_csv()})
+    assert store.record("cell") == row
+    assert store.history("cell")["val_ci95"].iloc[0] == 1.5
 
 
 def test_the_record_comes_last(tmp_path: Path, monkeypatch):

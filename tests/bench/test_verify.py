@@ -1,6 +1,9 @@
 """Stored runs evaluated again: what fits is told, and what was edited since."""
 
 import json
+import os
+import shutil
+import zipfile
 
 import pandas as pd
 import pytest
@@ -11,11 +14,20 @@ from bench import cell as cells
 from bench.verify.__main__ import main
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    return tmp_path_factory.mktemp("kept") / "runs"
+
+
 @pytest.fixture
-def run(make, tmp_path):
-    """The folder of a finished run."""
+def run(make, tmp_path, kept):
+    """The folder of a finished run, which is run once for all tests."""
     cell = make("algo=protonet", f"results_dir={tmp_path}/results")
-    cells.run(cell)
+    if kept.exists():
+        shutil.copytree(kept, cell.store.runs, dirs_exist_ok=True)
+    else:
+        cells.run(cell)
+        shutil.copytree(cell.store.runs, kept)
     return cell.store.runs / cell.name
 
 
@@ -91,6 +103,50 @@ def damaged_configuration(run):
     (run / "config.yaml").write_text("algo: [")
 
 
+def referring_configuration(run):
+    (run / "config.yaml").write_text("a: &a [1, 1]\nb: &b [*a, *a]\nc: [*b, *b]\n")
+
+
+def code_of_a_stranger(run):
+    """Which would be called with a backbone and a number of ways."""
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["algo"]["target"] = "os.system"
+    path.write_text(yaml.safe_dump(config))
+
+
+def name_of_another_folder(run):
+    path = run / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["algo"]["name"] = "../../elsewhere/evil"
+    path.write_text(yaml.safe_dump(config))
+
+
+def row_of_another_run(run):
+    edit_json(run / "record.json", cell="../../other")
+
+
+def parameters_of_another_kind(run):
+    torch.save([1, 2], run / "checkpoint.pt")
+
+
+def parameters_that_unfold(run):
+    torch.save({"weight": torch.zeros(1).expand(10**12)}, run / "checkpoint.pt")
+
+
+def packed_parameters(run):
+    with zipfile.ZipFile(run / "checkpoint.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", bytes(10**7))
+
+
+def parameters_that_run_code(run):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(run / "run"),)
+
+    torch.save({"weight": Evil()}, run / "checkpoint.pt")
+
+
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
@@ -103,6 +159,23 @@ def damaged_configuration(run):
         (damaged_parameters, "checkpoint.pt is damaged"),
         (other_backbone, "checkpoint.pt is that of another learner or backbone"),
         (damaged_configuration, "config.yaml cannot be read"),
+        (referring_configuration, "config.yaml cannot be read: it has references"),
+        (
+            code_of_a_stranger,
+            "algo 'protonet' would run 'os.system', which conf/algo/ does not know",
+        ),
+        (
+            name_of_another_folder,
+            "algo '../../elsewhere/evil' would run 'algorithms.protonet.ProtoNet'",
+        ),
+        (row_of_another_run, "cannot be read: it is that of ../../other"),
+        (parameters_of_another_kind, "checkpoint.pt holds no parameters"),
+        (
+            parameters_that_unfold,
+            "checkpoint.pt is damaged (it has a tensor of shape (1000000000000,))",
+        ),
+        (packed_parameters, "checkpoint.pt is damaged (it is packed)"),
+        (parameters_that_run_code, "checkpoint.pt is damaged (Weights only load failed"),
     ],
 )
 def test_what_was_edited_is_found(run, said, edit, finding):
@@ -110,6 +183,7 @@ def test_what_was_edited_is_found(run, said, edit, finding):
     status, text = said(run)
     assert (status, finding in text) == (1, True), text
     assert "0 of 1 runs are what they say" in text
+    assert not (run / "run").exists()
 
 
 def test_other_data_are_found(run, said, monkeypatch):

@@ -1,4 +1,5 @@
 import socket
+from pathlib import Path
 
 import pytest
 
@@ -41,5 +42,6 @@ def test_silence_is_an_error() -> None:
 
 
 def test_what_is_no_address_is_an_error() -> None:
-    with pytest.raises(OSError, match="unknown url type"):
-        fetch("a.zip")
+    for text in ("a.zip", Path(__file__).as_uri()):  # which urllib alone would read
+        with pytest.raises(OSError, match="it is no address of the web"):
+            fetch(text)

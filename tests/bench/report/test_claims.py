@@ -7,8 +7,8 @@ import re
 import pytest
 
 from bench import usage
+from bench.compose import composed
 from bench.config import INCIDENTAL
-from bench.experiments import composed
 from bench.report import build, claims
 from tests.bench.report.samples import failed, folder, record
 
@@ -18,7 +18,7 @@ REPTILE = "paper/omniglot_reptile_5w1s"
 
 @pytest.fixture(scope="module")
 def wanted() -> dict:
-    return {name: composed(name) for name in (PROTONET, REPTILE)}
+    return {name: composed(f"experiment={name}") for name in (PROTONET, REPTILE)}
 
 
 def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> claims.Check:

@@ -1,6 +1,8 @@
 """The report of a results folder: what is written, what is skipped, what the command says."""
 
+import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -132,8 +134,12 @@ def test_a_folder_that_cannot_be_written(quick: None, tmp_path: Path) -> None:
     [
         (None, "it does not exist"),
         ("{", "Expecting property name"),
-        ("[1]", "its status is neither done nor failed"),
-        ('{"status": "done", "cell": "bad"}', "its algo is None"),
+        ("[1]", "it is no record"),
+        ('{"status": "half", "cell": "bad"}', "its status is neither done nor failed"),
+        ('{"status": "done", "cell": "bad"}', "it has no schema"),
+        (json.dumps(record(cell="bad", seed="0")), "its seed is '0': it should be a valid integer"),
+        (json.dumps(record(cell="bad", accuracy=math.nan)), "its accuracy is 'nan': it should be"),
+        (json.dumps(record(cell="other")), "it is that of other"),
     ],
 )
 def test_a_damaged_record_is_skipped(

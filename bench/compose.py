@@ -1,4 +1,4 @@
-"""The named experiments of conf/experiment/, composed."""
+"""What conf/ makes of overrides, such as the named experiments."""
 
 from functools import cache
 from typing import Any
@@ -11,8 +11,8 @@ from bench.usage import CONF
 
 
 @cache
-def composed(name: str) -> Any:
-    """The configuration of a cell of an experiment, such as ``paper/omniglot_maml_5w1s``.
+def composed(*overrides: str) -> Any:
+    """The configuration of a cell, such as that of ``experiment=paper/omniglot_maml_5w1s``.
 
     Works while Hydra runs a cell, too.
     """
@@ -20,6 +20,6 @@ def composed(name: str) -> Any:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return OmegaConf.to_container(hydra.compose("config", [f"experiment={name}"]))
+            return OmegaConf.to_container(hydra.compose("config", list(overrides)))
     finally:
         GlobalHydra.instance().hydra = running

@@ -1,0 +1,131 @@
+"""What a record may hold: checked when it is written, and when it is read."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+Name = Annotated[str, Field(pattern=r"^[\w.+-]+(/[\w.+-]+)*$", max_length=200)]
+Text = Annotated[str, Field(max_length=10_000)]
+Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$", max_length=64)]
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+Options = dict[Name, bool | int | float | Text | None]
+
+
+class Stored(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, extra="allow")
+
+
+class Phase(Stored):
+    """One row of `bench.throughput.measure`."""
+
+    phase: Literal["draw", "train", "evaluate", "adapt", "infer"]
+    tasks_per_s: Amount
+    images_per_s: Amount
+    ms_median: Amount
+    ms_iqr: Amount
+    tasks_per_call: Positive
+    calls: Positive
+    peak_mib: Amount | None
+    gflop_per_task: Amount | None = None
+    gflop_per_s: Amount | None = None
+    matmul_share: Amount | None = None
+    power_w: Amount | None = None
+    joules_per_1000_tasks: Amount | None = None
+
+
+class Protocol(Stored):
+    """The protocol card, which every record has."""
+
+    schema_: Positive = Field(alias="schema")
+    cell: Name
+    algo: Name
+    dataset: Name
+    ways: Annotated[int, Field(ge=2, lt=2**31)]
+    shots: Positive
+    queries: Positive
+    seed: Count
+    transductive: bool
+    statistics: Name | None = None  # rows of schema 1 do not tell
+    order: Literal[0, 1, 2]
+    algo_options: Options
+    data_digest: Hex
+    backbone: Name
+    backbone_options: Options
+    parameters: Count
+    train_ways: Positive
+    train_shots: Positive
+    train_queries: Count
+    train_images: Positive
+    meta_batch: Positive
+    optimizer: Name
+    rate: Amount
+    schedule: Text
+    validations: Positive
+    val_episodes: Positive
+    device: Name
+    device_name: Text
+    threads: Positive
+    precision: Name
+    deterministic: bool
+    python: Text
+    torch: Text
+    version: Text
+    commit: Text | None
+    created: Text
+
+
+class Done(Protocol):
+    """A finished cell. Accuracies are in percent."""
+
+    status: Literal["done"]
+    reason: None
+    accuracy: Percent
+    ci95: Percent
+    loss: Amount | None = None  # rows of schema 1 lack these three
+    brier: Amount | None = None
+    ece: Percent | None = None
+    episodes: Annotated[int, Field(ge=2, lt=2**31)]
+    episodes_digest: Hex
+    selected_episode: Positive
+    val_accuracy: Percent
+    train_episodes: Positive
+    train_seconds: Amount
+    throughput: list[Phase]
+
+
+class Failed(Protocol):
+    """A failed cell."""
+
+    status: Literal["failed"]
+    reason: Text
+
+
+_RECORD: TypeAdapter[Done | Failed] = TypeAdapter(
+    Annotated[Done | Failed, Field(discriminator="status")]
+)
+
+
+def check(record: Any) -> dict[str, Any]:
+    """The record itself; raises ValueError with what is missing or is not what it should be.
+
+    Facts that this version does not know, as of a newer one, may be anything.
+    """
+    try:
+        _RECORD.validate_python(record)
+    except ValidationError as error:
+        raise ValueError(_complaint(error)) from None
+    return record
+
+
+def _complaint(error: ValidationError) -> str:
+    first = error.errors()[0]
+    if first["type"].startswith(("union_tag", "model", "dict")) and len(first["loc"]) < 2:
+        return "its status is neither done nor failed"
+    key = ".".join(str(step) for step in first["loc"][1:])
+    if first["type"] == "missing":
+        return f"it has no {key}"
+    message = first["msg"].replace("Input should", "it should")
+    return f"its {key} is {str(first['input'])[:100]!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,387 @@
+"""``python -m tests.fuzz``: feed damaged and hostile files to every reader, and tell what came of it.
+
+A reader may refuse what it is given, with the kind of error that its caller turns into a sentence; or it
+may read it, and then what it gives must be what was written, or at least obey the rules of such a file
+and go through all tables. Anything else is a finding: another exception, more than a few seconds, a
+content that differs where a checksum says that it must not.
+"""
+
+import argparse
+import copy
+import io
+import json
+import logging
+import sys
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from bench import config, report, tensors, usage
+from bench.compose import composed
+from bench.data import cache, omniglot
+from bench.data.pool import Dataset, Pool, content_digest
+from bench.mistake import Mistake
+from bench.report import speed, trials
+from bench.status import last
+from bench.store import Store
+from bench.stored import check_known
+from bench.sweep import grid
+from tests.bench.data.fakes import CLASSES, Archives
+from tests.bench.report import samples
+
+SLOW = timedelta(seconds=5)
+
+
+def main() -> int:
+    """Run the campaign; the status is 1 when there was a finding."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inputs", type=int, default=10_000, help="for each reader (10000)")
+    parser.add_argument("--seed", type=int, default=0, help="of the damage (0)")
+    parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS))
+    given = parser.parse_args()
+    logging.disable()  # each file that is skipped is a warning
+    wrong = 0
+    for name in given.only:
+        try:
+            print(f"{name}: {told(fuzz(name, given.inputs, given.seed))}", flush=True)
+        except Exception as error:  # with the smallest input that does it in its notes
+            wrong += 1
+            notes = "\n".join(getattr(error, "__notes__", []))
+            print(f"{name}: FOUND {type(error).__name__}: {error}\n{notes}", flush=True)
+    return int(wrong > 0)
+
+
+def told(outcomes: Counter[str]) -> str:
+    """Such as: 10,000 inputs, 9,100 refused, 900 read."""
+    return f"{outcomes.total():,} inputs, " + ", ".join(f"{n:,} {o}" for o, n in outcomes.items())
+
+
+def fuzz(name: str, inputs: int, number: int) -> Counter[str]:
+    """Feed a reader so many inputs; gives how often it read and refused. Raises what it should not."""
+    outcomes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder:
+        damage, read = TARGETS[name](Path(folder))
+
+        @seed(number)
+        @settings(
+            max_examples=inputs,
+            deadline=SLOW,
+            database=None,
+            phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(damage)
+        def each(content: Any) -> None:
+            outcomes[read(content)] += 1
+
+        each()
+    return outcomes
+
+
+# What is done to good content
+
+
+@st.composite
+def damaged(draw: st.DrawFn, good: bytes, tokens: tuple[bytes, ...] = ()) -> bytes:
+    """Bytes flipped, left out, put in, moved, cut off."""
+    content = good
+    for _ in range(draw(st.integers(1, 3))):
+        at, to = sorted(draw(st.tuples(*[st.integers(0, len(content))] * 2)))
+        new = draw(
+            st.sampled_from(tokens) if tokens and draw(st.booleans()) else st.binary(max_size=8)
+        )
+        kind = draw(st.sampled_from(["replace", "cut", "insert", "delete", "repeat"]))
+        content = {
+            "replace": content[:at] + new + content[at + len(new) :],
+            "cut": content[:at],
+            "insert": content[:at] + new + content[at:],
+            "delete": content[:at] + content[to:],
+            "repeat": content[:to] + content[at:],
+        }[kind]
+    return content
+
+
+NUMBERS = st.integers(1, 30) | st.floats(0, 1) | st.integers() | st.floats()
+HOSTILE = [10**400, 2**63, -1, 0, 1e308, "../../x", "<script>", "a\nb", "=1", "os.system"]
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | NUMBERS | st.text(max_size=20) | st.sampled_from(HOSTILE),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner),
+    max_leaves=5,
+)
+
+
+@st.composite
+def changed(draw: st.DrawFn, good: Any) -> Any:
+    """A tree of dicts and lists in which a few nodes are something else, gone or new."""
+    tree = copy.deepcopy(good)
+    for _ in range(draw(st.integers(1, 3))):
+        node = tree
+        while True:
+            keys = list(node) if isinstance(node, dict) else list(range(len(node)))
+            key = draw(st.sampled_from(keys)) if keys else None
+            inner = node[key] if keys else None
+            if not (isinstance(inner, dict | list) and inner and draw(st.booleans())):
+                break
+            node = inner
+        kind = draw(st.sampled_from(["replace", "replace", "delete", "add"]))
+        if kind == "add" and isinstance(node, dict):
+            node[draw(st.text(max_size=9))] = draw(ANYTHING)
+        elif keys and kind == "delete":
+            del node[key]
+        elif keys:
+            node[key] = draw(ANYTHING)
+    return tree
+
+
+def dumped(tree: Any) -> bytes:
+    return json.dumps(tree).encode("utf-8", "surrogatepass")
+
+
+# What reads it
+
+Target = tuple[st.SearchStrategy[Any], Callable[[Any], str]]
+
+
+def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
+    """A file of the first of two runs, and how the report reads the folder when this is in it."""
+    first, second = samples.record("maml", episodes=9), samples.record("protonet", episodes=9)
+    samples.folder(folder, [first, second])
+    path = folder / "runs" / first["cell"] / file
+    probe = "varied,value,queries,episodes,accuracy,ci95\n"
+    probe += "".join(f"statistics,{each},15,9,90.5,1.5\n" for each in trials.STATISTICS)
+    (path.parent / "probe.csv").write_text(probe)
+    config = composed("algo=maml")
+    (path.parent / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+    store = Store(folder)
+    alone = {
+        "record.json": store.record,
+        "episodes.csv": store.episodes,
+        "history.csv": store.history,
+        "probe.csv": store.trials,
+    }
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            alone[file](first["cell"])
+        except ValueError:
+            return "refused"
+        found = report.gather(folder)
+        report.texts(found)
+        kept = {"history.csv": found.curves, "probe.csv": found.probed}
+        cells = kept.get(file, [row["cell"] for row in found.records])
+        return "read" if first["cell"] in cells else "refused"
+
+    return path, read
+
+
+def record_bytes(folder: Path) -> Target:
+    path, read = results(folder, "record.json")
+    return damaged(path.read_bytes(), (b"NaN", b"1e999", b"-", b'"', b"[", b"{", b"null")), read
+
+
+def record_values(folder: Path) -> Target:
+    path, read = results(folder, "record.json")
+    return changed(json.loads(path.read_text())).map(dumped), read
+
+
+def csv(file: str) -> Callable[[Path], Target]:
+    def target(folder: Path) -> Target:
+        path, read = results(folder, file)
+        return damaged(path.read_bytes(), (b"nan", b"inf", b",", b'"', b"\n", b"-1", b"x")), read
+
+    return target
+
+
+def configuration_bytes(folder: Path) -> Target:
+    path, _ = results(folder, "config.yaml")
+    tokens = (b"&a ", b"*a", b"!!python/object:os.system ", b"<<: ", b"- ", b": ", b"{", b"[")
+    return damaged(path.read_bytes(), tokens), partial(configuration, path)
+
+
+def configuration_values(folder: Path) -> Target:
+    path, _ = results(folder, "config.yaml")
+    good = yaml.safe_load(path.read_text())
+    return changed(good).map(lambda tree: yaml.dump(tree).encode()), partial(configuration, path)
+
+
+def configuration(path: Path, content: bytes) -> str:
+    """A stored configuration, as `bench.stored` reads it before anything is built."""
+    path.write_bytes(content)
+    try:
+        read = Store(path.parents[2]).config(path.parent.name)
+        options = config.Config.model_validate(read)
+        check_known(options)
+        for group in usage.GROUPS:
+            config.check_options(getattr(options, group), group)
+    except (ValueError, TypeError, Mistake):  # pydantic's complaints are ValueErrors
+        return "refused"
+    return "read"
+
+
+def command_line(folder: Path) -> Target:
+    """Options as a user may give them."""
+
+    def read(tree: Any) -> str:
+        try:
+            options = config.read(OmegaConf.create(tree))
+            for group in usage.GROUPS:
+                config.check_options(getattr(options, group), group)
+        except (Mistake, *usage.HYDRA_MISTAKES):
+            return "refused"
+        return "read"
+
+    return changed(composed("algo=maml")), read
+
+
+def sweep(folder: Path) -> Target:
+    """The file from which `bench.status` takes a sweep."""
+    path = folder / "sweeps" / "1" / "multirun.yaml"
+    path.parent.mkdir(parents=True)
+    good = b"hydra:\n  overrides:\n    task:\n    - algo=maml,protonet\n    - seed=0,1\n"
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            grid(last([f"results_dir={folder}"]))
+        except (Mistake, *usage.HYDRA_MISTAKES):
+            return "refused"
+        return "read"
+
+    return damaged(good, (b"&a ", b"*a", b"!!python/name:os.system", b"${oc.env:HOME}", b"=")), read
+
+
+def parameters(folder: Path) -> Target:
+    """A checkpoint: whatever is read must be what was written."""
+    state = {"weight": torch.arange(6.0).view(2, 3), "mean": torch.ones(2), "step": 3}
+    path = folder / "checkpoint.pt"
+    good = tensors.to_bytes(state)
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            found = tensors.read(path)
+        except ValueError:
+            return "refused"
+        assert found.keys() == state.keys() and found["step"] == 3
+        assert all(torch.equal(found[key], state[key]) for key in ("weight", "mean"))
+        return "read"
+
+    return damaged(good, (b"PK\x03\x04", b"PK\x01\x02", b"cos\nsystem\n", b"R.")), read
+
+
+def pickles(folder: Path) -> Target:
+    """A checkpoint whose checksums are right and whose pickle is not."""
+    path = folder / "checkpoint.pt"
+    with zipfile.ZipFile(io.BytesIO(tensors.to_bytes({"weight": torch.ones(2, 3)}))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    key = next(name for name in members if name.endswith("data.pkl"))
+
+    def read(content: bytes) -> str:
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, member in (members | {key: content}).items():
+                archive.writestr(name, member)
+        try:
+            tensors.read(path)
+        except ValueError:
+            return "refused"
+        return "read"
+
+    tokens = (
+        b"cos\nsystem\n",
+        b"cbuiltins\nbytearray\n",
+        b"R",
+        b"\x85",
+        b"J\xff\xff\xff\x7f",
+        b"b",
+        b".",
+    )
+    return damaged(members[key], tokens), read
+
+
+def prepared(folder: Path) -> Target:
+    """A prepared data set: whatever is read must be what was written."""
+    images = torch.arange(64, dtype=torch.uint8).view(4, 1, 4, 4)
+    good = Dataset.of("toy", {"train": Pool.of({"a": images[:2], "b": images[2:]})})
+    path = folder / "toy.pt"
+    cache.keep(path, good)
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        found = cache.read(path)
+        assert found is None or content_digest(found.splits) == good.digest
+        return "read" if found else "refused"
+
+    return damaged(path.read_bytes()), read
+
+
+def archive(folder: Path) -> Target:
+    """An archive of Omniglot: whatever is read must be the official images."""
+    made = Archives()
+    (stem, names) = list(CLASSES.items())[1]
+    want = content_digest({"all": Pool.of({name: made.images[name] for name in names})})
+
+    def read(content: bytes) -> str:
+        try:
+            classes = omniglot.images_in(content, list(names), want, "the file", "mend it")
+        except Mistake as mistake:
+            assert str(mistake).startswith("the file ")
+            return "refused"
+        assert all(torch.equal(classes[name], made.images[name]) for name in names)
+        return "read"
+
+    return damaged(made.zipped(stem), (b"PK\x03\x04", b"../../x", b"\x89PNG\r\n", b"IDAT")), read
+
+
+def benchmarks(folder: Path) -> Target:
+    """What pytest-benchmark saved."""
+    ratio = dict.fromkeys(speed.Result.__annotations__, 1.5) | {"work": "MAML", "rounds": 5}
+    growth = {"work": "SVM", "axis": "ways", "sizes": [5, 20], "exponent": 1.6}
+    growth |= {"ms": [1.0, 9.0], "mib": [1.0, 2.0]}
+    good = {"benchmarks": [{"extra_info": ratio}, {"extra_info": growth}, {"extra_info": {}}]}
+    path = folder / "saved.json"
+
+    def read(tree: Any) -> str:
+        path.write_bytes(dumped(tree))
+        try:
+            ratios, growths = speed.read(path)
+        except Mistake:
+            return "refused"
+        speed.markdown(ratios)
+        speed.growth_markdown(growths)
+        return "read"
+
+    return changed(good), read
+
+
+TARGETS: dict[str, Callable[[Path], Target]] = {
+    "record.json, bytes": record_bytes,
+    "record.json, values": record_values,
+    "episodes.csv": csv("episodes.csv"),
+    "history.csv": csv("history.csv"),
+    "probe.csv": csv("probe.csv"),
+    "config.yaml, bytes": configuration_bytes,
+    "config.yaml, values": configuration_values,
+    "multirun.yaml": sweep,
+    "checkpoint.pt": parameters,
+    "checkpoint.pt, pickle": pickles,
+    "prepared data": prepared,
+    "Omniglot's archive": archive,
+    "options": command_line,
+    "saved benchmarks": benchmarks,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

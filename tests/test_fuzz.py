@@ -1,0 +1,12 @@
+"""A short form of `tests.fuzz`."""
+
+import pytest
+
+from tests import fuzz
+
+
+@pytest.mark.parametrize("name", fuzz.TARGETS)
+def test_damaged_files_are_read_or_refused(name, caplog):
+    caplog.set_level("CRITICAL")
+    outcomes = fuzz.fuzz(name, inputs=25, number=0)
+    assert outcomes["refused"] > 0 and outcomes.total() >= 25
