@@ -12,8 +12,8 @@ process.tune()  # before torch is imported
 import hydra
 from omegaconf import DictConfig
 
-from bench.interrupt import Interrupted, listening
-from bench.mistake import Failed, Mistake
+from bench.interrupt import ended
+from bench.mistake import Failed, Mistake, Unkept
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="config")
@@ -24,7 +24,10 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         if not mine:
             print(f"{cell.name} is being run by another process")
             return {"status": "running"}
-        return run(cell)
+        try:
+            return run(cell)
+        except Unkept as unkept:  # nor would the next cells be kept
+            sys.exit(told(unkept))
 
 
 def run(cell: Any) -> dict[str, Any]:
@@ -44,6 +47,8 @@ def run(cell: Any) -> dict[str, Any]:
         return {"status": "forecast", "seconds": foretold(cell)}
     try:
         return cells.run(cell)
+    except Unkept:
+        raise
     except Failed as failed:
         reason = str(failed)
     except Exception as error:  # of the learner's code or ours: the other cells go on
@@ -56,9 +61,11 @@ def run(cell: Any) -> dict[str, Any]:
 def check_or_exit(cfg: DictConfig) -> Any:
     """The checked cell of a configuration; a user's mistake is told in one sentence, status 2."""
     from bench import config
+    from bench.store import Store
 
     try:
         read = config.read(cfg)
+        Store(read.results_dir).check_writable()
         from bench import cell as cells  # imports torch, which a mistake need not wait for
 
         return cells.check(read)
@@ -77,25 +84,25 @@ def foretold(cell: Any) -> float:
     return sum(times.values())
 
 
-def told(mistake: object) -> int:
+def told(mistake: Mistake) -> int:
     """Print a mistake to standard error; gives the exit status for it."""
     print(f"error: {mistake}", file=sys.stderr)
-    return 2
+    return mistake.status
+
+
+def command(arguments: list[str]) -> int:
+    """Run the command, whose arguments Hydra reads itself; returns its exit status."""
+    from bench import usage
+
+    if usage.wanted(arguments):
+        return usage.show(arguments)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
+    try:
+        main()
+    except usage.HYDRA_MISTAKES as error:
+        return told(usage.explain(error))
+    return 0
 
 
 if __name__ == "__main__":
-    from bench import usage
-
-    if usage.wanted(sys.argv[1:]):
-        sys.exit(usage.show(sys.argv[1:]))
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
-    try:
-        with listening():
-            main()
-    except usage.HYDRA_MISTAKES as error:
-        sys.exit(told(usage.explain(error)))
-    except Interrupted as interrupted:
-        print(
-            "\ninterrupted: what was done is kept, run the same command to go on", file=sys.stderr
-        )
-        sys.exit(interrupted.status)
+    sys.exit(ended(command))

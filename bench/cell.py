@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,7 +66,6 @@ def check(config: Config) -> Cell:
     """Do all that can fail by a user's mistake, before any training; raises Mistake."""
     device = devices.choose(config.device)
     store = Store(config.results_dir)
-    store.check_writable()
     for group in ("algo", "backbone", "dataset"):
         check_options(getattr(config, group), group)
     folders = Folders.of(config.data_root, config.cache_dir)
@@ -165,7 +165,7 @@ def parts(cell: Cell) -> Parts:
 def run(cell: Cell) -> dict[str, Any]:
     """Train, choose by validation, test once, measure speed, store; returns the record.
 
-    Raises Failed when that cannot be done, see `fail`.
+    Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
     """
     config, device = cell.config, cell.device
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
@@ -264,7 +264,10 @@ def _train(
                 bar.set_postfix_str(f"{found.episodes} episodes, val {found.val_accuracy:.1f} %")
             if interrupt.requested() or time.monotonic() - last > SAVE_SECONDS:
                 state = {"maker": maker, "training": training.state_dict()}
-                cell.store.save_progress(cell.name, tensors.to_bytes(state))
+                try:
+                    cell.store.save_progress(cell.name, tensors.to_bytes(state))
+                except OSError as error:  # room may come, and what was saved before is safe
+                    tqdm.write(f"{cell.name} could not be saved ({error.strerror})", sys.stderr)
                 last = time.monotonic()
             if interrupt.requested():
                 break

@@ -1,12 +1,18 @@
 """What becomes of Ctrl-C and of SIGTERM, which schedulers send before they kill."""
 
+import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 RESUMABLE = 75
 """Exit status after SIGTERM: the same command goes on from where training stood (EX_TEMPFAIL)."""
+
+
+UNHEARD = 128 + signal.SIGPIPE
+"""Exit status when what reads the output, such as head, has had enough."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -64,3 +70,21 @@ def listening() -> Iterator[Interrupt]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def ended(command: Callable[[list[str]], int]) -> int:
+    """Run a command on the arguments of this process; returns its exit status, or that of a signal."""
+    try:
+        with listening():
+            status = command(sys.argv[1:])
+        sys.stdout.flush()
+        return status
+    except Interrupted as interrupted:
+        said = "\ninterrupted: what was done is kept, run the same command to go on"
+        print(said, file=sys.stderr)
+        return interrupted.status
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # for what is still to be said
+        return UNHEARD

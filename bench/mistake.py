@@ -4,8 +4,16 @@
 class Mistake(Exception):
     """A user's mistake, told in one sentence: what is wrong, what was expected, how to mend it.
 
-    The command line prints the sentence without a stack trace and ends with status 2.
+    The command line prints the sentence without a stack trace and ends with ``status``.
     """
+
+    status = 2
+
+
+class Unkept(Mistake):
+    """Results cannot be written, as on a full disk; all that was written before is whole."""
+
+    status = 74  # EX_IOERR
 
 
 class Failed(Exception):

@@ -9,6 +9,7 @@ import hydra
 import yaml
 
 from bench import usage
+from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report.tables import markdown
 from bench.store import plain_yaml
@@ -114,4 +115,4 @@ def table(cells: list[tuple[list[str], tuple[str, str]]]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(main))

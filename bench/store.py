@@ -14,6 +14,7 @@
 """
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from filelock import FileLock, Timeout
 
 from bench import migrate, records
 from bench.files import write_whole
-from bench.mistake import Mistake
+from bench.mistake import Mistake, Unkept
 
 PROGRESS = "progress.pt"
 EPISODES = ("accuracy",)
@@ -46,8 +47,10 @@ class Store:
         """Make the folder; raises Mistake when nothing can be written there."""
         try:
             self.runs.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.runs):
-                pass
+            with tempfile.TemporaryFile(dir=self.runs) as file:
+                file.write(bytes(4096))  # on a full disk, files can be made and not filled
+                file.flush()
+                os.fsync(file.fileno())
         except OSError as error:
             raise Mistake(
                 f"Cannot write results to {self.root} ({error.strerror}); "
@@ -80,16 +83,25 @@ class Store:
             raise ValueError("it is too deep") from None
 
     def write(self, cell: str, files: dict[str, str | bytes]) -> Path:
-        """Write a cell's files, each whole or not at all; the record comes last and makes it count."""
+        """Write a cell's files, each whole or not at all; the record comes last and makes it count.
+
+        Raises Unkept when they cannot be written.
+        """
         folder = self.runs / cell
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in sorted(files, key=lambda name: name == "record.json"):
-            write_whole(folder / name, files[name])
-        (folder / PROGRESS).unlink(missing_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in sorted(files, key=lambda name: name == "record.json"):
+                write_whole(folder / name, files[name])
+            (folder / PROGRESS).unlink(missing_ok=True)
+        except OSError as error:
+            raise Unkept(
+                f"Cannot write the results of {cell} to {folder} ({error.strerror}): mend that and run "
+                "the same command again; it goes on from what was saved before."
+            ) from None
         return folder
 
     def save_progress(self, cell: str, state: bytes) -> None:
-        """Keep where training stands: the last such state is safe until this one is."""
+        """Keep where training stands: the last such state is safe until this one is. Raises OSError."""
         folder = self.runs / cell
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / PROGRESS, state)
@@ -102,6 +114,7 @@ class Store:
     @contextmanager
     def claim(self, cell: str) -> Iterator[bool]:
         """Whether this process may run the cell: not while another one does."""
+        self.runs.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock(cell))
         try:
             lock.acquire(blocking=False)

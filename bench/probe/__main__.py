@@ -9,6 +9,7 @@ process.tune()  # before torch is imported
 import pandas as pd
 from tqdm import tqdm
 
+from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.probe.trials import probe
 from bench.report import __main__ as report
@@ -70,4 +71,4 @@ def parse(arguments: list[str]) -> dict[str, str | None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(main))

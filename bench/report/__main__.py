@@ -2,6 +2,7 @@
 
 import sys
 
+from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report import build
 from bench.report.rows import ACROSS, kept_apart
@@ -68,4 +69,4 @@ def _parse(arguments: list[str]) -> tuple[str, list[str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(main))

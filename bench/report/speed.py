@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
+from bench.interrupt import ended
 from bench.mistake import Mistake
 
 USAGE = """\
@@ -126,4 +127,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(main))

@@ -10,6 +10,7 @@ process.tune()  # before torch is imported
 
 from tqdm import tqdm
 
+from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.stored import stored
@@ -82,4 +83,4 @@ def chosen(runs: list[str], results_dir: str) -> list[tuple[Store, str]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(ended(main))

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,9 +12,10 @@ import torch
 
 from bench import cell as cells
 from bench import train
-from bench.interrupt import RESUMABLE, Interrupted, listening
+from bench.interrupt import RESUMABLE, UNHEARD, Interrupted, ended, listening
 from tests.bench.small import ALGOS
 
+ROOT = Path(__file__).parents[2]
 QUICK = ["train.images=1500", "validation.times=3"]
 
 
@@ -132,6 +136,27 @@ def test_a_signal_outside_of_training_is_raised_at_once_and_handlers_are_put_bac
     with pytest.raises(Interrupted):
         work()
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, RESUMABLE)])
+def test_every_command_ends_with_a_sentence(number, status, capsys):
+    assert ended(lambda _: os.kill(os.getpid(), number) or 0) == status
+    said = capsys.readouterr().err
+    assert "interrupted: what was done is kept" in said and "Traceback" not in said
+    assert ended(lambda _: 3) == 3
+
+
+def test_a_reader_that_has_enough_is_no_error():
+    """As in python -m bench.report | head -1."""
+    script = "import sys; from bench.interrupt import ended\n"
+    script += "sys.exit(ended(lambda _: print('x\\n' * 10**6) or 0))"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT
+    ) as process:
+        assert process.stdout.readline() == b"x\n"
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(30) == UNHEARD
 
 
 def test_a_cell_is_run_by_one_process_at_a_time(make):
