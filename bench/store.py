@@ -93,6 +93,8 @@ class Store:
             for name in sorted(files, key=lambda name: name == "record.json"):
                 write_whole(folder / name, files[name])
             (folder / PROGRESS).unlink(missing_ok=True)
+            for left in folder.glob(".*"):  # by a process that was killed while it wrote
+                left.unlink(missing_ok=True)
         except OSError as error:
             raise Unkept(
                 f"Cannot write the results of {cell} to {folder} ({error.strerror}): mend that and run "

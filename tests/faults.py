@@ -1,10 +1,12 @@
 """``python -m tests.faults``: kill sweeps at random moments, and tell what was lost.
 
 Each round starts a sweep of small cells in a folder that all rounds share, as one process or as
-several at the same time, and sends SIGKILL or SIGTERM to all of it after a random time. After each
-kill, everything in the folder must be readable, and what had finished must be there unchanged. In
-the end the sweep runs undisturbed, and all accuracies, histories and parameters must be those of a
-sweep that was never killed.
+several at the same time, and sends SIGKILL, SIGTERM or SIGINT to all of it after a random time: while
+data is prepared, while cells are trained and tested, while the report is written. After each kill,
+everything in the folders must be readable, and what had finished must be there unchanged. When all
+cells are done, some rounds kill `bench.report` alone; then folder and cache are emptied. In the end the
+sweep runs undisturbed, and all accuracies, histories and parameters must be those of a sweep that was
+never killed.
 """
 
 import argparse
@@ -12,6 +14,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -52,49 +55,64 @@ def campaign(
     root: Path, cells: list[str], kills: int, dice: random.Random, longest: float
 ) -> list[str]:
     """Kill a sweep so many times; prints what was tried and gives what was lost."""
-    whole, broken = root / "whole", root / "broken"
+    whole, broken, cache = root / "whole", root / "broken", root / "cache"
 
-    def sweep(results: Path) -> subprocess.Popen[bytes]:
-        return started([*cells, f"results_dir={results}", f"cache_dir={root / 'cache'}"])
+    def sweep(results: Path, cache: Path) -> subprocess.Popen[bytes]:
+        folders = [f"results_dir={results}", f"cache_dir={cache}"]
+        return started("bench", "-m", *SMALL, *cells, *folders)
 
-    assert sweep(whole).wait() == 0
+    assert sweep(whole, root / "another").wait() == 0
+    every = len(records(whole))
     lost: list[str] = []
     tried: Counter[str] = Counter()
+    processes = 0
     finished: dict[str, str] = {}
     for _ in range(kills):
-        together = dice.choice([1, 1, 3])
-        number = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-        running = [sweep(broken) for _ in range(together)]
-        time.sleep(dice.uniform(0.5, longest))
-        ended = sum(process.poll() is not None for process in running)
-        for process in running:
-            if process.poll() is None:
-                os.killpg(process.pid, number)
+        reporting = len(finished) == every
+        if reporting and dice.random() < 0.5:
+            shutil.rmtree(broken)
+            shutil.rmtree(cache)
+            finished, reporting = {}, False
+        number = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        if reporting:
+            running = [started("bench.report", f"results_dir={broken}")]
+        else:
+            running = [sweep(broken, cache) for _ in range(dice.choice([1, 1, 3, 8]))]
+        time.sleep(dice.uniform(0.5, min(longest, 6) if reporting else longest))
+        hit = [process for process in running if process.poll() is None]
+        for process in hit:
+            os.killpg(process.pid, number)
+        tried[f"{signal.Signals(number).name} {doing(broken, cache, every)}"] += bool(hit)
+        processes += len(hit)
         for process in running:
             process.wait()
-        tried[
-            f"{signal.Signals(number).name}, {together} at once" if not ended else "too late"
-        ] += 1
-        lost += unreadable(broken)
+        lost += [*unreadable(broken), *unreadable(cache)]
         now = records(broken)
         lost += [f"{cell} was finished and is no more" for cell in finished if cell not in now]
         lost += [f"{c} changed after its end" for c, d in finished.items() if now.get(c, d) != d]
         finished = now
-        if len(finished) == len(records(whole)):  # all done: from the start again
-            subprocess.run(["rm", "-r", broken], check=True)
-            finished = {}
-    if sweep(broken).wait() != 0:
+    if sweep(broken, cache).wait() != 0:
         lost.append("the sweep after the last kill failed")
     lost += differences(whole, broken)
-    print(f"{kills} kills: {', '.join(f'{n} {what}' for what, n in sorted(tried.items()))}.")
+    kinds = ", ".join(f"{n} {what}" for what, n in sorted(tried.items()) if n)
+    print(f"{tried.total()} kills of {processes} processes in {kills} rounds: {kinds}.")
     print(f"Lost or damaged: {'; '.join(lost) or 'nothing'}.")
     return lost
 
 
-def started(overrides: list[str]) -> subprocess.Popen[bytes]:
-    """The command, in a process group of its own."""
+def doing(results: Path, cache: Path, every: int) -> str:
+    """What a sweep is at, from what it has left so far."""
+    if not list(cache.glob("prepared/*.pt")):
+        return "before cells ran"
+    if len(list(results.glob("runs/*/record.json"))) == every:
+        return "while the report was written"
+    return "while cells ran"
+
+
+def started(*arguments: str) -> subprocess.Popen[bytes]:
+    """A command of ours, in a process group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", "-m", *SMALL, *overrides],
+        [sys.executable, "-m", *arguments],
         cwd=ROOT,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,

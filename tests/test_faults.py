@@ -5,19 +5,19 @@ import signal
 import time
 
 from bench.interrupt import RESUMABLE
-from tests.faults import campaign, started
+from tests.faults import SMALL, campaign, started
 
 
 def test_nothing_is_lost_by_kills(tmp_path, capsys):
     cells = ["algo=protonet", "seed=0,1", "train.images=6000"]
     lost = campaign(tmp_path, cells, kills=2, dice=random.Random(1), longest=9)
     assert lost == [], lost
-    assert "2 kills: " in capsys.readouterr().out
+    assert " processes in 2 rounds: " in capsys.readouterr().out
 
 
 def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
     endless = ["train.images=100000000", f"results_dir={tmp_path}", f"cache_dir={tmp_path}"]
-    process = started(endless)
+    process = started("bench", *SMALL, *endless)
     (lock,) = wait_for(lambda: list(tmp_path.glob("runs/.*.lock")))
     time.sleep(3)
     process.send_signal(signal.SIGTERM)

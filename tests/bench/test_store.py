@@ -30,6 +30,14 @@ def test_the_record_comes_last(tmp_path: Path, monkeypatch):
     assert set(order) == {"record.json", "zzz", "aaa"}
 
 
+def test_what_killed_processes_left_half_written_goes(tmp_path: Path):
+    store = Store(tmp_path)
+    store.save_progress("cell", b"state")
+    (tmp_path / "runs" / "cell" / ".progress.pt.x1y2").write_bytes(b"sta")
+    folder = store.write("cell", {"record.json": "{}"})
+    assert [path.name for path in folder.iterdir()] == ["record.json"]
+
+
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch):
     path = tmp_path / "file"
     write_whole(path, "old")
