@@ -28,6 +28,7 @@ from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, depends_on_places, evaluate, to_float
+from bench.files import Content
 from bench.interrupt import Interrupt, listening
 from bench.memory import out_of_memory, tasks_at_once
 from bench.migrate import SCHEMA
@@ -209,7 +210,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "train_seconds": training.seconds,
         "throughput": speed,
     }
-    extra: dict[str, str | bytes] = {
+    extra: dict[str, Content] = {
         "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
         "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
     }
@@ -299,7 +300,7 @@ def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
     )
 
 
-def files(cell: Cell, record: dict[str, Any]) -> dict[str, str | bytes]:
+def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:
     """The files that every run leaves, finished or failed."""
     config = cell.config.model_dump(exclude=OF_THE_COMMAND)
     return {

@@ -4,8 +4,10 @@ import os
 import tempfile
 from pathlib import Path
 
+Content = str | bytes | memoryview
 
-def write_whole(path: Path, content: str | bytes) -> None:
+
+def write_whole(path: Path, content: Content) -> None:
     """Replace a file in one step: a reader sees the old content or the new. Text becomes UTF-8."""
     data = content.encode() if isinstance(content, str) else content
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

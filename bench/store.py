@@ -27,7 +27,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench import migrate, records
-from bench.files import write_whole
+from bench.files import Content, write_whole
 from bench.mistake import Mistake, Unkept
 
 PROGRESS = "progress.pt"
@@ -82,7 +82,7 @@ class Store:
         except RecursionError:
             raise ValueError("it is too deep") from None
 
-    def write(self, cell: str, files: dict[str, str | bytes]) -> Path:
+    def write(self, cell: str, files: dict[str, Content]) -> Path:
         """Write a cell's files, each whole or not at all; the record comes last and makes it count.
 
         Raises Unkept when they cannot be written.
@@ -102,7 +102,7 @@ class Store:
             ) from None
         return folder
 
-    def save_progress(self, cell: str, state: bytes) -> None:
+    def save_progress(self, cell: str, state: Content) -> None:
         """Keep where training stands: the last such state is safe until this one is. Raises OSError."""
         folder = self.runs / cell
         folder.mkdir(parents=True, exist_ok=True)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 
-def to_bytes(state: Any) -> bytes:
+def to_bytes(state: Any) -> memoryview:
     """What `torch.save` writes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    return buffer.getvalue()
+    return buffer.getbuffer()
 
 
 def read(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """The leak guard: what must hold of the splits of any data set before a learner may see them."""
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -29,8 +30,13 @@ def check(splits: Mapping[str, Pool], known_shared: int = 0) -> None:
         if both := set(first.names) & set(second.names):
             raise ValueError(f"{one} and {other} share {len(both)} classes, such as {min(both)}")
 
+    images = {split: fingerprints(pool) for split, pool in splits.items()}
+    for split, pool in splits.items():
+        classes = pairwise(pool.offsets.tolist())
+        if repeats := sum(b - a - len(set(images[split][a:b])) for a, b in classes):
+            log.info("%s: %d images repeat one of their own class", split, repeats)
     # a split counts an image once, however often it has it
-    where = Counter(image for pool in splits.values() for image in set(pixels(pool)))
+    where = Counter(image for split in images.values() for image in set(split))
     shared = sum(count > 1 for count in where.values())
     if shared != known_shared:
         raise ValueError(f"{shared} images are in more than one split, expected {known_shared}")
@@ -39,7 +45,7 @@ def check(splits: Mapping[str, Pool], known_shared: int = 0) -> None:
 def check_once(dataset: Dataset) -> None:
     """`check` for a data set that a learner is about to see, once a process for the same content."""
     if dataset.digest not in _checked:
-        check(dataset.splits)
+        check(dataset.splits, dataset.known_shared)
         _checked.add(dataset.digest)
 
 
@@ -56,12 +62,8 @@ def check_pool(split: str, pool: Pool) -> None:
         name = pool.names[int(pool.sizes.argmin())]
         raise ValueError(f"{split}: class {name} has fewer than 2 images")
 
-    images, offsets = pixels(pool), pool.offsets.tolist()
-    distinct = sum(len(set(images[a:b])) for a, b in pairwise(offsets))
-    if distinct < len(images):
-        log.info("%s: %d images repeat one of their own class", split, len(images) - distinct)
 
-
-def pixels(pool: Pool) -> list[bytes]:
-    """The bytes of each image."""
-    return [image.tobytes() for image in pool.images.numpy()]
+def fingerprints(pool: Pool) -> list[bytes]:
+    """Of each image a hash of its pixels, which takes far less memory than they do."""
+    images = pool.images.contiguous().numpy()
+    return [hashlib.blake2b(image, digest_size=16).digest() for image in images]

@@ -68,12 +68,14 @@ class Dataset:
     """A prepared data set: class-disjoint ``train``, ``val`` and ``test`` pools and a content digest.
 
     ``digest`` is the SHA-256 (hexadecimal) of all images, class names and splits, or follows from
-    it where the data set is derived by a rule.
+    it where the data set is derived by a rule. ``known_shared`` is how many distinct images the
+    official data has in more than one split, see `bench.data.guard.check`.
     """
 
     name: str
     digest: str
     splits: dict[str, Pool]
+    known_shared: int = 0
 
     @classmethod
     def of(cls, name: str, splits: dict[str, Pool]) -> "Dataset":

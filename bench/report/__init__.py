@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from bench.files import write_whole
+from bench.files import Content, write_whole
 from bench.mistake import Mistake
 from bench.report import claims, leaderboard, page, plots, rankings, rows, tables, targets, trials
 from bench.report.drawing import image
@@ -137,7 +137,7 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
     """
     found = gather(results_dir, across)
     records, boards, curves, probed = found.records, found.boards, found.curves, found.probed
-    views: dict[str, str | bytes | None] = {
+    views: dict[str, Content | None] = {
         **texts(found),
         "report.html": page.html(records, boards, curves, probed, found.claimed),
     }

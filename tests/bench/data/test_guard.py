@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.data.guard import check
-from bench.data.pool import Pool
+from bench.data.guard import check, check_once
+from bench.data.pool import Dataset, Pool
 
 Splits = dict[str, Pool]
 
@@ -97,6 +97,24 @@ def test_a_known_number_of_shared_images_is_accepted_and_no_other() -> None:
     check(splits, known_shared=1)
     with pytest.raises(ValueError, match="0 images are in more than one split, expected 1"):
         check(clean(), known_shared=1)
+
+
+def test_images_that_differ_in_one_pixel_are_different() -> None:
+    splits = clean()
+    for number, (split, pool) in enumerate(splits.items()):
+        images = torch.zeros(6, 3, 2, 2, dtype=torch.uint8)
+        images[:, 2, 1, 1] = torch.arange(6) + 6 * number
+        splits[split] = replace(pool, images=images)
+    check(splits)
+
+
+def test_a_data_set_says_how_many_images_it_is_known_to_share() -> None:
+    splits = clean()
+    same_image(splits)
+    made = Dataset.of("toy", splits)
+    with pytest.raises(ValueError, match="1 images are in more than one split, expected 0"):
+        check_once(made)
+    check_once(replace(made, known_shared=1))
 
 
 def test_repeats_within_a_class_are_logged(caplog: pytest.LogCaptureFixture) -> None:
