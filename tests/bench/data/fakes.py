@@ -1,7 +1,13 @@
-"""Small stand-ins for Omniglot's archives, and a server on this machine to download from."""
+"""Small stand-ins for Omniglot's and CIFAR-100's archives, and a server to download from."""
 
+import gzip
 import io
+import itertools
+import pickle
+import struct
+import tarfile
 import zipfile
+from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -90,3 +96,123 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+
+CIFAR_TABLE = """# a table of four classes
+class superclass cifar_fs fc100
+ant insects train val
+bat mammals train train
+cow mammals val train
+dog mammals test test
+"""
+CIFAR_ROWS = {"train": 20, "test": 4}
+
+
+class Cifar:
+    """An archive in the layout of CIFAR-100 with four classes of six, and what it should give.
+
+    An ant is there a second time as a cow, so one image is in two splits of both data sets.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        draw = np.random.default_rng(seed)
+        names = [line.split()[0] for line in CIFAR_TABLE.splitlines()[2:]]
+        images = draw.integers(0, 256, (4, 6, 3, 32, 32), np.uint8)
+        images[2, 1] = images[0, 3]
+        self.images = {n: torch.from_numpy(each) for n, each in zip(names, images, strict=True)}
+        # labels do not follow the alphabet, rows are in no order, files are not in that of the rows
+        labels = ["dog", "ant", "cow", "bat"]
+        self.tables: dict[str, dict[str, object]] = {"meta": {"fine_label_names": labels}}
+        every = np.array([(c, i) for c in range(4) for i in range(6)]).reshape(4, 6, 2)
+        parts = {"train": every[:, 1:].reshape(-1, 2), "test": every[:, :1].reshape(-1, 2)}
+        for stem, part in parts.items():
+            rows = draw.permutation(part).tolist()
+            self.tables[stem] = {
+                "filenames": [f"{names[c]}_s_{i:06}.png" for c, i in rows],
+                "fine_labels": [labels.index(names[c]) for c, _ in rows],
+                "data": np.stack([images[c, i].reshape(-1) for c, i in rows]),
+            }
+
+    def members(self, write: Callable[[object], bytes] | None = None) -> dict[str, bytes]:
+        """The pickles by their names in the archive."""
+        write = write or python3
+        return {f"cifar-100-python/{stem}": write(each) for stem, each in self.tables.items()}
+
+    def write(self, root: Path, content: bytes | None = None) -> Path:
+        path = root / "cifar100" / "cifar-100-python.tar.gz"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content or packed(self.members()))
+        return path
+
+
+def entry(name: str, size: int, **fields: object) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.size = size
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info
+
+
+def packed(members: Mapping[str, bytes], *more: tuple[tarfile.TarInfo, bytes]) -> bytes:
+    """A tar.gz of these members, and of more whose headers may lie."""
+    plain = [(entry(name, len(content)), content) for name, content in members.items()]
+    folder = entry("cifar-100-python", 0, type=tarfile.DIRTYPE)
+    tar = b""
+    for info, content in [(folder, b""), *plain, *more]:
+        tar += info.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
+    return gzip.compress(tar + bytes(2 * tarfile.BLOCKSIZE), 1, mtime=0)
+
+
+def python3(value: object) -> bytes:
+    """As Python 3 writes the data: keys and file names are bytes, and those are encoded text."""
+
+    def as_bytes(each: object) -> object:
+        match each:
+            case str():
+                return each.encode()
+            case list():
+                return [as_bytes(item) for item in each]
+            case dict():
+                return {as_bytes(key): as_bytes(item) for key, item in each.items()}
+        return each
+
+    return pickle.dumps(as_bytes(value), 2)
+
+
+def python2(value: object) -> bytes:
+    """As Python 2 writes the data: text is bytes, and each value gets a number."""
+    numbers = itertools.count(1)
+
+    def note() -> bytes:
+        return pickle.BINPUT + bytes([next(numbers) % 256])
+
+    def text(content: bytes) -> bytes:
+        if len(content) < 256:
+            return pickle.SHORT_BINSTRING + bytes([len(content)]) + content + note()
+        return pickle.BINSTRING + struct.pack("<i", len(content)) + content + note()
+
+    def old(each: object) -> bytes:
+        match each:
+            case str():
+                return text(each.encode())
+            case int():
+                return pickle.BININT1 + bytes([each])
+            case list():
+                items = b"".join(old(item) for item in each)
+                return pickle.EMPTY_LIST + note() + pickle.MARK + items + pickle.APPENDS
+            case dict():
+                items = b"".join(old(key) + old(item) for key, item in each.items())
+                return pickle.EMPTY_DICT + note() + pickle.MARK + items + pickle.SETITEMS
+            case np.ndarray():
+                rows, columns = (b"M" + struct.pack("<H", size) for size in each.shape)
+                order, flag = ("F", b"\x88") if each.flags.f_contiguous else ("C", b"\x89")
+                return b"".join([
+                    b"cnumpy.core.multiarray\n_reconstruct\n", note(), b"cnumpy\nndarray\n", note(),
+                    b"K\x00\x85", text(b"b"), b"\x87R", note(), b"(K\x01", rows, columns, b"\x86",
+                    b"cnumpy\ndtype\n", note(), text(b"u1"), b"K\x00K\x01\x87R", note(),
+                    b"(K\x03", text(b"|"), b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", flag,
+                    text(each.tobytes(order)), b"tb",
+                ])  # fmt: skip
+        raise TypeError(type(each))
+
+    return b"\x80\x02" + old(value) + b"."

@@ -1,0 +1,195 @@
+"""Reading pickles of plain data without running what they ask for.
+
+A pickle is a program, and Python's own reader runs it: even one that may look up no names fills the
+memory from a few bytes, or never ends. Here its instructions act on plain values only. Nothing is
+imported or called: the few names that data needs stand for what is done in this file. Of protocol
+2, as both Python 2 and Python 3 write it, all is there that dictionaries, lists, tuples, numbers,
+text, bytes and uint8 arrays take; any other instruction is refused.
+"""
+
+import pickle
+import struct
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+
+@dataclass
+class Array:
+    """A uint8 array as a pickle states it: its bytes, not yet looked at, are held as text."""
+
+    shape: tuple[int, ...] = ()
+    by_column: bool = False
+    text: str = ""
+
+    def values(self) -> np.ndarray:
+        """The array itself, which cannot be written to; raises ValueError when it cannot be one."""
+        content = np.frombuffer(self.text.encode("latin1"), np.uint8)
+        return content.reshape(self.shape, order="F" if self.by_column else "C")
+
+
+class Name(Enum):
+    """What the names in a pickle stand for."""
+
+    ENCODE = "the bytes of a text: Python 3 writes bytes so"
+    ARRAY = "an array without content"
+    ARRAY_TYPE = "the class of arrays"
+    TYPE = "the type of an array's elements"
+    UINT8 = "the one such type that is possible"
+
+
+NAMES = {
+    "_codecs.encode": Name.ENCODE,
+    "numpy.core.multiarray._reconstruct": Name.ARRAY,
+    "numpy._core.multiarray._reconstruct": Name.ARRAY,
+    "numpy.ndarray": Name.ARRAY_TYPE,
+    "numpy.dtype": Name.TYPE,
+}
+CONSTANTS = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False}
+# the forms of numbers, and of lengths of texts with their encoding
+NUMBERS = {pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H"}
+TEXTS = {
+    pickle.BINUNICODE: ("<I", "utf-8"),
+    pickle.BINSTRING: ("<I", "latin1"),
+    pickle.SHORT_BINSTRING: ("<B", "latin1"),
+}
+TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
+
+
+def read_pickle(content: bytes, most: int) -> Any:
+    """The value of a pickle: dictionaries, lists, tuples, numbers, text and `Array`.
+
+    Bytes become text too, each the character of its number (Latin-1). ``most`` is how many
+    instructions it may have, which with the length of ``content`` bounds time and memory.
+
+    Raises ValueError for what is no pickle, is cut off, has more instructions, or asks for
+    anything but data. Values may hold themselves, so look at them no deeper than is expected.
+    """
+    try:
+        return _run(_Tape(content), most)
+    except LookupError as error:  # what it refers to is not there
+        raise ValueError(f"its instructions do not fit each other ({error})") from None
+
+
+class _Tape:
+    """Bytes, read from the first to the last."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.view = memoryview(content)
+        self.at = 0
+
+    def take(self, size: int) -> memoryview:
+        part = self.view[self.at : self.at + size]
+        if len(part) < size:
+            raise ValueError("it ends too early")
+        self.at += size
+        return part
+
+    def number(self, form: str) -> int:
+        (number,) = struct.unpack(form, self.take(struct.calcsize(form)))
+        return number
+
+    def line(self) -> str:
+        end = self.content.index(b"\n", self.at)
+        return str(self.take(end + 1 - self.at)[:-1], "ascii")
+
+
+def _run(tape: _Tape, most: int) -> Any:
+    stack: list[Any] = []
+    marks: list[int] = []
+    notes: dict[int, Any] = {}
+
+    def above_mark() -> list[Any]:
+        start = marks.pop()
+        values = stack[start:]
+        del stack[start:]
+        return values
+
+    for _ in range(most):
+        match code := bytes(tape.take(1)):
+            case pickle.BINPUT | pickle.LONG_BINPUT:
+                notes[tape.number("<B" if code == pickle.BINPUT else "<I")] = stack[-1]
+            case pickle.BINGET | pickle.LONG_BINGET:
+                stack.append(notes[tape.number("<B" if code == pickle.BINGET else "<I")])
+            case pickle.BININT | pickle.BININT1 | pickle.BININT2:
+                stack.append(tape.number(NUMBERS[code]))
+            case pickle.BINUNICODE | pickle.BINSTRING | pickle.SHORT_BINSTRING:
+                form, encoding = TEXTS[code]
+                stack.append(str(tape.take(tape.number(form)), encoding))
+            case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
+                stack.append(tuple(stack.pop() for _ in range(TUPLES[code]))[::-1])
+            case pickle.TUPLE:
+                values = above_mark()
+                stack.append(tuple(values))
+            case pickle.REDUCE:
+                arguments = stack.pop()
+                stack.append(_call(stack.pop(), arguments))
+            case pickle.BUILD:
+                state = stack.pop()
+                _build(stack[-1], state)
+            case pickle.MARK:
+                marks.append(len(stack))
+            case pickle.EMPTY_LIST:
+                stack.append([])
+            case pickle.APPENDS:
+                values = above_mark()
+                _expect(stack[-1], list).extend(values)
+            case pickle.APPEND:
+                value = stack.pop()
+                _expect(stack[-1], list).append(value)
+            case pickle.EMPTY_DICT:
+                stack.append({})
+            case pickle.SETITEMS:
+                values = above_mark()
+                keys = [_expect(key, str) for key in values[::2]]
+                _expect(stack[-1], dict).update(zip(keys, values[1::2], strict=True))
+            case pickle.SETITEM:
+                value, key = stack.pop(), _expect(stack.pop(), str)
+                _expect(stack[-1], dict)[key] = value
+            case pickle.NONE | pickle.NEWTRUE | pickle.NEWFALSE:
+                stack.append(CONSTANTS[code])
+            case pickle.GLOBAL:
+                name = f"{tape.line()}.{tape.line()}"
+                if name not in NAMES:
+                    raise ValueError(f"it asks for {name}, which is not data")
+                stack.append(NAMES[name])
+            case pickle.PROTO:
+                tape.take(1)
+            case pickle.STOP:
+                return stack.pop()
+            case _:
+                raise ValueError(f"it has the instruction {code!r}, which is not for data")
+    raise ValueError(f"it has more than {most} instructions")
+
+
+def _call(name: Any, arguments: Any) -> Any:
+    """What comes of a call that a pickle asks for; raises ValueError."""
+    match name, arguments:
+        case Name.ENCODE, (str(text), "latin1"):
+            return text
+        case Name.ARRAY, _:
+            return Array()
+        case Name.TYPE, ("u1", *_):
+            return Name.UINT8
+    raise ValueError("it asks for a call that is not for data")
+
+
+def _build(value: Any, state: Any) -> None:
+    """Give a value the state that a pickle asks for; raises ValueError."""
+    match value, state:
+        case Name.UINT8, _:  # the order of bytes and the like, of which one byte has none
+            return
+        case Array(), (int(), tuple(shape), Name.UINT8, int(by_column), str(text)):
+            if all(type(size) is int and size > 0 for size in shape):
+                value.shape, value.by_column, value.text = shape, bool(by_column), text
+                return
+    raise ValueError("it has something else than arrays of unsigned bytes")
+
+
+def _expect(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"it has a {type(value).__name__} in the place of a {kind.__name__}")
+    return value
