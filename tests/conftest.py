@@ -13,9 +13,19 @@ process.tune()  # before torch is imported, as in bench itself
 @pytest.fixture(scope="session")
 def omniglot_root() -> str:
     """The folder with the official archives; no CI run may skip the tests that need it."""
+    return root_of("Omniglot", "omniglot/images_background.zip")
+
+
+@pytest.fixture(scope="session")
+def cifar_root() -> str:
+    """The folder with the official archive; no CI run may skip the tests that need it."""
+    return root_of("CIFAR-100", "cifar100/cifar-100-python.tar.gz")
+
+
+def root_of(data: str, archive: str) -> str:
     root = os.environ.get("BENCH_DATA", "")
-    if not (Path(root) / "omniglot" / "images_background.zip").exists():
-        message = "needs Omniglot's archives in the folder that BENCH_DATA names"
+    if not (Path(root) / archive).exists():
+        message = f"needs {data} in the folder that BENCH_DATA names"
         if os.environ.get("CI") == "true":
             pytest.fail(message)
         pytest.skip(message)

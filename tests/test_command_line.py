@@ -91,7 +91,10 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     ("arguments", "sentence"),
     [
         (["algo=mamml"], "There is no algo 'mamml'; choose one of maml, "),
-        (["dataset=imagenet"], "There is no dataset 'imagenet'; choose one of glyphs, omniglot."),
+        (
+            ["dataset=imagenet"],
+            "There is no dataset 'imagenet'; choose one of cifar_fs, fc100, glyphs, omniglot.",
+        ),
         (
             ["experiment=paper/omniglot_mamml"],
             "There is no experiment 'paper/omniglot_mamml'; choose ",

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.data import omniglot
+from bench.data import cifar100, cifar_fs, fc100, omniglot
 from bench.data.pool import Pool, content_digest
-from tests.bench.data.fakes import CLASSES, SPLIT, Archives, Server
+from tests.bench.data.fakes import CIFAR_ROWS, CIFAR_TABLE, CLASSES, SPLIT, Archives, Cifar, Server
 
 
 @pytest.fixture
@@ -21,6 +21,20 @@ def archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archives:
         for stem, names in CLASSES.items()
     }
     monkeypatch.setattr(omniglot, "ARCHIVES", pins)
+    return made
+
+
+@pytest.fixture
+def cifar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cifar:
+    """An archive that counts as the official one during the test."""
+    made = Cifar()
+    table = tmp_path / "table.txt"
+    table.write_text(CIFAR_TABLE)
+    monkeypatch.setattr(cifar100, "TABLE", table)
+    monkeypatch.setattr(cifar100, "ROWS", CIFAR_ROWS)
+    monkeypatch.setattr(cifar100, "DIGEST", content_digest({"all": Pool.of(made.images)}))
+    monkeypatch.setattr(cifar_fs, "SHARED", 1)
+    monkeypatch.setattr(fc100, "SHARED", 1)
     return made
 
 

@@ -1,0 +1,27 @@
+"""CIFAR-FS: the 100 classes of CIFAR-100, split at random into 64 / 16 / 20.
+
+Bertinetto, Henriques, Torr, Vedaldi 2019, "Meta-learning with differentiable closed-form solvers".
+The split cuts through 17 of the 20 superclasses: there are trained classes much like tested ones.
+`fc100` has the same images with a wider gap. For what the images are, see `cifar100`.
+
+The official data has 15 images in two splits, as two classes: 8 in train and val (7 of them a seal
+and an otter), 6 in train and test (4 a girl and a baby, 2 a snake and a worm), 1 in val and test.
+"""
+
+from bench.data import cifar100
+from bench.data.cache import Folders
+from bench.data.pool import Dataset
+
+SHARED = 15
+
+
+def prepare(folders: Folders, *, url: str) -> Dataset:
+    """CIFAR-FS from the official archive of CIFAR-100, 600 images a class, uint8 [3, 32, 32].
+
+    ``url`` is where the archive is downloaded from when neither folder has it as
+    ``cifar100/cifar-100-python.tar.gz``.
+
+    Raises Mistake when the archive is missing and cannot be downloaded, is damaged, or does not
+    hold the official images.
+    """
+    return cifar100.prepare(folders, "cifar_fs", SHARED, url)
