@@ -7,7 +7,9 @@ content that differs where a checksum says that it must not.
 """
 
 import argparse
+import contextlib
 import copy
+import gzip
 import io
 import json
 import logging
@@ -20,7 +22,9 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import numpy as np
 import torch
 import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -29,7 +33,8 @@ from omegaconf import OmegaConf
 
 from bench import config, report, tensors, usage
 from bench.compose import composed
-from bench.data import cache, omniglot
+from bench.data import cache, cifar100, omniglot
+from bench.data.pickles import Array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
 from bench.mistake import Mistake
 from bench.report import speed, trials
@@ -37,7 +42,15 @@ from bench.status import last
 from bench.store import Store
 from bench.stored import check_known
 from bench.sweep import grid
-from tests.bench.data.fakes import CLASSES, Archives
+from tests.bench.data.fakes import (
+    CIFAR_ROWS,
+    CIFAR_TABLE,
+    CLASSES,
+    Archives,
+    Cifar,
+    packed,
+    python3,
+)
 from tests.bench.report import samples
 
 SLOW = timedelta(seconds=5)
@@ -149,6 +162,8 @@ def dumped(tree: Any) -> bytes:
 
 
 # What reads it
+
+PICKLED = (b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"R", b"\x85", b"J\xff\xff\xff\x7f", b".")
 
 Target = tuple[st.SearchStrategy[Any], Callable[[Any], str]]
 
@@ -345,6 +360,45 @@ def archive(folder: Path) -> Target:
     return damaged(made.zipped(stem), (b"PK\x03\x04", b"../../x", b"\x89PNG\r\n", b"IDAT")), read
 
 
+def photographs(folder: Path) -> Target:
+    """An archive of CIFAR-100, inside gzip: whatever is read must be the official images."""
+    made = Cifar()
+    table = folder / "table.txt"
+    table.write_text(CIFAR_TABLE)
+    pin = content_digest({"all": Pool.of(made.images)})
+
+    def read(content: bytes) -> str:
+        file = io.BytesIO(gzip.compress(content, 1))
+        try:
+            with patch.multiple(cifar100, TABLE=table, ROWS=CIFAR_ROWS, DIGEST=pin):
+                classes = cifar100.images_in(file, "the file", "mend it")
+        except Mistake as mistake:
+            assert str(mistake).startswith("the file ")
+            return "refused"
+        assert all(torch.equal(classes[name], made.images[name]) for name in made.images)
+        return "read"
+
+    good = gzip.decompress(packed(made.members()))
+    return damaged(good, (b"ustar", b"../../x", *PICKLED)), read
+
+
+def pickled(folder: Path) -> Target:
+    """A pickle of data."""
+    good = python3({"data": np.zeros((2, 3), np.uint8), "names": ["a", "b"], "labels": [0, 1]})
+
+    def read(content: bytes) -> str:
+        try:
+            value = read_pickle(content, 1000)
+        except ValueError:
+            return "refused"
+        if isinstance(value, dict) and isinstance(found := value.get("data"), Array):
+            with contextlib.suppress(ValueError):
+                assert found.values().nbytes <= len(content)
+        return "read"
+
+    return damaged(good, PICKLED), read
+
+
 def benchmarks(folder: Path) -> Target:
     """What pytest-benchmark saved."""
     ratio = dict.fromkeys(speed.Result.__annotations__, 1.5) | {"work": "MAML", "rounds": 5}
@@ -379,6 +433,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "checkpoint.pt, pickle": pickles,
     "prepared data": prepared,
     "Omniglot's archive": archive,
+    "CIFAR's archive": photographs,
+    "pickled data": pickled,
     "options": command_line,
     "saved benchmarks": benchmarks,
 }
