@@ -205,7 +205,7 @@ def finish(figure: Figure, text: str, found: Iterable[Comparison]) -> None:
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # or else each saving would draw twice, to lay out again
 
 
 def wrap(text: str, width: int) -> str:
