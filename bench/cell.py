@@ -125,7 +125,7 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             return config.algo.resolve()(backbone, ways, **config.algo.options)
         except ValueError as error:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
-        except RuntimeError as error:
+        except Exception as error:
             if not out_of_memory(error):
                 raise
             raise Mistake(

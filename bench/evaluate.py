@@ -104,7 +104,7 @@ def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: 
             drawn = to_float(sampler.draw(done, min(at_once, episodes - done)))
             try:
                 logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
-            except RuntimeError as error:
+            except Exception as error:
                 if not out_of_memory(error):
                     raise
                 if at_once == 1:

@@ -28,9 +28,15 @@ def tasks_at_once(learner: Learner, task: Episodes) -> int:
     return 1 << fitting.bit_length() - 1
 
 
-def out_of_memory(error: RuntimeError) -> bool:
-    """Whether memory was refused, which torch tells of a CPU in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+REFUSALS = ("DefaultCPUAllocator", "could not create a", "could not execute a")
+"""How torch, and oneDNN beneath it, tell in words alone that a CPU has no memory left."""
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory was refused."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(each in str(error) for each in REFUSALS)
 
 
 def release(device: torch.device) -> None:

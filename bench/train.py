@@ -120,7 +120,7 @@ class OuterLoop:
         while True:
             try:
                 return self._apply(episodes)
-            except RuntimeError as error:
+            except Exception as error:
                 chunk = self.learner.tasks_at_once or len(episodes.support_x)
                 if not out_of_memory(error):
                     raise

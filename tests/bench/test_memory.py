@@ -66,6 +66,19 @@ def test_what_is_held_is_counted_once_and_only_while_it_is_held():
     assert learner.weight.grad is None, "the learner is not changed"
 
 
+def test_memory_is_refused_in_many_words():
+    """Those of a CPU are what torch 2.15 said under a real limit of memory."""
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: error code 12"),
+        RuntimeError("could not create a primitive"),
+    ):
+        assert memory.out_of_memory(error)
+    assert not memory.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not memory.out_of_memory(ValueError("could not create a primitive"))
+
+
 def test_nothing_is_kept_afterwards():
     learner = ProtoNet(Conv4((1, 28, 28), filters=4), 5)
     before = copy.deepcopy(learner.state_dict())
