@@ -27,6 +27,18 @@ def random_episodes(
     )
 
 
+def shuffled(episodes: Episodes, seed: int = 0) -> Episodes:
+    """The same images under other labels, so that what a support set says of its queries is luck."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def mixed(images: Tensor) -> Tensor:
+        order = torch.rand(images.shape[:2], generator=generator).argsort(1)
+        return torch.stack([task[rows] for task, rows in zip(images, order, strict=True)])
+
+    support_x = mixed(episodes.support_x.flatten(1, 2)).view_as(episodes.support_x)
+    return episodes._replace(support_x=support_x, query_x=mixed(episodes.query_x))
+
+
 class PlainConv4(nn.Module):
     """A strided Conv-4 with a linear head for one task, from torch's own layers."""
 
