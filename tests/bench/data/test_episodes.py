@@ -4,6 +4,8 @@ import hashlib
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from algorithms.learner import Shape
 from bench.data.episodes import EpisodeSampler, distinct
@@ -151,10 +153,43 @@ def test_draws_are_uniform_and_independent_of_place():
     assert chisquare(neighbours.bincount(minlength=36)).pvalue > 1e-4
 
 
-def test_uneven_classes_are_drawn_from_end_to_end():
+def test_uneven_classes_and_their_images_are_drawn_uniformly():
+    """A large class comes no more often than a small one; chi-square over all images by place."""
+    from scipy.stats import chisquare
+
     source = pool(classes=6, sizes=(4, 40))
-    rows = EpisodeSampler(source, Shape(2, 1, 1), ("u",)).rows(0, 8000)
-    assert set(rows.flatten().tolist()) == set(range(len(source.images)))
+    sampler = EpisodeSampler(source, Shape(2, 1, 1), ("u",))
+    rows, classes = sampler.rows(0, 12000), sampler.classes(0, 12000)
+    for place in range(2):
+        assert chisquare(classes[:, place].bincount(minlength=6)).pvalue > 1e-4
+        seen = rows[..., place].flatten().bincount(minlength=len(source.images))
+        for of_class in seen.split(source.sizes.tolist()):
+            assert chisquare(of_class).pvalue > 1e-4
+
+
+@settings(max_examples=40, deadline=None)
+@given(sizes=st.lists(st.integers(1, 9), min_size=1, max_size=7), data=st.data())
+def test_whatever_fits_a_pool_is_drawn_without_repetition(sizes, data):
+    """Distinct classes, exact counts, and queries that are not in the support set."""
+    ways = data.draw(st.integers(1, len(sizes)), "ways")
+    wanted = data.draw(st.integers(1, min(sizes)), "images of a class")
+    shots = data.draw(st.integers(0, wanted), "shots")
+    source = pool(len(sizes), tuple(sizes))
+    axes = ("a", data.draw(st.integers(0, 99), "seed"))
+    sampler = EpisodeSampler(source, Shape(ways, shots, wanted - shots), axes)
+    number = st.one_of(st.integers(0, 2100), st.integers(2**32 - 3, 2**32 + 3))
+    for _ in range(2):  # the second draw may lie ahead of the first, before it or across its plan
+        first, count = data.draw(number, "first"), data.draw(st.integers(1, 5), "count")
+        drawn = sampler.draw(first, count)
+        assert drawn.support_x.shape[:3] == (count, ways, shots)
+        queries = drawn.query_x.unflatten(1, (ways, wanted - shots))
+        images = torch.cat((drawn.support_x, queries), 2).flatten(-3)
+        for task, classes in zip(images, sampler.classes(first, count).tolist(), strict=True):
+            assert task[..., 0].tolist() == [[c] * wanted for c in classes]
+            assert len(set(classes)) == ways
+            assert all(len(set(places)) == wanted for places in task[..., 1].tolist())
+        fresh = EpisodeSampler(source, sampler.shape, axes).rows(first, count)
+        assert torch.equal(images, source.images[fresh].flatten(-3))
 
 
 def test_a_whole_deck_can_be_drawn():
