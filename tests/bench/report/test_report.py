@@ -4,18 +4,22 @@ import json
 import logging
 import math
 import os
+import random
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from bench import report
 from bench.mistake import Mistake
 from bench.report import build, plots, rankings
 from bench.report.__main__ import main
-from tests.bench.report.samples import curve, failed, folder, record
+from tests.bench.report.samples import Row, curve, failed, folder, record
+from tests.bench.report.test_trials import STATISTICS, tried
 
 ROOT = Path(__file__).parents[3]
 FIGURES = [
@@ -69,6 +73,57 @@ def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
     paths = build(tmp_path / "again").paths
     assert {str(path.relative_to(tmp_path / "again")) for path in paths} == set(NAMES)
     assert {name: (tmp_path / "again" / name).read_bytes() for name in NAMES} == before
+
+
+def all_kinds() -> list[Row]:
+    """Settings, seeds, protocols, meta-batches, another data set and failures: all that is sorted."""
+    rows = [
+        *(record(a, 5, k, seed) for a in ("protonet", "maml") for k in (5, 1) for seed in (1, 0)),
+        *(record(meta_batch=4, seed=seed, cell=f"four-{seed}") for seed in (1, 0)),
+        record("learn2learn/maml"),
+        record("protonet", backbone="mlp", cell="mlp"),
+        record("b", dataset="x", transductive=True),
+        record("a", dataset="x"),
+        failed("protonet", ways=20),
+        failed("reptile"),
+    ]
+    return [row | {"episodes": 60} if row["status"] == "done" else row for row in rows]
+
+
+def what_is_drawn(figure: Figure, kind: str) -> bytes:
+    """What a figure consists of, from back to front; to write two files of each takes seconds."""
+    facts = ("text", "label", "xydata", "xy", "width", "height", "offsets", "facecolor", "color")
+    seen = [
+        (type(artist).__name__, fact, np.asarray(getattr(artist, f"get_{fact}")()).tolist())
+        for artist in figure.findobj()
+        for fact in facts
+        if hasattr(artist, f"get_{fact}")
+    ]
+    return repr(seen).encode()
+
+
+def test_the_order_in_which_rows_are_read_changes_no_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = all_kinds()
+    folder(tmp_path, rows)
+    for row in rows:
+        if row["status"] == "done" and row["algo"] in ("maml", "protonet"):
+            trials = tried(row, STATISTICS)
+            trials.to_csv(tmp_path / "runs" / row["cell"] / "probe.csv", index=False)
+    monkeypatch.setattr(report, "image", what_is_drawn)
+    before = {path: path.read_bytes() for path in build(tmp_path).paths}
+    wanted = {f"figures/{name}.png" for name in (*FIGURES, "throughput_meta_batch", "adaptation")}
+    wanted |= {"report.html", "saturation.md", "probe.csv", "transduction.tex", "pairs.csv"}
+    assert wanted <= {str(path.relative_to(tmp_path)) for path in before}
+
+    stored = report.read(tmp_path)
+    shuffled = random.Random(0).sample(stored, len(stored))
+    monkeypatch.setattr(report, "read", lambda results_dir: shuffled)
+    after = {path: path.read_bytes() for path in build(tmp_path).paths}
+    assert [
+        path.name for path in before.keys() | after if before.get(path) != after.get(path)
+    ] == []
 
 
 @pytest.mark.parametrize(
