@@ -249,12 +249,15 @@ def test_the_order_of_tasks_and_of_the_images_of_a_class_does_not_matter(algo):
         episodes = episodes._replace(support_x=torch.cat((first, others), 1))
         return Episodes(*(part[tasks] for part in episodes))
 
-    gradients, episodes = [], training_episodes(learner)
+    gradients, buffers, episodes = [], [], training_episodes(learner)
     for each in (episodes, reordered(episodes)):
         fresh = copy.deepcopy(learner)
         fresh.meta_gradient(each)
         gradients.append([p.grad for p in fresh.parameters() if p.requires_grad])
+        buffers.append(dict(fresh.named_buffers()))
     torch.testing.assert_close(*gradients, rtol=1e-6, atol=1e-9)
+    if algo not in PEERS:  # whose running statistics move once a task
+        torch.testing.assert_close(*buffers)
     learner.eval()
     episodes = random_episodes(4, WAYS, shots=2, queries=2)
     answers = classify(learner, episodes)[tasks]
