@@ -12,11 +12,12 @@ process.tune()  # before torch is imported
 import hydra
 from omegaconf import DictConfig
 
+from bench import usage
 from bench.interrupt import ended
 from bench.mistake import Failed, Mistake, Unkept
 
 
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+@hydra.main(version_base="1.3", config_path=str(usage.CONF), config_name="config")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Run the cell that the configuration describes, unless it is finished or another process does."""
     cell = check_or_exit(cfg)
@@ -92,8 +93,6 @@ def told(mistake: Mistake) -> int:
 
 def command(arguments: list[str]) -> int:
     """Run the command, whose arguments Hydra reads itself; returns its exit status."""
-    from bench import usage
-
     if usage.wanted(arguments):
         return usage.show(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length

@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from bench.__main__ import command
+from bench.interrupt import ended
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -37,7 +41,24 @@ def bench(*arguments: str, cache: Path, **environment: str) -> subprocess.Comple
     )
 
 
-def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache):
+@pytest.fixture
+def here(capsys, monkeypatch):
+    """The same in this process, which need not import torch again."""
+
+    def typed(*arguments: str) -> subprocess.CompletedProcess[str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        monkeypatch.setattr(sys, "argv", ["bench", *arguments])
+        try:
+            status = ended(command)
+        except SystemExit as exited:
+            status = exited.code
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
+
+    return typed
+
+
+def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache, here):
     sweep = ["-m", "algo=maml,protonet", "shots=1,2", *SMALL]
     done = bench(*sweep, "seed=0", f"results_dir={tmp_path}", cache=cache)
     assert done.returncode == 0, done.stderr
@@ -63,7 +84,7 @@ def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache):
     assert "validation" in done.stderr, "progress is shown"
     assert "Traceback" not in done.stderr
 
-    again = bench(*sweep, "seed=0", f"results_dir={tmp_path}", cache=cache)
+    again = here(*sweep, "seed=0", f"results_dir={tmp_path}", f"cache_dir={cache}")
     assert again.stdout.count("is already finished") == 4
     assert pd.read_csv(tmp_path / "accuracy.csv").equals(accuracy)
 
@@ -107,16 +128,22 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
     ],
 )
-def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, arguments, sentence):
-    done = bench(*arguments, *SMALL, f"results_dir={tmp_path}", cache=cache)
+def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, arguments, sentence):
+    done = here(*arguments, *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}")
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.rglob("record.json"))
 
 
-def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache):
-    done = bench("-m", *SMALL, f"results_dir={tmp_path}", "dry_run=true", cache=cache)
+def test_a_mistake_is_the_same_in_a_process_of_its_own(tmp_path, cache):
+    done = bench("-m", "ways=3,1000", *SMALL, f"results_dir={tmp_path}", cache=cache)
+    assert done.returncode == 2
+    assert "ways=1000 is more than the" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache, here):
+    done = here("-m", *SMALL, f"results_dir={tmp_path}", "dry_run=true", f"cache_dir={cache}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" would take ") == 1
     assert re.search(
@@ -125,11 +152,11 @@ def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache):
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.glob("*.md"))
 
 
-def test_a_missing_data_file_is_named_with_its_place(tmp_path, cache):
+def test_a_missing_data_file_is_named_with_its_place(tmp_path, here):
     data = tmp_path / "data"
-    done = bench(
+    done = here(
         "dataset=omniglot", f"data_root={data}", "dataset.url=http://127.0.0.1:9", *SMALL,
-        f"results_dir={tmp_path}/r", cache=tmp_path / "cache",
+        f"results_dir={tmp_path}/r", f"cache_dir={tmp_path}/cache",
     )  # fmt: skip
     assert done.returncode == 2
     for part in (
@@ -142,29 +169,24 @@ def test_a_missing_data_file_is_named_with_its_place(tmp_path, cache):
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_a_damaged_data_file_is_named(tmp_path, cache):
+def test_a_damaged_data_file_is_named(tmp_path, here):
     (tmp_path / "omniglot").mkdir()
     (tmp_path / "omniglot" / "images_background.zip").write_bytes(b"no zip")
-    done = bench(
+    done = here(
         "dataset=omniglot", f"data_root={tmp_path}", *SMALL, f"results_dir={tmp_path}/r",
-        cache=tmp_path / "cache",
+        f"cache_dir={tmp_path}/cache",
     )  # fmt: skip
     assert done.returncode == 2
     assert str(tmp_path / "omniglot" / "images_background.zip") in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
-def test_help_and_cfg_job_teach_the_options(cache):
-    shown = subprocess.run(
-        [sys.executable, "-m", "bench", "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+def test_help_and_cfg_job_teach_the_options(here):
+    shown = here("--help")
     assert shown.returncode == 0
     for word in ("algo=reptile", "omniglot", "# Support images per class", "results_dir: results"):
         assert word in shown.stdout
-    job = subprocess.run(
-        [sys.executable, "-m", "bench", "algo=maml", "shots=5", "--cfg", "job"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+    job = here("algo=maml", "shots=5", "--cfg", "job")
     assert job.returncode == 0
     assert "\nshots: 5\n" in job.stdout
     assert "  # Gradient steps of the inner loop in training.\n  inner_steps: 1\n" in job.stdout

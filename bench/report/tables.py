@@ -505,6 +505,8 @@ def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
 def _typed(values: list[object]) -> pd.Series:
     """A column of one type in which values may be absent, so that 1000 never turns into 1000.0."""
     kinds = {type(value) for value in values if value is not None}
+    if any(type(value) is int and abs(value) >= 2**63 for value in values):
+        kinds = set()  # facts of unknown meaning may be of any size
     if kinds == {bool}:
         return pd.Series(values, dtype="boolean")
     if kinds == {int}:

@@ -1,5 +1,6 @@
 """The report of a results folder: what is written, what is skipped, what the command says."""
 
+import io
 import json
 import logging
 import math
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -210,6 +212,16 @@ def test_a_damaged_record_is_skipped(
     (message,) = caplog.messages
     assert str(bad / "record.json") in message and reason in message and "\n" not in message
     assert len((tmp_path / "accuracy.csv").read_text().splitlines()) == 2
+
+
+def test_facts_of_newer_versions_are_kept_whatever_they_are(tmp_path: Path) -> None:
+    facts = {"new": 2**63, "newer": [1, {"a": None}], "": 1e308, "newest": "a,b\n"}
+    folder(tmp_path, [record("maml", **facts), record("protonet", new=0.5)])
+    found = report.texts(report.gather(tmp_path))["accuracy.csv"]
+    assert found is not None
+    read = pd.read_csv(io.StringIO(found)).query("algo == 'maml'").iloc[0]
+    assert int(read["new"]) == 2**63 and read["newest"] == "a,b\n"
+    assert json.loads(read["newer"]) == [1, {"a": None}]
 
 
 @pytest.mark.parametrize("content", [None, "", "episodes,seconds\n1,2\n", '"\n1,2', "a\x00b\n"])
