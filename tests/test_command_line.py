@@ -136,6 +136,12 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, argu
     assert not list(tmp_path.rglob("record.json"))
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_any_work(here, cache):
+    done = here(*SMALL, "results_dir=/proc/nowhere", f"cache_dir={cache}")
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert re.match(r"error: Cannot write results to /proc/nowhere .*results_dir=", done.stderr)
+
+
 def test_a_mistake_is_the_same_in_a_process_of_its_own(tmp_path, cache):
     done = bench("-m", "ways=3,1000", *SMALL, f"results_dir={tmp_path}", cache=cache)
     assert done.returncode == 2
