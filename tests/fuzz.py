@@ -282,7 +282,7 @@ def parameters(folder: Path) -> Target:
     """A checkpoint: whatever is read must be what was written."""
     state = {"weight": torch.arange(6.0).view(2, 3), "mean": torch.ones(2), "step": 3}
     path = folder / "checkpoint.pt"
-    good = tensors.to_bytes(state)
+    good = bytes(tensors.to_bytes(state))
 
     def read(content: bytes) -> str:
         path.write_bytes(content)
