@@ -47,7 +47,7 @@ class Conv4(Backbone):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
         tasks, per_task = len(x), cast(Conv2d, self.convolutions[0]).weight.dim() == 5
-        maps = self.blocks(fold(x, per_task), rows, 1 if per_task else tasks)
+        maps = self.blocks(fold(x, per_task), rows, tasks)
         return unfold(maps, tasks, per_task)
 
     def one_task(self, x: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.stateless import with_tensors
@@ -22,3 +23,34 @@ def test_spatial_mean_is_the_mean_over_the_places_of_each_filter(per_task):
         places, means = with_tensors(places, weights), with_tensors(means, weights)
     expected = places(images).unflatten(2, (8, 4)).mean(3)
     torch.testing.assert_close(means(images), expected)
+
+
+@pytest.mark.parametrize(("downsample", "side"), [("stride", 2), ("pool", 1)])
+def test_each_of_four_blocks_halves_the_image(downsample, side):
+    """Images of 20x17 pixels: rounded up, to 2x2, by strides; rounded down, to 1x1, by pooling."""
+    torch.manual_seed(0)
+    network = Conv4((2, 20, 17), filters=3, downsample=downsample).double()
+    assert network.features == 3 * side * side
+    kernels, scales_and_offsets = 9 * (2 * 3 + 3 * 3 * 3), 4 * 2 * 3
+    assert sum(p.numel() for p in network.parameters()) == kernels + scales_and_offsets
+    images = torch.rand(2, 4, 2, 20, 17, dtype=torch.float64)
+    x = images.flatten(0, 1)
+    stride = {"stride": 2, "pool": 1}[downsample]
+    for convolution in network.convolutions:
+        x = F.conv2d(x, convolution.weight, None, stride, 1)
+        each = [F.batch_norm(task, None, None, training=True) for task in x.chunk(2)]
+        x = F.relu(torch.cat(each))
+        if downsample == "pool":
+            x = F.max_pool2d(x, 2)
+    expected = x.unflatten(0, (2, 4)).flatten(2)
+    torch.testing.assert_close(network(images), expected)
+    torch.testing.assert_close(network.one_task(images[0]), expected[0])
+    torch.testing.assert_close(network.by_task(images), expected)
+
+
+def test_images_that_four_poolings_would_leave_nothing_of_are_refused():
+    for shape in ((1, 15, 16), (1, 16, 15)):
+        with pytest.raises(ValueError, match="at least 16x16"):
+            Conv4(shape)
+    assert Conv4((1, 16, 16), filters=5).features == 5
+    assert Conv4((1, 2, 2), filters=5, downsample="stride").features == 5

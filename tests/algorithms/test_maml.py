@@ -150,6 +150,12 @@ def test_meta_gradient_equals_finite_differences():
         assert gradient[entry].item() == pytest.approx(slope, rel=1e-4, abs=1e-8)
 
 
+def test_weights_of_each_task_have_no_running_statistics_to_store():
+    learner = MAML(Conv4((1, 16, 16), filters=4), 3)
+    stored = {name.split(".")[-1] for name in learner.state_dict()}
+    assert stored == {"weight", "bias", "inner_rates"}
+
+
 def test_test_inner_steps_count_in_evaluation_only():
     torch.manual_seed(3)
     learner = MAML(

@@ -79,6 +79,15 @@ def test_solves_to_rounding(ways: int, shots: int, dim: int, scale: float) -> No
     assert kkt_residual(gram(features), labels, z).max() < 1e-11
 
 
+@pytest.mark.parametrize(("ways", "shots", "dim"), SHAPES[:4])
+@pytest.mark.parametrize(("scale", "steps"), [(0.03, 4), (0.3, 12), (2.0, 15)])
+def test_a_few_steps_are_enough(ways: int, shots: int, dim: int, scale: float, steps: int) -> None:
+    """Fewest where the kernel is weak: the time of a training step is that of its iterations."""
+    features, labels = problem(4, ways, shots, dim, scale)
+    z = crammer_singer(gram(features), labels, iterations=steps)
+    assert kkt_residual(gram(features), labels, z).max() < 1e-11
+
+
 @pytest.mark.parametrize("scale", [0.2, 1.0])
 def test_solves_20_ways_5_shots(scale: float) -> None:
     features, labels = problem(1, 20, 5, 64, scale)
@@ -276,6 +285,15 @@ def test_a_bad_task_does_not_harm_its_neighbours(bad: float) -> None:
     assert kernel.grad[::2].isfinite().all()
 
 
+@pytest.mark.parametrize("entry", [-1.0, -1.1, -1.5, -4.0])
+def test_a_slightly_indefinite_kernel_gives_nan_and_no_wrong_answer(entry: float) -> None:
+    """The equations of some classes can be solved, those of others not."""
+    features, labels = problem(1, 3, 2, 16)
+    kernel = gram(features)
+    kernel[0, 0, 0] = entry
+    assert crammer_singer(kernel, labels, iterations=40).isnan().all()
+
+
 def test_order_of_classes_and_of_examples_does_not_matter() -> None:
     features, labels = problem(2, 4, 3, 32)
     draw = torch.Generator().manual_seed(0)
@@ -376,6 +394,27 @@ def test_float32_in_float32_out(scale: float) -> None:
         )
 
 
+def test_only_the_symmetric_part_of_a_kernel_counts() -> None:
+    features, labels = problem(1, 3, 2, 16)
+    skewed = gram(features)
+    skewed[:, 0, 1:] += 0.5
+    skewed[:, 1:, 0] -= 0.5
+    skewed.requires_grad_()
+    z = crammer_singer(skewed, labels)
+    torch.testing.assert_close(z, crammer_singer(gram(features), labels), rtol=0, atol=1e-13)
+    assert kkt_residual(skewed, labels, z).max() < 1e-11
+    weights = torch.arange(18, dtype=torch.float64).view(1, 6, 3).sin()
+    (gradient,) = torch.autograd.grad(z, skewed, weights)
+    assert gradient.abs().max() > 1e-3
+    torch.testing.assert_close(gradient, gradient.mT)
+
+
+def test_one_step_is_allowed_and_not_enough() -> None:
+    features, labels = problem(1, 3, 2, 16)
+    z = crammer_singer(gram(features), labels, iterations=1)
+    assert 0.05 > kkt_residual(gram(features), labels, z).max() > 1e-9
+
+
 @pytest.mark.parametrize(("kernel", "labels", "options"), [
     ((1, 3, 2), (1, 3, 2), {}), ((1, 3, 3), (1, 2, 2), {}), ((2, 3, 3), (1, 3, 2), {}),
     ((3, 3), (3, 2), {}), ((1, 0, 0), (1, 0, 2), {}),
@@ -387,6 +426,26 @@ def test_refuses_what_does_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=r"needed|positive"):
         crammer_singer(torch.zeros(kernel), torch.zeros(labels), **options)  # type: ignore[arg-type]
+    if not options:
+        with pytest.raises(ValueError, match="needed"):
+            kkt_residual(torch.zeros(kernel), torch.zeros(labels), torch.zeros(labels))
+
+
+@pytest.mark.parametrize(("first", "C", "expected"), [
+    ((0.1, -0.1), 0.1, 0), ((0.1, -0.097), 0.1, 3e-3), ((0.1, -0.103), 0.1, 3e-3),
+    ((0.0, 0.0), 0.1, 0.1), ((0.0, 0.0), 10, 1), ((0.13, -0.13), 0.1, 0.03),
+])  # fmt: skip
+def test_residuals_by_hand(first: tuple[float, float], C: float, expected: float) -> None:
+    """K = 0, two ways, one example each; the second has what is best for it, min(C, 1/2).
+
+    For the first (a, b), t is (C - a, -b) and Y - Qz is (1 - a, -b), of which m is what exceeds
+    the smaller one. At (0.1, -0.1 + x) all products t m are zero, and the sum is off by x. At
+    (0, 0) with C = 0.1 or 10, t is (C, 0) and m is (1, 0). At (0.13, -0.13) t has a -0.03.
+    """
+    best = min(C, 0.5)
+    z = torch.tensor([[first, (-best, best)]], dtype=torch.float64)
+    residual = kkt_residual(torch.zeros(1, 2, 2), torch.eye(2)[None], z, C)
+    assert residual.item() == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_residual_sees_every_way_to_be_wrong() -> None:
@@ -431,9 +490,10 @@ def test_ridge_solves_its_quadratic_programme() -> None:
 
 
 def test_ridge_by_hand() -> None:
-    """K = 2 I and lam = 6: a = 2 y / (2 + 6) = y / 4."""
+    """K = 2 I and lam = 6: a = 2 y / (2 + 6) = y / 4. Without lam it is the paper's 50."""
     labels = torch.eye(3)[None]
     torch.testing.assert_close(ridge(2 * labels, labels, 6.0), labels / 4)
+    torch.testing.assert_close(ridge(2 * labels, labels), labels / 26)
 
 
 def test_ridge_differentiates_to_second_order() -> None:

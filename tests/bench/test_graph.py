@@ -136,6 +136,7 @@ def test_a_step_is_the_same_operators_on_the_same_memory(name, optimizer, monkey
     monkeypatch.setattr(train, "recordable", lambda learner, device: learner.recordable)
     monkeypatch.setattr(train, "record", acted_out(loop))
     replayed = trained(loop)
+    assert loop._apply != loop._update, "it was recorded"
     for one, other in zip(plain, replayed, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 

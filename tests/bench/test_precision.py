@@ -156,6 +156,7 @@ def test_what_cannot_be_is_said_before_any_work():
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
     first, second = setting("maml")[0], setting("maml, second order")[0]
     precision.check("bf16", first, cpu)
+    precision.check("bf16", setting("protonet")[0], cpu)
     precision.check("tf32", second, cuda)
     with pytest.raises(Mistake, match="tf32 is made by the tensor cores"):
         precision.check("tf32", first, cpu)

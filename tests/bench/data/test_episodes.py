@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from algorithms.learner import Shape
+from bench.data import episodes
 from bench.data.episodes import EpisodeSampler, distinct
 from bench.data.philox import key_of, philox
 from bench.data.pool import Pool
@@ -52,11 +53,11 @@ def test_philox_gives_the_published_known_answers(key, counter, expected):
 
 
 def test_episodes_have_the_promised_shape_and_labels():
-    episodes = EpisodeSampler(pool(), Shape(4, 2, 3), ("a",)).draw(0, 50)
-    assert episodes.support_x.shape == (50, 4, 2, 1, 1, 2)
-    assert episodes.query_x.shape == (50, 12, 1, 1, 2)
-    assert episodes.support_x.dtype == torch.uint8
-    support, queries = episodes.support_x.flatten(-3), episodes.query_x.flatten(-3)
+    drawn = EpisodeSampler(pool(), Shape(4, 2, 3), ("a",)).draw(0, 50)
+    assert drawn.support_x.shape == (50, 4, 2, 1, 1, 2)
+    assert drawn.query_x.shape == (50, 12, 1, 1, 2)
+    assert drawn.support_x.dtype == torch.uint8
+    support, queries = drawn.support_x.flatten(-3), drawn.query_x.flatten(-3)
     queries = queries.view(50, 4, 3, 2)
     images = torch.cat((support, queries), 2)
     classes = images[..., 0]
@@ -65,8 +66,8 @@ def test_episodes_have_the_promised_shape_and_labels():
     for task in images.tolist():
         for of_class in task:
             assert len({tuple(image) for image in of_class}) == 5, "no image comes twice"
-    assert episodes.support_y.tolist() == [[[n, n] for n in range(4)]] * 50
-    assert episodes.query_y.tolist() == [[n for n in range(4) for _ in range(3)]] * 50
+    assert drawn.support_y.tolist() == [[[n, n] for n in range(4)]] * 50
+    assert drawn.query_y.tolist() == [[n for n in range(4) for _ in range(3)]] * 50
 
 
 def test_an_episode_is_a_function_of_its_number_alone():
@@ -79,9 +80,34 @@ def test_an_episode_is_a_function_of_its_number_alone():
         assert torch.equal(drawn.query_x, again.query_x)
         rows = whole[first : first + count, :, :1]
         assert torch.equal(drawn.support_x, pool().images[rows])
-    far = one.rows(2**33 + 5, 1)
+    far = one.rows(2**32 + 5, 1)
     assert not torch.equal(far, one.rows(5, 1)), "numbers beyond 32 bits count"
-    assert torch.equal(far, other.rows(2**33, 6)[5:])
+    assert torch.equal(far, other.rows(2**32, 6)[5:])
+    first = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0)).draw(0, 1)
+    assert torch.equal(first.support_x, pool().images[whole[:1, :, :1]])
+
+
+@pytest.mark.parametrize(("elements", "ahead"), [(0, 1024), (300, 5), (60, 1), (1, 1)])
+def test_as_many_episodes_are_planned_ahead_as_memory_allows(monkeypatch, elements, ahead):
+    """An episode shuffles five decks of the largest class, of 12 images, so 60 elements."""
+    monkeypatch.setattr(episodes, "PLAN_ELEMENTS", elements or episodes.PLAN_ELEMENTS)
+    sampler = EpisodeSampler(pool(), Shape(5, 1, 2), ("a",))
+    planned = []
+
+    def rows(first: int, count: int) -> torch.Tensor:
+        planned.append((first, count))
+        return EpisodeSampler.rows(sampler, first, count)
+
+    monkeypatch.setattr(sampler, "rows", rows)
+    for number in range(2 * ahead):
+        sampler.draw(number, 1)
+    assert planned == [(0, ahead), (ahead, ahead)]
+    assert len(sampler.draw(0, ahead + 2).query_x) == ahead + 2
+
+
+def test_classes_are_known_of_episodes_with_one_image_each():
+    sampler = EpisodeSampler(pool(), Shape(4, 1, 0), ("a",))
+    assert torch.equal(sampler.classes(0, 9), sampler.draw(0, 9).support_x[:, :, 0, 0, 0, 0].long())
 
 
 def test_any_axis_makes_other_episodes():
@@ -213,6 +239,12 @@ def test_a_whole_deck_can_be_drawn():
 def test_a_shape_that_does_not_fit_is_a_mistake(shape, message):
     with pytest.raises(Mistake, match=message):
         EpisodeSampler(pool(), shape, ())
+
+
+def test_all_classes_and_all_images_can_be_asked_for():
+    small = pool(classes=3, sizes=(4,))
+    rows = EpisodeSampler(small, Shape(3, 1, 3), ("a",)).rows(0, 5)
+    assert rows.flatten(1).sort().values.tolist() == [list(range(12))] * 5
 
 
 def test_keys_are_told_apart_by_kind_and_place():

@@ -23,6 +23,7 @@ def test_rotated_turns_every_class_anticlockwise() -> None:
     turned = plain.rotated()
     assert turned.names[:4] == ("a", "b", "a@90", "b@90")
     assert turned.sizes.tolist() == [2, 3] * 4
+    assert len(turned.images) == 20
     for number, name in enumerate(turned.names):
         start, end = turned.offsets[number : number + 2].tolist()
         base, _, angle = name.partition("@")
@@ -77,3 +78,4 @@ def test_a_rotated_data_set_has_another_digest() -> None:
     assert plain.rotated().digest not in ("", plain.digest)
     assert plain.rotated().digest == Dataset.of("y", {"train": pool()}).rotated().digest
     assert plain.rotated().splits["train"].names == pool().rotated().names
+    assert len({plain.rotated(only).digest for only in (None, "train", "test")}) == 3

@@ -1,0 +1,26 @@
+"""Options that are left out in code are those of conf/, where there is one file for each class."""
+
+import inspect
+
+import hydra
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+
+from bench import config, usage
+
+CHOICES = [(group, name) for group in ("algo", "backbone") for name in usage.names(group)]
+OF_PAPERS = {"maml": 3, "reptile": 50}
+"""Steps in evaluation: conf/ has found others to be better here."""
+
+
+@pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in CHOICES if "/" not in n])
+def test_options_left_out_are_those_of_conf(group, name):
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        code = getattr(config.read(hydra.compose("config", [f"{group}={name}"])), group)
+    parameters = inspect.signature(code.resolve()).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    if name in OF_PAPERS:
+        assert defaults.pop("test_inner_steps") == OF_PAPERS[name]
+        del code.options["test_inner_steps"]
+    assert defaults == code.options
