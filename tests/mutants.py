@@ -1,0 +1,193 @@
+"""``python -m tests.mutants``: make small faults in the code one by one, and tell which no test sees.
+
+A fault (`tests.mutations`) takes the place of a module when a new process imports it; no file is changed.
+That process runs the tests of the module up to the first that fails. A fault is killed when a test fails,
+or when the tests take many times as long as without it. Faults that survive are listed with a reason
+in ``tests/mutants.yaml``: one that is not listed there is an error.
+"""
+
+import argparse
+import gc
+import multiprocessing
+import os
+import random
+import resource
+import shlex
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import yaml
+
+from tests.mutations import Mutant, mutants
+
+TESTS = Path(__file__).parent
+SURVIVORS = TESTS / "mutants.yaml"
+SEEING = {  # the tests of each file, the quick ones first, as pytest wants them in their folder
+    "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py ../bench/test_precision.py"
+    " -k 'left_out or test_mlp or (test_precision and metaoptnet)'",
+    "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
+    "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
+    "algorithms/batch_norm.py": "test_batch_norm.py",
+    "algorithms/classifier.py": "test_maml.py -k 'not finite'",
+    "algorithms/features.py": "test_metaoptnet.py test_laws.py -k 'test_metaoptnet or protonet'",
+    "algorithms/layers.py": "test_layers.py test_conv4.py",
+    "algorithms/learner.py": "test_learner.py test_laws.py ../bench/test_graph.py"
+    " ../bench/test_precision.py"
+    " -k 'test_learner or what_cannot or protonet and (depends_on_other or same_operators)'",
+    "algorithms/maml.py": "test_defaults.py test_maml.py ../bench/test_precision.py"
+    " -k '(test_defaults and maml) or test_maml or what_cannot'",
+    "algorithms/metaoptnet.py": "test_defaults.py test_metaoptnet.py test_laws.py"
+    " -k 'metaoptnet and not it_learns and not pooled and not mlp'",
+    "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
+    "algorithms/reptile.py": "test_defaults.py test_reptile.py test_laws.py"
+    " -k 'reptile and not it_learns and not pooled and not mlp'",
+    "algorithms/stateless.py": "test_maml.py",
+    "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
+    "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",
+    "algorithms/threads.py": "test_threads.py",
+    "bench/data/episodes.py": "test_episodes.py ../test_evaluate.py",
+    "bench/data/philox.py": "test_episodes.py",
+    "bench/data/pool.py": "test_pool.py",
+    "bench/stats.py": "test_stats.py",
+}
+LIBRARIES = (
+    "hydra hypothesis numpy pandas pydantic pytest pytest_benchmark.plugin scipy.stats torch"
+)
+LIBRARIES += " torch.distributed.tensor"  # which torch.testing imports
+PEERS = ("cvxpy", "learn2learn", "qpth")
+"""Tests that need these are skipped: to import them takes longer than the other tests."""
+MEMORY = 8 * 2**30
+"""Most bytes that the tests of a fault may take."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try the faults; the status is 1 when one survives that is not listed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser.add_argument("--files", nargs="+", choices=SEEING, default=list(SEEING), metavar="FILE")
+    parser.add_argument("--only", default="", help="faults with this text in their description")
+    parser.add_argument("--sample", type=int, help="so many of the faults, drawn at random")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    given = parser.parse_args(arguments)
+    faults = [m for file in given.files for m in of_file(file) if given.only in m.change]
+    if given.sample is not None:
+        faults = random.Random(given.seed).sample(faults, min(given.sample, len(faults)))
+    begun = time.monotonic()
+    totals: Counter[str] = Counter()
+    for file in given.files:
+        totals += tried(file, [fault for fault in faults if fault.file == file])
+    minutes = (time.monotonic() - begun) / 60
+    print(f"{len(faults)} faults in {minutes:.0f} minutes: {told(totals)}.")
+    return int(totals["not listed"] > 0)
+
+
+def of_file(file: str) -> list[Mutant]:
+    """All faults of a file."""
+    return mutants(file, (TESTS.parent / file).read_text())
+
+
+def tried(file: str, faults: Sequence[Mutant]) -> Counter[str]:
+    """Try faults of one file; prints those that survive, and gives the numbers of all outcomes."""
+    if not faults:
+        return Counter()
+    begun = time.monotonic()
+    if outcome(file, None, 600) != "survived":
+        raise SystemExit(f"The tests of {file} fail without any fault.")
+    limit = 10 + 4 * (time.monotonic() - begun)
+    known = reasons(file)
+    outcomes: Counter[str] = Counter()
+    for fault in faults:
+        what = outcome(file, fault.source, limit)
+        outcomes[what] += 1
+        if what == "survived":
+            outcomes["not listed"] += fault.change not in known
+            why = known.get(fault.change, "NOT LISTED")
+            print(f"survived: {file}:{fault.line} {fault.change} ({why})", flush=True)
+    seconds = time.monotonic() - begun
+    print(f"{file}: {len(faults)} faults in {seconds:.0f} s: {told(outcomes)}", flush=True)
+    return outcomes
+
+
+def told(outcomes: Counter[str]) -> str:
+    """Outcomes in words."""
+    dead = outcomes["killed"] + outcomes["timed out"]
+    share = dead / max(1, dead + outcomes["survived"])
+    return (
+        f"{dead} killed ({share:.1%}; {outcomes['timed out']} by time), {outcomes['survived']} survived, "
+        f"{outcomes['not listed']} of those are not listed"
+    )
+
+
+def reasons(file: str) -> dict[str, str]:
+    """Why faults of the file survive, by their description."""
+    groups = yaml.safe_load(SURVIVORS.read_text()).get(file, [])
+    return {change: group["why"] for group in groups for change in group["changes"]}
+
+
+def outcome(file: str, source: str | None, limit: float) -> str:
+    """What the tests of a file make of another source: killed, timed out (in seconds) or survived."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES.split())
+    process = context.Process(target=test, args=(file, source))
+    process.start()
+    process.join(limit)
+    if process.is_alive():
+        process.kill()
+        process.join()
+        return "timed out"
+    return "killed" if process.exitcode else "survived"
+
+
+def test(file: str, source: str | None) -> None:
+    """Run the tests of a file, with another source in its place; this process ends with their status."""
+    import pytest
+    import torch
+    from hypothesis import Phase, settings
+
+    gc.freeze()  # pytest collects garbage often, and shall not look for it in the libraries
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    folder = TESTS / Path(file).parent
+    os.chdir(folder if folder.exists() else folder.parent)
+    torch.set_num_threads(1)
+    phases = [Phase.explicit, Phase.generate]
+    settings.register_profile("mutants", derandomize=True, database=None, phases=phases)
+    settings.load_profile("mutants")
+    for peer in PEERS:
+        sys.modules[peer] = None  # type: ignore[assignment]  # as if it were not installed
+    if source is not None:
+        sys.meta_path.insert(0, Swap(file, source))
+    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *shlex.split(SEEING[file])]))
+
+
+class Swap(SourceFileLoader):
+    """Imports one module of the project from another source."""
+
+    def __init__(self, file: str, source: str) -> None:
+        name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        super().__init__(name, str(TESTS.parent / file))
+        self.source = source
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
+        """The module, if it is asked for."""
+        return (
+            spec_from_file_location(fullname, self.path, loader=self)
+            if fullname == self.name
+            else None
+        )
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Its other code."""
+        return compile(self.source, self.path, "exec")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""A short form of `tests.mutants`: the faults nobody may miss, and that a missed one is told."""
+
+import pytest
+
+from tests import mutants
+from tests.mutations import mutants as faults_of
+
+FAULTS = {
+    "algorithms/maml.py": ("rate, gradient, value=-1)", "rate, gradient, value=1)"),
+    "algorithms/reptile.py": ("(p.detach() - fast[n])", "(p.detach() + fast[n])"),
+    "algorithms/protonet.py": ("2 * products - squares", "2 * products + squares"),
+    "algorithms/svm.py": ("(outer + outer.mT) / -2", "(outer + outer.mT) / 2"),
+    "bench/data/episodes.py": ("arange(first, first + count", "arange(first, first - count"),
+    "bench/data/philox.py": ("in range(10)", "in range(11)"),
+}
+
+
+@pytest.mark.parametrize("file", FAULTS)
+def test_a_wrong_sign_or_number_is_seen(file):
+    was, now = FAULTS[file]
+    (fault,) = [f for f in mutants.of_file(file) if was in f.change and now in f.change]
+    assert mutants.outcome(file, fault.source, 60) == "killed"
+
+
+def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):
+    """The axes of images counted from the other end are the same axes."""
+    arguments = ["--files", "bench/data/pool.py", "--only", "quarter, (2, -1))"]
+    assert mutants.main(arguments) == 0
+    assert "(the same axis)" in capsys.readouterr().out
+    empty = tmp_path / "none.yaml"
+    empty.write_text("{}")
+    monkeypatch.setattr(mutants, "SURVIVORS", empty)
+    assert mutants.main(arguments) == 1
+    assert "1 faults in 0 minutes: 0 killed (0.0%" in capsys.readouterr().out
+
+
+def test_tests_that_take_too_long_kill():
+    assert mutants.outcome("bench/data/pool.py", "while True: pass", 1) == "timed out"
+
+
+SOURCE = '''
+"""Not a - b."""
+def f(a: int = 1, *, b: "int | None" = None) -> int:
+    """Nor this."""
+    total = 0.5
+    for x in range(a):
+        total = total + -x if x < 2 and not b else min(x.mT, 0.0)
+    if total:
+        raise ValueError(f"{total - 1}")
+    return total
+'''
+
+
+def test_faults_are_small_and_make_sense():
+    changes = [fault.change.split(" → ")[1] for fault in faults_of("f.py", SOURCE)]
+    assert changes == [
+        'def f(a: int = 2, *, b: "int | None" = None) -> int:',
+        "total = 1.0",
+        "pass",
+        "total = total + -x if not (x < 2 and not b) else min(x.mT, 0.0)",
+        "total = total + -x if x < 2 or not b else min(x.mT, 0.0)",
+        "total = total + -x if x <= 2 and not b else min(x.mT, 0.0)",
+        "total = total + -x if x >= 2 and not b else min(x.mT, 0.0)",
+        "total = total + -x if x < 3 and not b else min(x.mT, 0.0)",
+        "total = total + -x if x < 2 and b else min(x.mT, 0.0)",
+        "total = total - -x if x < 2 and not b else min(x.mT, 0.0)",
+        "total = total + x if x < 2 and not b else min(x.mT, 0.0)",
+        "total = total + -x if x < 2 and not b else max(x.mT, 0.0)",
+        "total = total + -x if x < 2 and not b else min(x, 0.0)",
+        "total = total + -x if x < 2 and not b else min(x.mT, 1.0)",
+        "if not (total):",
+        "pass",
+    ]
