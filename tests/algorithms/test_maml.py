@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes
+from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
 from tests.algorithms.tasks import PlainConv4, plain_forward, random_episodes
 
@@ -148,6 +148,11 @@ def test_meta_gradient_equals_finite_differences():
         parameter.data[entry] += 1e-5
         slope = (losses[0] - losses[1]) / 2e-5
         assert gradient[entry].item() == pytest.approx(slope, rel=1e-4, abs=1e-8)
+
+
+def test_a_head_for_two_ways_is_not_trained_on_five():
+    possible, reason = MAML(Pixel(), 2).supports(Shape(5, 1, 1), Shape(2, 1, 1))
+    assert not possible and "made for 2 ways" in reason
 
 
 def test_weights_of_each_task_have_no_running_statistics_to_store():

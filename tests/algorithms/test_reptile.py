@@ -1,4 +1,5 @@
 import copy
+import math
 from collections import Counter
 
 import pytest
@@ -7,27 +8,31 @@ import torch.nn.functional as F
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes
-from algorithms.reptile import Reptile, minibatches
+from algorithms.learner import Episodes, Shape
+from algorithms.reptile import Reptile, _scrambled, minibatches
 from tests.algorithms.tasks import PlainConv4, random_episodes
 from tests.algorithms.test_maml import Pixel
 
 
 def test_hand_derived_outer_gradient():
-    """Two SGD steps of logistic regression by hand.
+    """Two SGD steps of logistic regression by hand, in two tasks alike.
 
     Weights 0, one support image +1 of class 0, rate 1. The first step adds (1/2, -1/2) to weights
     and biases alike, so the margin becomes 1/2 - (-1/2) + the same again = 2 and the
-    second step adds (p, -p) with p = sigmoid(-2). The outer gradient is minus the whole move.
+    second step adds (p, -p) with p = sigmoid(-2). The outer gradient is minus the whole move, and
+    the last mini-batch has the loss log(1 + e^-2).
     """
     learner = Reptile(
         Pixel(), 2, inner_optimizer="sgd", inner_rate=1.0, inner_steps=2, inner_batch=1
     ).double()
     nn.init.zeros_(learner.network.head.weight)
     nn.init.zeros_(learner.network.head.bias)
-    support_x = torch.ones(1, 1, 1, 1, 1, 1, dtype=torch.float64)
-    empty = torch.empty(1, 0)
-    learner.meta_gradient(Episodes(support_x, torch.tensor([[[0]]]), empty, empty))
+    support_x = torch.ones(2, 1, 1, 1, 1, 1, dtype=torch.float64)
+    empty = torch.empty(2, 0)
+    labels = torch.zeros(2, 1, 1, dtype=torch.int64)
+    metrics = learner.meta_gradient(Episodes(support_x, labels, empty, empty))
+    assert metrics["loss"].item() == pytest.approx(math.log1p(math.exp(-2)), rel=1e-12)
+    assert metrics["accuracy"] == 1
     move = 0.5 + torch.sigmoid(torch.tensor(-2.0, dtype=torch.float64)).item()
     expected = torch.tensor([-move, move], dtype=torch.float64)
     torch.testing.assert_close(learner.network.head.weight.grad[:, 0], expected)
@@ -89,6 +94,25 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
             moments = [torch.stack(parts).mean(0) for parts in zip(*ended, strict=True)]
 
 
+def test_a_head_for_two_ways_is_not_trained_on_five():
+    possible, reason = Reptile(Pixel(), 2).supports(Shape(5, 1, 0), Shape(2, 1, 1))
+    assert not possible and "made for 2 ways" in reason
+
+
+def test_training_episodes_have_no_queries():
+    learner = Reptile(Pixel(), 2)
+    assert learner.supports(Shape(2, 1, 0), Shape(2, 1, 1)) == (True, "")
+    possible, reason = learner.supports(Shape(2, 1, 3), Shape(2, 1, 1))
+    assert not possible and "train.queries must be 0" in reason
+
+
+def test_it_is_transductive_where_that_is_asked_for_alone():
+    asked = ("support", "one_query", "lone_query", "queries")
+    found = [Reptile(Pixel(), 2, statistics=statistics).transductive for statistics in asked]
+    assert found == [False, False, False, True]
+    assert Reptile(Pixel(), 2).statistics in Reptile.statistics_choices
+
+
 def test_minibatches_walk_through_all_images_before_any_comes_again():
     batches = minibatches(6, 4, 6, torch.tensor(3))
     assert batches.shape == (6, 4)
@@ -98,6 +122,19 @@ def test_minibatches_walk_through_all_images_before_any_comes_again():
     assert not torch.equal(walked[:6], walked[6:12])
     assert not torch.equal(batches, minibatches(6, 4, 6, torch.tensor(4)))
     assert minibatches(3, 5, 2, torch.tensor(0)).shape == (2, 3)
+
+
+def test_random_words_are_the_published_ones():
+    """The first of SplitMix64 from 1234567 (as in Rosetta Code): each adds the golden ratio first."""
+    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
+    states = [(1234567 + n * 0x9E3779B97F4A7C15) % 2**64 for n in range(1, 5)]
+    words = _scrambled(torch.tensor([s - 2**64 if s >= 2**63 else s for s in states]))
+    assert [word % 2**64 for word in words.tolist()] == expected
+
+
+def test_golden_minibatches():
+    """The very mini-batches of this version: should they change, stored results are stale."""
+    assert minibatches(5, 3, 3, torch.tensor(7)).tolist() == [[4, 1, 0], [2, 3, 2], [1, 4, 3]]
 
 
 def test_minibatches_are_shuffled_uniformly():
