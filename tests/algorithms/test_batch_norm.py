@@ -78,3 +78,19 @@ def test_each_task_is_normalised_as_if_it_were_alone() -> None:
     tasks = x.detach().unflatten(0, (3, 2))
     torch.testing.assert_close(means, tasks.mean((1, 3, 4)))
     torch.testing.assert_close(variances, tasks.var((1, 3, 4)))
+
+
+def test_one_channel_and_two_pixels_are_enough(rows: int | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(6, 1, 1, 1, dtype=torch.float64, generator=generator).requires_grad_()
+    weight, bias = torch.tensor([[2.0], [-1.0]], dtype=torch.float64).requires_grad_()
+    y, means, variances = batch_norm_each(x, weight, bias, 3, EPS)
+    alone = torch.cat([by_definition(part, weight, bias, None) for part in x.chunk(3)])
+    torch.testing.assert_close(y, alone)
+    torch.testing.assert_close(means, x.detach().view(3, 2).mean(1, keepdim=True))
+    torch.testing.assert_close(variances, x.detach().view(3, 2).var(1, keepdim=True))
+    results = []
+    for out in (batch_norm(x, weight, bias, rows, EPS), by_definition(x, weight, bias, rows)):
+        (slope,) = torch.autograd.grad(out.pow(3).sum(), x, create_graph=True)
+        results.append((out, slope, *torch.autograd.grad(slope.square().sum(), x)))
+    torch.testing.assert_close(*results, rtol=1e-8, atol=1e-8)
