@@ -41,12 +41,12 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/learner.py": "test_learner.py test_laws.py ../bench/test_graph.py"
     " ../bench/test_precision.py"
     " -k 'test_learner or what_cannot or protonet and (depends_on_other or same_operators)'",
-    "algorithms/maml.py": "test_defaults.py test_maml.py ../bench/test_precision.py"
+    "algorithms/maml.py": "test_maml.py test_defaults.py ../bench/test_precision.py"
     " -k '(test_defaults and maml) or test_maml or what_cannot'",
-    "algorithms/metaoptnet.py": "test_defaults.py test_metaoptnet.py test_laws.py"
+    "algorithms/metaoptnet.py": "test_metaoptnet.py test_defaults.py test_laws.py"
     " -k 'metaoptnet and not it_learns and not pooled and not mlp'",
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
-    "algorithms/reptile.py": "test_defaults.py test_reptile.py test_laws.py"
+    "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
     " -k 'reptile and not it_learns and not pooled and not mlp'",
     "algorithms/stateless.py": "test_maml.py",
     "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
