@@ -85,7 +85,7 @@ def test_a_few_steps_are_enough(ways: int, shots: int, dim: int, scale: float, s
     """Fewest where the kernel is weak: the time of a training step is that of its iterations."""
     features, labels = problem(4, ways, shots, dim, scale)
     z = crammer_singer(gram(features), labels, iterations=steps)
-    assert kkt_residual(gram(features), labels, z).max() < 1e-11
+    assert kkt_residual(gram(features), labels, z).max() < 1e-10
 
 
 @pytest.mark.parametrize("scale", [0.2, 1.0])
