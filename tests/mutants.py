@@ -44,10 +44,10 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/maml.py": "test_maml.py test_defaults.py ../bench/test_precision.py"
     " -k '(test_defaults and maml) or test_maml or what_cannot'",
     "algorithms/metaoptnet.py": "test_metaoptnet.py test_defaults.py test_laws.py"
-    " -k 'metaoptnet and not it_learns and not pooled and not mlp'",
+    " -k 'metaoptnet and not by_heart and not fresh_episodes and not pooled and not mlp'",
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
     "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
-    " -k 'reptile and not it_learns and not pooled and not mlp'",
+    " -k 'reptile and not by_heart and not fresh_episodes and not pooled and not mlp'",
     "algorithms/stateless.py": "test_maml.py",
     "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
     "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",
