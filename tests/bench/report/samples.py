@@ -88,6 +88,7 @@ def failed(algo: str = "maml", reason: str = "Out of memory.", **changes: Any) -
     """A failed cell: what was asked, no results."""
     row = record(algo, **changes)
     lacking = ("accuracy", "ci95", "episodes", "episodes_digest", "train_seconds", "throughput")
+    lacking += ("val_accuracy", "selected_episode", "train_episodes")
     protocol = {key: value for key, value in row.items() if key not in lacking}
     return protocol | {"status": "failed", "reason": reason}
 

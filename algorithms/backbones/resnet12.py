@@ -1,0 +1,99 @@
+"""ResNet-12: the residual network of the few-shot literature, as in MetaOptNet."""
+
+from itertools import pairwise
+from typing import Literal, cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from algorithms.backbones import Backbone
+from algorithms.layers import BatchNorm2d, Conv2d, fold, unfold
+
+SLOPE = 0.1
+"""Of the LeakyReLU below zero."""
+
+
+class Block(nn.Module):
+    """Three 3x3 convolutions beside a shortcut, added up and halved.
+
+    Maps [B, G*C, H, W] to [B, G*O, H/2, W/2], as `algorithms.layers` has them.
+    With convolutions C_i, batch norms N_i and a = LeakyReLU of slope 0.1,
+
+        y = maxpool a( N_3 C_3 a N_2 C_2 a N_1 C_1 x + N_0 C_0 x ),
+
+    where the shortcut's convolution C_0 is 1x1 and the max-pooling 2x2, rounding down.
+    """
+
+    def __init__(self, channels: int, filters: int) -> None:
+        super().__init__()
+        self.convolutions = nn.ModuleList(
+            Conv2d(before, filters, 3, padding=1, bias=False)
+            for before in (channels, filters, filters)
+        )
+        self.norms = nn.ModuleList(BatchNorm2d(filters) for _ in range(3))
+        self.shortcut = Conv2d(channels, filters, 1, bias=False)
+        self.shortcut_norm = BatchNorm2d(filters)
+
+    def forward(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+        """The block's maps; ``rows`` and ``tasks`` are those of `BatchNorm2d`."""
+        y = x
+        for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+            y = norm(convolution(F.leaky_relu(y, SLOPE) if i else y), rows, tasks)
+        y = y + self.shortcut_norm(self.shortcut(x), rows, tasks)
+        # A maximum passes through the monotone LeakyReLU, which so has a quarter of the work.
+        return F.leaky_relu(F.max_pool2d(y, 2), SLOPE)
+
+
+class ResNet12(Backbone):
+    """Four residual blocks of 64, 160, 320 and 640 filters, each halving the image, rounding down.
+
+    Lee, Maji, Ravichandran, Soatto 2019 (arXiv 1904.03758), who also drop squares of the maps in
+    training (DropBlock), which is not done here. ``filters`` is the width of the first
+    block; the others go with it, 1 : 2.5 : 5 : 10. ``spatial="flatten"`` keeps all places of the last
+    map, as the paper does: 640x2x2 = 2,560 features of 32x32 pixels, 640x5x5 = 16,000 of 84x84;
+    ``"mean"`` averages over the places (640 features), as many later papers do.
+
+    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Convolutions start as in the official
+    code: normal, of variance 2 / (outputs that each input goes to).
+    """
+
+    def __init__(
+        self,
+        image_shape: tuple[int, int, int],
+        *,
+        filters: int = 64,
+        spatial: Literal["flatten", "mean"] = "flatten",
+    ) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if min(height, width) < 16:
+            raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
+        self.average = spatial == "mean"
+        widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
+        self.blocks = nn.ModuleList(
+            Block(before, after) for before, after in pairwise([channels, *widths])
+        )
+        for module in self.modules():
+            if isinstance(module, Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
+        self.features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
+        tasks, per_task = len(x), cast(Block, self.blocks[0]).shortcut.weight.dim() == 5
+        maps = self.maps(fold(x, per_task), rows, 1 if per_task else tasks)
+        return unfold(maps, tasks, per_task)
+
+    def one_task(self, x: Tensor) -> Tensor:
+        """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
+        return self.maps(x).flatten(1)
+
+    def maps(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
+        """Feature maps of images as the layers take them, [B, G*C, H, W]."""
+        dtype = x.dtype
+        with self.arithmetic(x):
+            for block in self.blocks:
+                x = block(x, rows, tasks)
+            if self.average:
+                x = x.mean((-2, -1), keepdim=True)
+        return x.to(dtype)
