@@ -29,6 +29,8 @@ Compare few-shot learners on the same episodes.
   python -m bench ... dry_run=true                          how long that would take; runs nothing
   python -m bench.report                                    tables and figures anew, from stored runs
   python -m bench.probe                                     the stored runs under other conditions
+  python -m bench.status                                    what became of each cell of the last sweep
+  python -m bench.verify                                    stored runs evaluated again: as stored?
 
 Choices:
 {choices}
