@@ -112,16 +112,21 @@ def test_a_step_is_that_of_the_plain_optimizer(name, optimizer):
     parameters = [p for p in learner.parameters() if p.requires_grad]
     kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
     plain = kind(parameters, lr=loop.train.rate, foreach=False, fused=False)
+    noise = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in learner.named_parameters()}
     for step in range(2):
         plain.param_groups[0]["lr"] = loop.train.rate * (1, 0.933012701892)[step]  # a cosine
         loop.advance()
         plain.zero_grad()
         episodes = loop.sampler.draw(2 * step, 2)
         learner.meta_gradient(to_float(episodes))
+        for name, p in learner.named_parameters():
+            if p.grad is not None:
+                noise[name] |= p.grad.abs() < 1e-6  # Adam takes full steps along rounding errors
         plain.step()
-    torch.testing.assert_close(
-        dict(loop.learner.named_parameters()), dict(learner.named_parameters())
-    )
+    assert sum(each.sum() for each in noise.values()) < 0.01 * sum(map(torch.numel, noise.values()))
+    for name, p in loop.learner.named_parameters():
+        expected = torch.where(noise[name], p, learner.get_parameter(name))
+        torch.testing.assert_close(p, expected, msg=name)
 
 
 @pytest.mark.parametrize(
