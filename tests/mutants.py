@@ -47,7 +47,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     " -k 'metaoptnet and not by_heart and not fresh_episodes and not pooled and not mlp'",
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
     "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
-    " -k 'reptile and not by_heart and not fresh_episodes and not pooled and not mlp'",
+    " -k 'reptile and not fresh_episodes and not pooled and not mlp'",
     "algorithms/stateless.py": "test_maml.py",
     "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
     "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",
