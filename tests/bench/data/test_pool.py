@@ -79,3 +79,8 @@ def test_a_rotated_data_set_has_another_digest() -> None:
     assert plain.rotated().digest == Dataset.of("y", {"train": pool()}).rotated().digest
     assert plain.rotated().splits["train"].names == pool().rotated().names
     assert len({plain.rotated(only).digest for only in (None, "train", "test")}) == 3
+
+
+def test_a_data_set_shares_no_image_between_splits_unless_it_says_so() -> None:
+    pool = Pool.of({"a": torch.zeros(2, 1, 3, 3, dtype=torch.uint8)})
+    assert Dataset.of("toy", {"train": pool}).known_shared == 0
