@@ -30,8 +30,9 @@ from tests.mutations import Mutant, mutants
 TESTS = Path(__file__).parent
 SURVIVORS = TESTS / "mutants.yaml"
 SEEING = {  # the tests of each file, the quick ones first, as pytest wants them in their folder
-    "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py ../bench/test_precision.py"
-    " -k 'left_out or test_mlp or (test_precision and metaoptnet)'",
+    "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py test_conv4.py"
+    " ../bench/test_precision.py"
+    " -k 'left_out or test_mlp or test_conv4 or (test_precision and metaoptnet)'",
     "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
     "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
     "algorithms/batch_norm.py": "test_batch_norm.py",

@@ -1,9 +1,15 @@
 """Networks from images to features."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 
+from algorithms.layers import Conv2d, fold, unfold
 from algorithms.stateless import with_tensors
+
+Spatial = Literal["flatten", "mean"]
+"""What becomes of the places of a last map: each has features of its own, or they are averaged."""
 
 
 class Backbone(nn.Module):
@@ -43,3 +49,32 @@ class Backbone(nn.Module):
         return torch.autocast(
             x.device.type, torch.bfloat16, enabled=self.rounds_to_bfloat16, cache_enabled=False
         )
+
+
+class Convolutional(Backbone):
+    """A backbone of `algorithms.layers`' convolutions, whose last feature map becomes the features."""
+
+    def __init__(self, spatial: Spatial) -> None:
+        super().__init__()
+        self.average = spatial == "mean"
+
+    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+        """The last map of images, both [B, G*C, H, W]; ``rows``, ``tasks`` as `BatchNorm2d` has them."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
+        first = next(module for module in self.modules() if isinstance(module, Conv2d))
+        tasks, per_task = len(x), first.weight.dim() == 5
+        return unfold(self._map(fold(x, per_task), rows, tasks), tasks, per_task)
+
+    def one_task(self, x: Tensor) -> Tensor:
+        """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
+        return self._map(x, None, 1).flatten(1)
+
+    def _map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+        with self.arithmetic(x):
+            last = self.last_map(x, rows, tasks)
+            if self.average:
+                last = last.mean((-2, -1), keepdim=True)
+        return last.to(x.dtype)

@@ -1,15 +1,15 @@
 """Conv-4: the four-block convolutional network of the few-shot literature."""
 
-from typing import Literal, cast
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Backbone
-from algorithms.layers import BatchNorm2d, Conv2d, fold, unfold
+from algorithms.backbones import Convolutional, Spatial
+from algorithms.layers import BatchNorm2d, Conv2d
 
 
-class Conv4(Backbone):
+class Conv4(Convolutional):
     """Four blocks of 3x3 convolution, batch norm, ReLU, each halving the image.
 
     ``downsample="stride"`` halves by a stride of 2, rounding up (MAML and Reptile on Omniglot,
@@ -27,12 +27,11 @@ class Conv4(Backbone):
         *,
         filters: int = 32,
         downsample: Literal["stride", "pool"] = "pool",
-        spatial: Literal["flatten", "mean"] = "flatten",
+        spatial: Spatial = "flatten",
     ) -> None:
-        super().__init__()
+        super().__init__(spatial)
         channels, height, width = image_shape
         self.pool = downsample == "pool"
-        self.average = spatial == "mean"
         if self.pool and min(height, width) < 16:
             raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
         stride = 1 if self.pool else 2
@@ -44,24 +43,10 @@ class Conv4(Backbone):
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
         self.features = filters * (1 if self.average else height * width)
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
-        tasks, per_task = len(x), cast(Conv2d, self.convolutions[0]).weight.dim() == 5
-        maps = self.blocks(fold(x, per_task), rows, tasks)
-        return unfold(maps, tasks, per_task)
-
-    def one_task(self, x: Tensor) -> Tensor:
-        """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
-        return self.blocks(x).flatten(1)
-
-    def blocks(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
-        """Feature maps of images as the layers take them, [B, G*C, H, W]."""
-        dtype = x.dtype
-        with self.arithmetic(x):
-            for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-                x = norm(convolution(x), rows, tasks)
-                # A maximum passes through the monotone ReLU, which so has a quarter of the work.
-                x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
-            if self.average:
-                x = x.mean((-2, -1), keepdim=True)
-        return x.to(dtype)
+    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+        """See `Convolutional`."""
+        for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+            x = norm(convolution(x), rows, tasks)
+            # A maximum passes through the monotone ReLU, which so has a quarter of the work.
+            x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
+        return x

@@ -1,13 +1,12 @@
 """ResNet-12: the residual network of the few-shot literature, as in MetaOptNet."""
 
 from itertools import pairwise
-from typing import Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Backbone
-from algorithms.layers import BatchNorm2d, Conv2d, fold, unfold
+from algorithms.backbones import Convolutional, Spatial
+from algorithms.layers import BatchNorm2d, Conv2d
 
 SLOPE = 0.1
 """Of the LeakyReLU below zero."""
@@ -44,7 +43,7 @@ class Block(nn.Module):
         return F.leaky_relu(F.max_pool2d(y, 2), SLOPE)
 
 
-class ResNet12(Backbone):
+class ResNet12(Convolutional):
     """Four residual blocks of 64, 160, 320 and 640 filters, each halving the image, rounding down.
 
     Lee, Maji, Ravichandran, Soatto 2019 (arXiv 1904.03758), who also drop squares of the maps in
@@ -62,13 +61,12 @@ class ResNet12(Backbone):
         image_shape: tuple[int, int, int],
         *,
         filters: int = 64,
-        spatial: Literal["flatten", "mean"] = "flatten",
+        spatial: Spatial = "flatten",
     ) -> None:
-        super().__init__()
+        super().__init__(spatial)
         channels, height, width = image_shape
         if min(height, width) < 16:
             raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
-        self.average = spatial == "mean"
         widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
         self.blocks = nn.ModuleList(
             Block(before, after) for before, after in pairwise([channels, *widths])
@@ -78,22 +76,8 @@ class ResNet12(Backbone):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
         self.features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
-        tasks, per_task = len(x), cast(Block, self.blocks[0]).shortcut.weight.dim() == 5
-        maps = self.maps(fold(x, per_task), rows, 1 if per_task else tasks)
-        return unfold(maps, tasks, per_task)
-
-    def one_task(self, x: Tensor) -> Tensor:
-        """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
-        return self.maps(x).flatten(1)
-
-    def maps(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
-        """Feature maps of images as the layers take them, [B, G*C, H, W]."""
-        dtype = x.dtype
-        with self.arithmetic(x):
-            for block in self.blocks:
-                x = block(x, rows, tasks)
-            if self.average:
-                x = x.mean((-2, -1), keepdim=True)
-        return x.to(dtype)
+    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+        """See `Convolutional`."""
+        for block in self.blocks:
+            x = block(x, rows, tasks)
+        return x
