@@ -350,7 +350,9 @@ def archive(folder: Path) -> Target:
 
     def read(content: bytes) -> str:
         try:
-            classes = omniglot.images_in(content, list(names), want, "the file", "mend it")
+            classes = omniglot.images_in(
+                io.BytesIO(content), list(names), want, "the file", "mend it"
+            )
         except Mistake as mistake:
             assert str(mistake).startswith("the file ")
             return "refused"

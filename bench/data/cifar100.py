@@ -11,7 +11,6 @@ set, which are the same to a few-shot learner. Nothing is left out, as in publis
 """
 
 import gzip
-import io
 import tarfile
 import zlib
 from collections import Counter
@@ -23,12 +22,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.archives import from_archive
 from bench.data.cache import Folders, cached
-from bench.data.fetch import fetch
 from bench.data.guard import check
 from bench.data.pickles import Array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
-from bench.files import write_whole
 from bench.mistake import Mistake
 
 ARCHIVE = "cifar-100-python.tar.gz"
@@ -61,7 +59,7 @@ def prepare(folders: Folders, name: str, known_shared: int, url: str) -> Dataset
     """
 
     def build() -> Dataset:
-        images = official_images(folders, url)
+        images = from_archive(folders, "cifar100", ARCHIVE, [ARCHIVE], url, images_in)
         splits = {
             split: Pool.of({each: images[each] for each in names})
             for split, names in split_names(name).items()
@@ -88,37 +86,10 @@ def table() -> list[dict[str, str]]:
     return [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
 
 
-def official_images(folders: Folders, url: str) -> dict[str, Tensor]:
-    """All classes by name, from the archive that is found or downloaded, each uint8 [600, 3, 32, 32]."""
-    if path := folders.find(f"cifar100/{ARCHIVE}"):
-        advice = "put the official file there, or delete it to have it downloaded"
-        try:
-            file = path.open("rb")
-        except OSError as error:
-            raise Mistake(f"Cannot read {path} ({error.strerror}); make it readable") from None
-        with file:
-            return images_in(file, str(path), advice)
-
-    place = folders.archives / "cifar100"
-    advice = f"put {ARCHIVE} into {place} yourself, or use dataset=glyphs, which needs no download"
-    try:
-        content = fetch(url)
-    except OSError as error:
-        raise Mistake(f"Cannot download {url} ({error}); {advice}") from None
-    images = images_in(io.BytesIO(content), url, advice)
-    keep = folders.cache / "cifar100" / ARCHIVE
-    try:
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(keep, content)
-    except OSError:
-        pass  # the caller warns of a cache that cannot be written
-    return images
-
-
 def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
-    """All classes of an archive, checked against the content digest; raises Mistake.
+    """All classes by name, each uint8 [600, 3, 32, 32], checked against the content digest.
 
-    ``source`` and ``advice`` are for the message: where the archive came from, how to mend it.
+    Raises Mistake; ``source`` and ``advice`` are as in `from_archive`.
     """
     try:
         classes = arrange(read_members(file))

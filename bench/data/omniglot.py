@@ -21,18 +21,17 @@ import zipfile
 import zlib
 from collections import defaultdict
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from bench.data.archives import from_archive
 from bench.data.cache import Folders, cached
-from bench.data.fetch import fetch
 from bench.data.guard import check
 from bench.data.pool import Dataset, Pool, content_digest
-from bench.files import write_whole
 from bench.mistake import Mistake
 
 # SHA-256 of each archive's 28 x 28 images and names in canonical order, not of the archive's
@@ -96,43 +95,24 @@ def split_names() -> dict[str, list[str]]:
 
 def official_images(folders: Folders, url: str, stem: str, names: list[str]) -> dict[str, Tensor]:
     """The classes of one archive, found or downloaded, each uint8 [20, 1, 28, 28]."""
-    archive = f"{stem}.zip"
     wanted = [name for name in names if name.startswith(f"{stem}/")]
-    if path := folders.find(f"omniglot/{archive}"):
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise Mistake(f"Cannot read {path} ({error.strerror}); make it readable") from None
-        advice = "put the official file there, or delete it to have it downloaded"
-        return images_in(content, wanted, ARCHIVES[stem], str(path), advice)
 
-    address = f"{url.rstrip('/')}/{archive}"
-    place = folders.archives / "omniglot"
-    advice = f"put {' and '.join(f'{stem}.zip' for stem in ARCHIVES)} into {place} yourself, "
-    advice += "or use dataset=glyphs, which needs no download"
-    try:
-        content = fetch(address)
-    except OSError as error:
-        raise Mistake(f"Cannot download {address} ({error}); {advice}") from None
-    images = images_in(content, wanted, ARCHIVES[stem], address, advice)
-    keep = folders.cache / "omniglot" / archive
-    try:
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(keep, content)
-    except OSError:
-        pass  # the caller warns of a cache that cannot be written
-    return images
+    def read(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
+        return images_in(file, wanted, ARCHIVES[stem], source, advice)
+
+    every, address = [f"{each}.zip" for each in ARCHIVES], f"{url.rstrip('/')}/{stem}.zip"
+    return from_archive(folders, "omniglot", f"{stem}.zip", every, address, read)
 
 
 def images_in(
-    content: bytes, names: list[str], digest: str, source: str, advice: str
+    file: BinaryIO, names: list[str], digest: str, source: str, advice: str
 ) -> dict[str, Tensor]:
-    """The named classes of an archive, checked against its content digest; raises Mistake.
+    """The named classes of an archive, checked against its content digest.
 
-    ``source`` and ``advice`` are for the message: where the archive came from, how to mend it.
+    Raises Mistake; ``source`` and ``advice`` are as in `from_archive`.
     """
     try:
-        classes = read_archive(content, names)
+        classes = read_archive(file, names)
     except READ_ERRORS as error:
         raise Mistake(f"{source} is damaged or not Omniglot ({error}); {advice}") from None
     found = content_digest({"all": Pool.of(classes)})
@@ -157,13 +137,13 @@ READ_ERRORS = (
 )
 
 
-def read_archive(content: bytes, names: list[str]) -> dict[str, Tensor]:
+def read_archive(file: BinaryIO, names: list[str]) -> dict[str, Tensor]:
     """The classes ``names`` of a zip file, each uint8 [20, 1, 28, 28], drawings by file name.
 
     Other members are not read. Raises one of READ_ERRORS.
     """
     members: dict[str, dict[str, zipfile.ZipInfo]] = defaultdict(dict)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+    with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if match := MEMBER.fullmatch(info.filename):
                 members[match[1]][info.filename] = info

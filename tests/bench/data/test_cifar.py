@@ -436,7 +436,7 @@ def load(
     real: dict[str, object], cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[ModuleType], Dataset]:
     """A real data set, from the archive as it was read once."""
-    monkeypatch.setattr(cifar100, "official_images", lambda *_: real["images"])
+    monkeypatch.setattr(cifar100, "from_archive", lambda *_: real["images"])
     return lambda module: module.prepare(Folders(cache, cache), url=NOWHERE)
 
 

@@ -165,7 +165,7 @@ def test_no_damage_goes_unnoticed(archives: Archives, data: st.DataObject) -> No
         content = good[:at] + bytes([good[at] ^ data.draw(st.integers(1, 255))]) + good[at + 1 :]
     pin = omniglot.ARCHIVES["images_evaluation"]
     try:
-        classes = images_in(content, [TEST], pin, "the file", "mend it")
+        classes = images_in(io.BytesIO(content), [TEST], pin, "the file", "mend it")
     except Mistake as mistake:
         assert str(mistake).startswith("the file ")
         assert str(mistake).endswith("; mend it")
