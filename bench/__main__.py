@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
             return {"status": "running"}
         try:
             return run(cell)
-        except Unkept as unkept:  # nor would the next cells be kept
-            sys.exit(told(unkept))
+        except Mistake as mistake:  # results cannot be kept: nor could those of the next cells
+            sys.exit(told(mistake))
 
 
 def run(cell: Any) -> dict[str, Any]:

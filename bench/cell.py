@@ -133,6 +133,12 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             ) from None
 
 
+def use_arithmetic(config: Config, learner: Learner) -> None:
+    """Let the learner and this process compute as the configuration says."""
+    precision.use(config.precision, learner)
+    devices.use_deterministic(config.deterministic)
+
+
 class Parts(NamedTuple):
     """What a run is made of, on its device: an untrained learner and its episodes."""
 
@@ -156,8 +162,7 @@ def parts(cell: Cell) -> Parts:
     val_sampler = sampler("val", cell.test_shape, "validation")
     test_sampler = sampler("test", cell.test_shape, "test")
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
-    precision.use(config.precision, learner)
-    devices.use_deterministic(config.deterministic)
+    use_arithmetic(config, learner)
     learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
     loop = OuterLoop(learner, train_sampler, config.train)
     return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])
@@ -278,7 +283,10 @@ def _saved(cell: Cell) -> Any:
     """What was last saved of the cell, if it can be read."""
     path = cell.store.progress(cell.name)
     try:
-        return path and tensors.read(path)
+        saved = path and tensors.read(path)
+        if path and not (isinstance(saved, dict) and {"maker", "training"} <= set(saved)):
+            raise ValueError("it holds no training")
+        return saved
     except (ValueError, OSError) as error:
         print(f"{cell.name} starts anew: {path} is damaged ({error})")
         return None

@@ -10,7 +10,6 @@ from types import FrameType
 RESUMABLE = 75
 """Exit status after SIGTERM: the same command goes on from where training stood (EX_TEMPFAIL)."""
 
-
 UNHEARD = 128 + signal.SIGPIPE
 """Exit status when what reads the output, such as head, has had enough."""
 
@@ -84,7 +83,6 @@ def ended(command: Callable[[list[str]], int]) -> int:
         print(said, file=sys.stderr)
         return interrupted.status
     except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # for what is still to be said
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what is still to be said
         return UNHEARD

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 from algorithms.learner import Learner, Shape
 from bench import cell as cells
-from bench import precision
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import evaluate
 from bench.stats import mean_ci95
@@ -33,7 +32,7 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
     """All trials of one run; the learner is that of the checkpoint throughout."""
     learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
     learner.load_state_dict(checkpoint)
-    precision.use(cell.config.precision, learner)
+    cells.use_arithmetic(cell.config, learner)
     pool = cell.dataset.splits["test"].to(cell.device)
 
     def trial(varied: str, value: str | int, shape: Shape) -> Trial:

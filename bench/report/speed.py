@@ -20,7 +20,8 @@ Prints the ratios to learn2learn and the cost at scale as Markdown tables, from 
 has saved."""
 
 
-Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Amount = Annotated[Finite, Field(ge=0)]
 
 
 class Result(TypedDict):
@@ -62,9 +63,7 @@ class Growth(TypedDict):
     sizes: list[int]
     ms: list[Amount]
     mib: list[Amount]
-    exponent: Annotated[
-        float, Field(allow_inf_nan=False)
-    ]  # of the time, from the last but one size to the last
+    exponent: Finite  # of the time, from the last but one size to the last
 
 
 def growth_markdown(results: Iterable[Growth]) -> str:

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 
 from bench import cell as cells
-from bench import precision
 from bench.cell import Cell, name_of, numbered, protocol
 from bench.evaluate import evaluate
 from bench.migrate import SCHEMA
@@ -34,7 +33,7 @@ def verify(cell: Cell, name: str) -> list[str]:
         learner.load_state_dict(parameters(cell.store, name))
     except RuntimeError:
         return [*findings, "checkpoint.pt is that of another learner or backbone"]
-    precision.use(cell.config.precision, learner)
+    cells.use_arithmetic(cell.config, learner)
     facts = protocol(cell, learner)
     findings += [
         f"record.json says {key} {record.get(key)!r}, config.yaml and the data {value!r}"

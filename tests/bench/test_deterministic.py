@@ -7,6 +7,9 @@ import torch
 
 from bench import cell as cells
 from bench import device, memory
+from bench.probe.trials import probe
+from bench.stored import parameters
+from bench.verify import verify
 from tests.bench.small import ALGOS
 
 
@@ -26,6 +29,17 @@ def test_every_learner_trains_with_it_and_the_row_says_so(make, algo):
     assert record["status"] == "done" and record["deterministic"] is True
     cells.parts(plain)
     assert not torch.are_deterministic_algorithms_enabled(), "each cell has its own"
+
+
+def test_a_stored_run_is_evaluated_again_with_the_arithmetic_that_it_had(make):
+    cell = make("deterministic=true")
+    cells.run(cell)
+    device.use_deterministic(False)
+    assert verify(cell, cell.name) == []
+    assert torch.are_deterministic_algorithms_enabled()
+    device.use_deterministic(False)
+    next(probe(cell, parameters(cell.store, cell.name), episodes=2))
+    assert torch.are_deterministic_algorithms_enabled()
 
 
 def test_a_fast_algorithm_that_varies_is_refused(make):

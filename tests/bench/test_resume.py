@@ -90,7 +90,7 @@ def test_steps_after_the_first_second_cost_no_more_than_a_stretch(make, monkeypa
 
 def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     cell = make(*QUICK)
-    interrupt_at(monkeypatch, {2, 3, 4})
+    interrupt_at(monkeypatch, {2, 3, 4, 5})
     with pytest.raises(Interrupted):
         cells.run(cell)
     path = cell.store.progress(cell.name)
@@ -100,13 +100,17 @@ def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     with pytest.raises(Interrupted):
         cells.run(cell)
     assert f"starts anew: {path} is damaged" in capsys.readouterr().out
+    torch.save({"other": 1}, path)
+    with pytest.raises(Interrupted):
+        cells.run(cell)
+    assert "is damaged (it holds no training)" in capsys.readouterr().out
     state["maker"][2] = "another torch"
     torch.save(state, path)
     with pytest.raises(Interrupted):
         cells.run(cell)
     assert "what was saved of it is by another version" in capsys.readouterr().out
     cells.run(cell)
-    assert "goes on from step 4 of" in capsys.readouterr().out
+    assert "goes on from step 5 of" in capsys.readouterr().out
 
 
 def test_a_second_signal_waits_for_nothing():
