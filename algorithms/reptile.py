@@ -23,6 +23,7 @@ from torch import Tensor
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights
 from algorithms.learner import Episodes, Learner, accuracy, add_gradient
+from algorithms.noise import scrambled
 from algorithms.statistics import OF_BATCHES
 from algorithms.threads import side_by_side
 
@@ -169,17 +170,5 @@ def minibatches(images: int, batch: int, count: int, number: Tensor) -> Tensor:
     batch = min(batch, images)
     rounds = -(-batch * count // images)
     places = torch.arange(rounds * images, device=number.device).view(rounds, images)
-    order = _scrambled(number * 2**32 + places).argsort(stable=True)
+    order = scrambled(number * 2**32 + places).argsort(stable=True)
     return order.flatten()[: batch * count].view(count, batch)
-
-
-def _scrambled(words: Tensor) -> Tensor:
-    """Random-looking words from distinct int64 ones: the finaliser of SplitMix64 (Steele et al. 2014)."""
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        words = (words ^ _shifted(words, shift)) * (factor - 2**64)
-    return words ^ _shifted(words, 31)
-
-
-def _shifted(words: Tensor, count: int) -> Tensor:
-    """Unsigned words, held in int64, shifted to the right."""
-    return words >> count & (1 << 64 - count) - 1

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from algorithms.learner import Episodes, Learner
+from algorithms.noise import count_step
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import to_float
@@ -138,6 +139,7 @@ class OuterLoop:
         self.optimizer.zero_grad(set_to_none=True)
         metrics = self.learner.meta_gradient(to_float(episodes))
         self.optimizer.step()
+        count_step(self.learner)
         return metrics
 
 

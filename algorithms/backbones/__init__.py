@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.layers import Conv2d, fold, unfold
+from algorithms.noise import Noise
 from algorithms.stateless import with_tensors
 
 Spatial = Literal["flatten", "mean"]
@@ -52,29 +53,40 @@ class Backbone(nn.Module):
 
 
 class Convolutional(Backbone):
-    """A backbone of `algorithms.layers`' convolutions, whose last feature map becomes the features."""
+    """A backbone of `algorithms.layers`' convolutions, whose last feature map becomes the features.
 
-    def __init__(self, spatial: Spatial) -> None:
+    With ``noisy``, training drops parts of its maps, see `algorithms.noise`.
+    """
+
+    def __init__(self, spatial: Spatial, noisy: bool = False) -> None:
         super().__init__()
         self.average = spatial == "mean"
+        self.noise = Noise() if noisy else None
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
-        """The last map of images, both [B, G*C, H, W]; ``rows``, ``tasks`` as `BatchNorm2d` has them."""
+    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+        """The last map of images, both [B, G*C, H, W]; ``rows``, ``tasks`` as `BatchNorm2d` has them.
+
+        ``keys`` are those of the images, where parts of the maps are to be dropped.
+        """
         raise NotImplementedError
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
         first = next(module for module in self.modules() if isinstance(module, Conv2d))
         tasks, per_task = len(x), first.weight.dim() == 5
-        return unfold(self._map(fold(x, per_task), rows, tasks), tasks, per_task)
+        last = self._map(fold(x, per_task), rows, tasks, self._keys(x))
+        return unfold(last, tasks, per_task)
 
     def one_task(self, x: Tensor) -> Tensor:
         """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
-        return self._map(x, None, 1).flatten(1)
+        return self._map(x, None, 1, self._keys(x[None])).flatten(1)
 
-    def _map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+    def _keys(self, x: Tensor) -> Tensor | None:
+        return self.noise.keys(x) if self.noise and self.training else None
+
+    def _map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
         with self.arithmetic(x):
-            last = self.last_map(x, rows, tasks)
+            last = self.last_map(x, rows, tasks, keys)
             if self.average:
                 last = last.mean((-2, -1), keepdim=True)
         return last.to(x.dtype)

@@ -43,7 +43,7 @@ class Conv4(Convolutional):
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
         self.features = filters * (1 if self.average else height * width)
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
         """See `Convolutional`."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = norm(convolution(x), rows, tasks)

@@ -7,9 +7,12 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Convolutional, Spatial
 from algorithms.layers import BatchNorm2d, Conv2d
+from algorithms.noise import drop_block, dropout
 
 SLOPE = 0.1
 """Of the LeakyReLU below zero."""
+PLAIN = 2
+"""So many blocks, the first ones, drop single elements; the others drop squares."""
 
 
 class Block(nn.Module):
@@ -46,11 +49,15 @@ class Block(nn.Module):
 class ResNet12(Convolutional):
     """Four residual blocks of 64, 160, 320 and 640 filters, each halving the image, rounding down.
 
-    Lee, Maji, Ravichandran, Soatto 2019 (arXiv 1904.03758), who also drop squares of the maps in
-    training (DropBlock), which is not done here. ``filters`` is the width of the first
+    Lee, Maji, Ravichandran, Soatto 2019 (arXiv 1904.03758). ``filters`` is the width of the first
     block; the others go with it, 1 : 2.5 : 5 : 10. ``spatial="flatten"`` keeps all places of the last
     map, as the paper does: 640x2x2 = 2,560 features of 32x32 pixels, 640x5x5 = 16,000 of 84x84;
     ``"mean"`` averages over the places (640 features), as many later papers do.
+
+    In training, each block drops about ``drop_rate`` of the maps that it returns: the first two single
+    elements, the others squares of ``drop_block`` places (DropBlock), whose rate rises from 0 to
+    ``drop_rate`` over the first ``drop_steps`` outer steps. The official code counts passes instead, of
+    which a step of its learners has two, up to 40,000. What is dropped is told by `algorithms.noise`.
 
     Maps images [T, B, C, H, W] to features [T, B, ``features``]. Convolutions start as in the official
     code: normal, of variance 2 / (outputs that each input goes to).
@@ -62,8 +69,16 @@ class ResNet12(Convolutional):
         *,
         filters: int = 64,
         spatial: Spatial = "flatten",
+        drop_rate: float = 0.1,
+        drop_block: int = 2,
+        drop_steps: int = 20000,
     ) -> None:
-        super().__init__(spatial)
+        super().__init__(spatial, noisy=drop_rate > 0)
+        if not 0 <= drop_rate < 1 or drop_block < 1 or drop_steps < 1:
+            raise ValueError(
+                "drop_rate must be from 0 to below 1, and drop_block and drop_steps at least 1"
+            )
+        self.drop_rate, self.drop_block, self.drop_steps = drop_rate, drop_block, drop_steps
         channels, height, width = image_shape
         if min(height, width) < 16:
             raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
@@ -76,8 +91,13 @@ class ResNet12(Convolutional):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
         self.features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
+    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
         """See `Convolutional`."""
-        for block in self.blocks:
+        for site, block in enumerate(self.blocks):
             x = block(x, rows, tasks)
+            if keys is not None and site < PLAIN:
+                x = dropout(x, keys, site, self.drop_rate)
+            elif keys is not None and self.noise:
+                rate = self.drop_rate * (self.noise.steps / self.drop_steps).clamp(max=1)
+                x = drop_block(x, keys, site, rate, self.drop_block)
         return x

@@ -31,6 +31,7 @@ def test_each_of_four_blocks_halves_the_image(downsample, side):
     torch.manual_seed(0)
     network = Conv4((2, 20, 17), filters=3, downsample=downsample).double()
     assert network.features == 3 * side * side
+    assert not {"noise.steps"} & set(network.state_dict())
     kernels, scales_and_offsets = 9 * (2 * 3 + 3 * 3 * 3), 4 * 2 * 3
     assert sum(p.numel() for p in network.parameters()) == kernels + scales_and_offsets
     images = torch.rand(2, 4, 2, 20, 17, dtype=torch.float64)

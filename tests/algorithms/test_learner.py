@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from algorithms.backbones import Backbone
+from algorithms.backbones import Backbone, Convolutional
 from algorithms.learner import Episodes, Learner, Shape, accuracy, add_gradient
 
 
@@ -116,3 +116,5 @@ def test_a_method_that_is_left_out_is_an_error():
             half(images, labels)
     with pytest.raises(NotImplementedError):
         Backbone()(images.flatten(1, 2))
+    with pytest.raises(NotImplementedError):
+        Convolutional("mean").one_task(images[0, :, 0])

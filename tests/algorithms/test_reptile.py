@@ -9,7 +9,7 @@ from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Shape
-from algorithms.reptile import Reptile, _scrambled, minibatches
+from algorithms.reptile import Reptile, minibatches
 from tests.algorithms.tasks import PlainConv4, random_episodes
 from tests.algorithms.test_maml import Pixel
 
@@ -122,14 +122,6 @@ def test_minibatches_walk_through_all_images_before_any_comes_again():
     assert not torch.equal(walked[:6], walked[6:12])
     assert not torch.equal(batches, minibatches(6, 4, 6, torch.tensor(4)))
     assert minibatches(3, 5, 2, torch.tensor(0)).shape == (2, 3)
-
-
-def test_random_words_are_the_published_ones():
-    """The first of SplitMix64 from 1234567 (as in Rosetta Code): each adds the golden ratio first."""
-    expected = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]
-    states = [(1234567 + n * 0x9E3779B97F4A7C15) % 2**64 for n in range(1, 5)]
-    words = _scrambled(torch.tensor([s - 2**64 if s >= 2**63 else s for s in states]))
-    assert [word % 2**64 for word in words.tolist()] == expected
 
 
 def test_golden_minibatches():

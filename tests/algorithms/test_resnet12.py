@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones.resnet12 import ResNet12
+from algorithms.noise import count_step
 from algorithms.stateless import with_tensors
 
 
@@ -47,7 +48,7 @@ def plain(weights: dict[str, Tensor], filters: int) -> nn.Sequential:
 def resnet12(**options: object) -> ResNet12:
     """A tiny one for grey images of 35x32 pixels, with scales and offsets away from 1 and 0."""
     torch.manual_seed(0)
-    network = ResNet12((1, 35, 32), filters=4, **options).double()
+    network = ResNet12((1, 35, 32), **{"filters": 4, "drop_rate": 0.0, **options}).double()
     for parameter in network.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, 1.0, 0.3)
@@ -120,6 +121,40 @@ def test_spatial_mean_is_the_mean_over_the_places_of_each_filter(per_task):
         places, means = with_tensors(places, weights), with_tensors(means, weights)
     expected = places(IMAGES).unflatten(2, (40, 4)).mean(3)
     torch.testing.assert_close(means(IMAGES), expected)
+
+
+def test_blocks_drop_elements_or_squares_at_a_rate_that_rises_and_only_in_training():
+    network = resnet12(filters=16, drop_rate=0.2, drop_steps=4)
+    shares = {}
+    for block, site in zip(network.blocks[1:], (0, 1, 2), strict=True):
+        # What goes into a block is what the one before it has dropped from.
+        block.register_forward_pre_hook(
+            lambda _, given, site=site: shares.update(
+                {site: (given[0] == 0).double().mean().item()}
+            )
+        )
+
+    def share_of_features() -> float:
+        return (network(IMAGES) == 0).double().mean().item()
+
+    assert share_of_features() == shares[2] == 0  # no square at first
+    assert shares[0] == pytest.approx(0.2, abs=0.01)
+    assert shares[1] == pytest.approx(0.2, abs=0.02)
+    for _ in range(2):
+        count_step(network)
+    assert share_of_features() == pytest.approx(0.1, abs=0.02)  # 2x2 is the whole last map
+    assert shares[2] == pytest.approx(0.1, abs=0.03)
+    for _ in range(20):
+        count_step(network)
+    assert share_of_features() == pytest.approx(0.2, abs=0.03)
+    network.eval()
+    assert share_of_features() == shares[0] == shares[1] == shares[2] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"drop_rate": 1.0}, {"drop_block": 0}, {"drop_steps": 0}])
+def test_rates_and_sizes_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"drop_rate must be from 0 to below 1"):
+        ResNet12((1, 32, 32), **wrong)
 
 
 def test_images_too_small_for_four_poolings_are_refused():
