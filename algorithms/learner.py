@@ -66,12 +66,20 @@ class Learner(nn.Module):
     """Whether `meta_gradient` issues the same operators on the same memory each time and never waits
     for the device, so that a GPU can record and replay it. What changes is in tensors."""
 
+    label_smoothing: float = 0.0
+    """Share of a training label that is spread evenly over all classes; the runner sets it."""
+
     tasks_at_once: int | None = None
     """Most tasks that fit the memory (or cache) together; None: the whole meta-batch.
 
     The runner sets it, and tasks are then trained in chunks of that many: in training, too, the tasks of
     a meta-batch do not touch each other. The outer gradient is the same for every value, up to rounding.
     """
+
+    @property
+    def smooths_labels(self) -> bool:
+        """Whether the outer loss is the one of this class, which smooths labels."""
+        return type(self).meta_gradient is Learner.meta_gradient
 
     @property
     def transductive(self) -> bool:
@@ -103,7 +111,11 @@ class Learner(nn.Module):
             learner = with_tensors(self, {n: b.clone() for n, b in self.named_buffers()})
             logits = learner(chunk.support_x, chunk.support_y, chunk.query_x)
             share = len(logits) / tasks
-            loss = share * F.cross_entropy(logits.flatten(0, 1), chunk.query_y.flatten())
+            loss = share * F.cross_entropy(
+                logits.flatten(0, 1),
+                chunk.query_y.flatten(),
+                label_smoothing=self.label_smoothing,
+            )
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             buffers = [b * share if b.is_floating_point() else b for b in learner.buffers()]
             return loss.detach(), accuracy(logits, chunk.query_y), gradients, buffers

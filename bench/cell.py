@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from algorithms.learner import Learner, Shape
 from bench import device as devices
-from bench import precision, records, tensors
-from bench.config import OF_THE_COMMAND, Config, Train, check_options
+from bench import precision, recipe, records, tensors
+from bench.config import OF_THE_COMMAND, Config, check_options
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -78,15 +78,16 @@ def check(config: Config) -> Cell:
     test = Shape(config.ways, config.shots, config.queries)
     plan = config.train
     training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
-    for split, shape in (("train", training), ("val", test), ("test", test)):
+    for split, shape in ((plan.split, training), ("val", test), ("test", test)):
         try:
-            check_shape(dataset.splits[split], shape)
+            check_shape(dataset.pool(split), shape)
         except Mistake as mistake:
             raise Mistake(f"In the {split} split of {dataset.name}, {mistake}") from None
     learner = build_learner(config, dataset, training.ways)
     possible, reason = learner.supports(training, test)
     if not possible:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
+    recipe.check(plan, config.validation, learner)
     precision.check(config.precision, learner, device)
 
     name = name_of(config, dataset, device.type)
@@ -152,17 +153,18 @@ class Parts(NamedTuple):
 def parts(cell: Cell) -> Parts:
     """The parts of a run that begins."""
     config, dataset, device = cell.config, cell.dataset, cell.device
-    pools = {split: pool.to(device) for split, pool in dataset.splits.items()}
+    pools = {split: dataset.pool(split).to(device) for split in (config.train.split, "val", "test")}
 
     def sampler(split: str, shape: Shape, *axes: object) -> EpisodeSampler:
         return EpisodeSampler(pools[split], shape, (dataset.digest, split, *axes))
 
     # The seed is an axis of training alone: all runs are validated and tested on the same episodes.
-    train_sampler = sampler("train", cell.train_shape, "training", config.seed)
+    train_sampler = sampler(config.train.split, cell.train_shape, "training", config.seed)
     val_sampler = sampler("val", cell.test_shape, "validation")
     test_sampler = sampler("test", cell.test_shape, "test")
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
     use_arithmetic(config, learner)
+    learner.label_smoothing = config.train.label_smoothing
     learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
     loop = OuterLoop(learner, train_sampler, config.train)
     return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])
@@ -341,11 +343,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "train_ways": ways,
         "train_shots": shots,
         "train_queries": queries,
-        "train_images": config.train.images,
-        "meta_batch": config.train.meta_batch,
-        "optimizer": config.train.optimizer,
-        "rate": config.train.rate,
-        "schedule": schedule(config.train),
+        **recipe.facts(config.train),
         "validations": config.validation.times,
         "val_episodes": config.validation.episodes,
         "device": cell.device.type,
@@ -359,13 +357,6 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def schedule(train: Train) -> str:
-    """How the step size of the outer loop falls, in words."""
-    if train.schedule == "halving":
-        return f"halving every {train.halving_steps} steps"
-    return train.schedule
 
 
 def commit() -> str | None:

@@ -15,6 +15,7 @@ from bench.mistake import Mistake
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
@@ -54,10 +55,19 @@ class Train(Strict):
     ways: Annotated[int, Field(ge=2)] | None
     shots: Positive | None
     queries: Count
+    split: Literal["train", "train+val"]
     optimizer: Literal["adam", "sgd"]
+    momentum: Share
+    weight_decay: Annotated[float, Field(ge=0)]
     rate: Annotated[float, Field(gt=0)]
-    schedule: Literal["constant", "linear", "cosine", "halving"]
+    schedule: Literal["constant", "linear", "cosine", "halving", "steps"]
     halving_steps: Positive
+    step_at: list[Share]
+    step_factors: list[Annotated[float, Field(gt=0)]]
+    label_smoothing: Share
+    crop_padding: Count
+    flip: bool
+    jitter: Annotated[float, Field(ge=0, le=1)]
 
 
 class Validation(Strict):

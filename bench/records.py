@@ -59,10 +59,15 @@ class Protocol(Stored):
     train_shots: Positive
     train_queries: Count
     train_images: Positive
+    train_split: Text
     meta_batch: Positive
     optimizer: Name
+    momentum: Amount
+    weight_decay: Amount
     rate: Amount
     schedule: Text
+    label_smoothing: Amount
+    augmentation: Text
     validations: Positive
     val_episodes: Positive
     device: Name

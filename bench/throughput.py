@@ -36,7 +36,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row a phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
 
-    - ``draw``: drawing ``meta_batch`` training episodes as float images; images are all of a task;
+    - ``draw``: drawing ``meta_batch`` training episodes, augmented, as float images; images are all of
+      a task;
     - ``train``: whole outer steps (draw episodes, outer gradient, optimizer) of ``meta_batch``
       tasks; images are all of a task. It also tells the arithmetic (see `gflop_per_task`) and its
       share of what the device does in a large product of matrices;
@@ -55,7 +56,7 @@ def measure(
     first = itertools.count(0, train.meta_batch)
 
     def draw() -> None:
-        to_float(train_sampler.draw(next(first), train.meta_batch))
+        to_float(loop.draw(next(first)))
 
     for _ in range(UNRECORDED_STEPS):
         loop.advance()

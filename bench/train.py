@@ -13,7 +13,9 @@ from torch import Tensor
 
 from algorithms.learner import Episodes, Learner
 from algorithms.noise import count_step
+from bench import recipe
 from bench.config import Train
+from bench.data.augmentation import Augmentation
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import to_float
 from bench.graph import Step, record
@@ -54,9 +56,8 @@ class OuterLoop:
 
     ``steps`` is what the budget of training images allows, rounded up. One step draws the next
     ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
-    whose rate follows the schedule from ``rate`` at first to 0 after the last step (``linear``,
-    ``cosine``), is halved every ``halving_steps`` (``halving``), or stays. On CUDA the step is soon
-    replayed as a graph; the numbers are the same.
+    whose rate follows the schedule (see `bench.recipe`). On CUDA the step is soon replayed as a graph;
+    the numbers are the same.
     """
 
     def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
@@ -66,27 +67,15 @@ class OuterLoop:
         self.step = 0
         self._unrecorded = UNRECORDED_STEPS
         parameters = [p for p in learner.parameters() if p.requires_grad]
-        # The rate is a tensor and the optimizer capturable, so that a recorded step reads them anew.
         self.rate = torch.tensor(train.rate, device=sampler.pool.images.device)
-        self.optimizer: torch.optim.Optimizer
-        if train.optimizer == "adam":
-            self.optimizer = torch.optim.Adam(parameters, lr=self.rate, fused=True, capturable=True)
-        else:
-            self.optimizer = torch.optim.SGD(parameters, lr=self.rate, fused=True)
+        self.optimizer = recipe.optimizer(train, parameters, self.rate)
+        self.augmented = Augmentation.of(sampler.key, train.crop_padding, train.flip, train.jitter)
         self._apply: Step = self._update
 
     def advance(self) -> dict[str, Tensor]:
         """Do one outer step; returns the learner's metrics, unread."""
-        done = min(1, self.step / self.steps)  # measuring speed goes on after the last step
-        factor = {
-            "constant": 1.0,
-            "linear": 1 - done,
-            "cosine": (1 + math.cos(math.pi * done)) / 2,
-            "halving": 0.5 ** (self.step // self.train.halving_steps),
-        }[self.train.schedule]
-        self.rate.fill_(self.train.rate * factor)
-        meta_batch = self.train.meta_batch
-        episodes = self.sampler.draw(self.step * meta_batch, meta_batch)
+        self.rate.fill_(recipe.rate_at(self.train, self.step, self.steps))
+        episodes = self.draw(self.step * self.train.meta_batch)
         if self._unrecorded == 0 and recordable(self.learner, self.rate.device):
             try:
                 self._apply = record(self._update, episodes)
@@ -97,6 +86,10 @@ class OuterLoop:
         self._unrecorded -= 1
         self.step += 1
         return metrics
+
+    def draw(self, first: int) -> Episodes:
+        """The ``meta_batch`` training episodes from number ``first`` on, as one step sees them; uint8."""
+        return self.augmented(self.sampler.draw(first, self.train.meta_batch), first)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on, for `load_state_dict` of a loop made alike."""

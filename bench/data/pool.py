@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -81,6 +82,21 @@ class Dataset:
     def of(cls, name: str, splits: dict[str, Pool]) -> "Dataset":
         """A data set of these splits, with its digest worked out."""
         return cls(name, content_digest(splits), splits)
+
+    def pool(self, split: str) -> Pool:
+        """The pool of a split, or of several together: ``train+val`` has the classes of both."""
+        parts = [self.splits[name] for name in split.split("+")]
+        if len(parts) == 1:
+            return parts[0]
+        return Pool.of(
+            {
+                name: part.images[first:end]
+                for part in parts
+                for name, (first, end) in zip(
+                    part.names, pairwise(part.offsets.tolist()), strict=True
+                )
+            }
+        )
 
     def rotated(self, only: str | None = None) -> "Dataset":
         """The data set with four times the classes, ``only`` in one split or in all: `Pool.rotated`."""

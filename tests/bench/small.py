@@ -15,5 +15,22 @@ SMALL = [
 ]
 
 # Of the peers, which are slow, the fastest: the runner treats all learners alike.
+PLAIN = {
+    "split": "train",
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "rate": 0.01,
+    "schedule": "constant",
+    "halving_steps": 1,
+    "step_at": [],
+    "step_factors": [],
+    "label_smoothing": 0.0,
+    "crop_padding": 0,
+    "flip": False,
+    "jitter": 0.0,
+}
+"""The recipe of a `bench.config.Train` that has nothing special."""
+
 ALGOS = [name for name in usage.names("algo") if "/" not in name]
 ALGOS += ["learn2learn/protonet"] if importlib.util.find_spec("learn2learn") else []

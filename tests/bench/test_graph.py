@@ -9,7 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
 
 from algorithms import svm
+from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
+from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
@@ -21,6 +23,7 @@ from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
 from bench.evaluate import to_float
 from bench.graph import record
+from tests.bench.small import PLAIN
 
 LEARNERS = {
     "maml": (MAML, {}),
@@ -28,8 +31,14 @@ LEARNERS = {
     "reptile": (Reptile, {}),
     "reptile, sgd": (Reptile, {"inner_optimizer": "sgd"}),
     "protonet": (ProtoNet, {}),
+    "protonet, dropping": (ProtoNet, {}),
     "metaoptnet": (MetaOptNet, {}),
     "metaoptnet, ridge": (MetaOptNet, {"head": "ridge"}),
+}
+OPTIMIZERS = {
+    "adam": {"optimizer": "adam", "weight_decay": 0.1},
+    "sgd": {"optimizer": "sgd"},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.1},
 }
 WAITS = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
 
@@ -88,10 +97,13 @@ def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.Ou
     pool = Pool.of({str(c): images[12 * c : 12 * c + 12] for c in range(10)})
     queries = 0 if make is Reptile else 2
     torch.manual_seed(0)
-    learner = make(Conv4((1, 16, 16), downsample="pool", filters=4), 3, **options)
+    backbone: Backbone = Conv4((1, 16, 16), downsample="pool", filters=4)
+    if "dropping" in name:
+        backbone = ResNet12((1, 16, 16), filters=1, drop_rate=0.3, drop_steps=4)
+    learner = make(backbone, 3, **options)
     plan = Train(
         images=6 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
-        optimizer=optimizer, rate=0.01, schedule="cosine", halving_steps=1,
+        **PLAIN | {"schedule": "cosine"} | OPTIMIZERS[optimizer],
     )  # fmt: skip
     sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))
     return train.OuterLoop(learner.to(device).train(), sampler, plan)
@@ -103,15 +115,23 @@ def trained(loop: train.OuterLoop) -> list[torch.Tensor]:
     return [torch.stack(losses), *loop.learner.state_dict().values()]
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [(n, o) for n in LEARNERS for o in ("adam", "sgd") if "drop" not in n]
+    + [("protonet", "nesterov")],
+)  # fmt: skip
 def test_a_step_is_that_of_the_plain_optimizer(name, optimizer):
     """Fused optimizers are fast where all tensors lie in memory alike, and silently wrong elsewhere."""
     loop = loop_of(name, optimizer=optimizer)
     learner = copy.deepcopy(loop.learner)
     parameters = [p for p in learner.parameters() if p.requires_grad]
-    kind = torch.optim.Adam if optimizer == "adam" else torch.optim.SGD
-    plain = kind(parameters, lr=loop.train.rate, foreach=False, fused=False)
+    options = {"lr": loop.train.rate, "foreach": False, "fused": False}
+    plain = {
+        "adam": lambda: torch.optim.Adam(parameters, weight_decay=0.1, **options),
+        "sgd": lambda: torch.optim.SGD(parameters, **options),
+        "nesterov": lambda: torch.optim.SGD(
+            parameters, momentum=0.9, nesterov=True, weight_decay=0.1, **options
+        ),
+    }[optimizer]()
     noise = {name: torch.zeros_like(p, dtype=torch.bool) for name, p in learner.named_parameters()}
     for step in range(2):
         plain.param_groups[0]["lr"] = loop.train.rate * (1, 0.933012701892)[step]  # a cosine
@@ -130,7 +150,8 @@ def test_a_step_is_that_of_the_plain_optimizer(name, optimizer):
 
 
 @pytest.mark.parametrize(
-    ("name", "optimizer"), [*((name, "adam") for name in LEARNERS), ("reptile", "sgd")]
+    ("name", "optimizer"),
+    [*((name, "adam") for name in LEARNERS), ("reptile", "sgd"), ("protonet", "nesterov")],
 )
 def test_a_step_is_the_same_operators_on_the_same_memory(name, optimizer, monkeypatch):
     """So a replay is the training itself, to the bit, though the rate and all counters move."""

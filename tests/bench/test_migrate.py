@@ -25,7 +25,8 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
     assert record is not None and record["schema"] == migrate.SCHEMA
     assert record["backbone_options"] == before["backbone_options"] | {"spatial": "flatten"}
     assert record["deterministic"] is False
-    new = ("schema", "backbone_options", "deterministic")
+    assert record["momentum"] == 0 and record["augmentation"] == "none"
+    new = {"schema", "backbone_options", "deterministic", *migrate.RECIPE_SINCE_4}
     assert {k: v for k, v in record.items() if k not in new} == {
         k: v for k, v in before.items() if k not in new
     }
@@ -46,8 +47,22 @@ def test_stored_runs_of_schema_2() -> None:
         assert store.record(run.name) == store.written(run.name) | {
             "schema": migrate.SCHEMA,
             "deterministic": False,
+            "train_split": "train",
+            "momentum": 0.0,
+            "weight_decay": 0.0,
+            "label_smoothing": 0.0,
+            "augmentation": "none",
         }
         assert store.config(run.name)["deterministic"] is False
+
+
+def test_stored_runs_of_schema_3() -> None:
+    row = {"schema": 3, "backbone": "conv4", "backbone_options": {}, "deterministic": True}
+    assert migrate.record(row) == row | {"schema": migrate.SCHEMA} | migrate.RECIPE_SINCE_4
+    options = {"deterministic": True, "train": {"rate": 0.1, "halving_steps": 7}}
+    migrated = migrate.config(options, 3)
+    assert migrated["deterministic"] is True
+    assert migrated["train"] == options["train"] | migrate.TRAIN_SINCE_4
 
 
 def test_rows_of_this_and_of_newer_versions_are_as_they_were() -> None:

@@ -13,6 +13,7 @@ from bench import throughput
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
+from tests.bench.small import PLAIN
 
 CPU = torch.device("cpu")
 
@@ -61,10 +62,7 @@ def test_measuring_leaves_the_learner_as_it_was():
     sampler = EpisodeSampler(pool, Shape(3, 1, 2), ("t",))
     learner = ProtoNet(Conv4((1, 16, 16), downsample="stride", filters=4), 3).eval()
     before = copy.deepcopy(learner.state_dict())
-    train = Train(
-        images=72, meta_batch=2, ways=None, shots=None, queries=2,
-        optimizer="adam", rate=0.1, schedule="constant", halving_steps=1,
-    )  # fmt: skip
+    train = Train(images=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN)
     rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, "fp32", 0.0)
     assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]
     assert [row["tasks_per_call"] for row in rows] == [2, 2, 4, 4, 4]

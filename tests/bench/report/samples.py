@@ -17,7 +17,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
     accuracy = round(float(96 + 1.0 * (shots == 5) - 3 * (ways == 20) + luck.normal(0, 1)), 3)
     speed = round(float(np.exp(luck.normal(4, 0.8))), 3)
     row = {
-        "schema": 3,
+        "schema": 4,
         "cell": f"{algo.replace('/', '_')}-omniglot-{ways}w{shots}s-seed{seed}-1a2b3c4d",
         "status": "done",
         "reason": None,
@@ -42,9 +42,14 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "train_shots": shots,
         "train_queries": 5,
         "train_images": 200000,
+        "train_split": "train",
         "optimizer": "adam",
+        "momentum": 0.0,
+        "weight_decay": 0.0,
         "rate": 0.002,
         "schedule": "cosine",
+        "label_smoothing": 0.0,
+        "augmentation": "none",
         "validations": 5,
         "val_episodes": 100,
         "val_accuracy": accuracy,

@@ -1,0 +1,116 @@
+"""Training images changed at random, each in its own way, on the device that they are on.
+
+How image n of episode i is changed is a pure function of the sampler's axes, i and n, as the episode
+itself is. The changes are those of MetaOptNet's official code (random crop, colour jitter, flip), as
+one gather and one affine map of the colours for all images together.
+"""
+
+from dataclasses import dataclass
+from itertools import permutations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from algorithms.learner import Episodes
+from bench.data.philox import key_of, philox
+
+ORDERS = tuple(permutations(range(3)))
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R BT.601)."""
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Changes the images of training episodes; without any change it hands them on as they are.
+
+    - ``crop_padding``: black pixels put around an image, of which a part of the old size is kept;
+    - ``flip``: whether half of the images are mirrored, left for right;
+    - ``jitter``: brightness, contrast and saturation, in random order, are each multiplied by a number
+      drawn from 1 - jitter to 1 + jitter, see `jittered`.
+    """
+
+    key: tuple[int, int]
+    crop_padding: int = 0
+    flip: bool = False
+    jitter: float = 0.0
+
+    @classmethod
+    def of(cls, axes: object, crop_padding: int, flip: bool, jitter: float) -> "Augmentation":
+        """With a key hashed from the ``axes`` of the episodes."""
+        return cls(key_of("augmentation", axes), crop_padding, flip, jitter)
+
+    def __call__(self, episodes: Episodes, first: int) -> Episodes:
+        """Episodes ``first`` and on with changed images, uint8 as they were."""
+        if not (self.crop_padding or self.flip or self.jitter):
+            return episodes
+        support, query = episodes.support_x, episodes.query_x
+        both = torch.cat((support.flatten(1, 2), query), 1)
+        tasks, count = both.shape[:2]
+        words = self._words(first, tasks, count, both.device).flatten(0, 1)
+        images = both.flatten(0, 1)
+        if self.crop_padding or self.flip:
+            mirrored = (words[:, 2] >> 31 == 1) & self.flip
+            images = moved(images, below(words[:, :2], 2 * self.crop_padding + 1), mirrored,
+                           self.crop_padding)  # fmt: skip
+        if self.jitter:
+            factors = 1 + self.jitter * (words[:, 4:7] * 2.0**-31 - 1)
+            images = jittered(images, factors.float(), below(words[:, 3], len(ORDERS)))
+        support_x, query_x = images.view_as(both).tensor_split(
+            [support[0, :, :, 0, 0, 0].numel()], 1
+        )
+        return episodes._replace(support_x=support_x.reshape(support.shape), query_x=query_x)
+
+    def _words(self, first: int, tasks: int, count: int, device: torch.device) -> Tensor:
+        """Eight random words for each image: [tasks, count, 8]."""
+        number = torch.arange(first, first + tasks, device=device)[:, None, None]
+        image = torch.arange(count, device=device)[:, None]
+        block = torch.arange(2, device=device)
+        return philox(self.key, (number & 0xFFFFFFFF, number >> 32, image, block)).flatten(2)
+
+
+def below(words: Tensor, size: int) -> Tensor:
+    """Numbers from 0 to size - 1 from random words of 32 bits."""
+    return words * size >> 32
+
+
+def moved(images: Tensor, corners: Tensor, mirrored: Tensor, padding: int) -> Tensor:
+    """The part of each padded image [B, C, H, W] that begins at its corner [B, 2], maybe mirrored [B]."""
+    height, width = images.shape[2:]
+    rows = corners[:, :1] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(images), -1)
+    columns = corners[:, 1:] + torch.where(mirrored[:, None], columns.flip(1), columns)
+    padded = F.pad(images, [padding] * 4)
+    # One flat index of the places in a channel, for all its channels.
+    places = (rows[:, :, None] * padded.shape[3] + columns[:, None]).flatten(1)
+    places = places[:, None].expand(-1, images.shape[1], -1)
+    return padded.flatten(2).gather(2, places).view_as(images)
+
+
+def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
+    """Images [B, C, H, W], grey or red, green and blue, with other colours; uint8.
+
+    ``factors`` [B, 3] are those of brightness, contrast and saturation, ``order`` [B] says which of the
+    six `ORDERS` they come in. With the luminance g of each pixel, and its mean m over the image,
+
+        brightness: x <- f x,    contrast: x <- m + f (x - m),    saturation: x <- g + f (x - g).
+
+    Each keeps the form a x + b g + c of the first x and g, so that one pass does all three. Values are
+    rounded and held to 0..255 once, at the end; Pillow, in the official code, does so after each.
+    """
+    x = images.flatten(2).float()
+    grey = x.new_tensor([LUMINANCE if x.shape[1] == 3 else (1.0,)]) @ x
+    mean = grey.mean((1, 2))
+    a, b, c = torch.ones_like(mean), torch.zeros_like(mean), torch.zeros_like(mean)
+    for kinds in torch.tensor(ORDERS, device=x.device)[order].unbind(1):
+        f = factors.gather(1, kinds[:, None])[:, 0]
+        bright, contrast = kinds == 0, kinds == 1
+        seen = a + b  # of grey
+        c = torch.where(
+            bright, f * c, torch.where(contrast, f * c + (1 - f) * (seen * mean + c), c)
+        )
+        b = torch.where(bright | contrast, f * b, f * b + (1 - f) * seen)
+        a = f * a
+    a, b, c = (each[:, None, None] for each in (a, b, c))
+    changed = torch.addcmul((b * grey).add_(c), a, x)
+    return changed.round_().clamp_(0, 255).to(images.dtype).view_as(images)

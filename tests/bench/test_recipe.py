@@ -1,0 +1,101 @@
+"""The recipe of the outer loop: keys that fit, step sizes by hand, and what reaches the learner."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench import cell as cells
+from bench import recipe
+from bench.config import Train
+from bench.evaluate import to_float
+from bench.mistake import Mistake
+from tests.bench.small import PLAIN
+
+
+def plan(**changes: object) -> Train:
+    return Train(images=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN | changes)
+
+
+STEPS = {"schedule": "steps", "step_at": [0.25, 0.5], "step_factors": [0.1, 0.02]}
+
+
+def test_step_sizes_by_hand():
+    expected = {
+        "constant": [1, 1, 1, 1, 1],
+        "linear": [1, 0.75, 0.5, 0.25, 0],
+        "cosine": [1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2, 0],
+        "halving": [1, 1, 0.5, 0.5, 0.25],
+        "steps": [1, 0.1, 0.02, 0.02, 0.02],
+    }
+    for schedule, factors in expected.items():
+        made = plan(**STEPS | {"schedule": schedule, "rate": 0.5, "halving_steps": 2})
+        rates = [recipe.rate_at(made, step, 4) for step in range(5)]
+        assert rates == pytest.approx([0.5 * factor for factor in factors])
+
+
+def test_words_for_the_protocol_card():
+    assert recipe.schedule(plan(**STEPS)) == "x 0.1 from 25.0%, x 0.02 from 50.0%"
+    assert recipe.augmentation(plan()) == "none"
+    changed = plan(crop_padding=4, flip=True, jitter=0.4)
+    assert recipe.augmentation(changed) == "crop 4 + flip + jitter 0.4"
+
+
+@pytest.mark.parametrize(("options", "told"), [
+    (["train.schedule=steps"], "needs train.step_at"),
+    (["train.step_at=[0.5]"], "as many train.step_factors"),
+    (["train.step_at=[0.5,0.2]", "train.step_factors=[1.0,2.0]"], "rising shares"),
+    (["train.momentum=0.9"], "adam has its own"),
+    (["algo=reptile", "train.label_smoothing=0.1"], "a loss of its own"),
+    (["train.split=train+val"], "validation.times must be 1"),
+])  # fmt: skip
+def test_keys_that_do_not_fit_are_one_sentence(make, options, told):
+    with pytest.raises(Mistake, match=told) as caught:
+        make(*options)
+    assert "\n" not in str(caught.value)
+
+
+def test_smoothed_labels_reach_the_outer_loss(make):
+    """With smoothing s, a share s of the label is spread over all classes."""
+    smoothed = make("train.label_smoothing=0.3", "train.meta_batch=1", "train.ways=5")
+    loop = cells.parts(smoothed).loop
+    episodes = to_float(loop.draw(0))
+    with torch.no_grad():
+        log_likelihoods = loop.learner(*episodes[:3]).log_softmax(-1)
+    targets = 0.7 * F.one_hot(episodes.query_y, 5) + 0.3 / 5
+    expected = -(targets * log_likelihoods).sum(-1).mean()
+    torch.testing.assert_close(loop.learner.meta_gradient(episodes)["loss"], expected)
+
+
+def test_training_images_are_augmented_and_no_others(make):
+    plain, changed = (
+        cells.parts(make(*options)) for options in ([], ["train.crop_padding=3", "train.flip=true"])
+    )
+    assert not torch.equal(plain.loop.draw(0).query_x, changed.loop.draw(0).query_x)
+    assert torch.equal(plain.loop.draw(0).query_y, changed.loop.draw(0).query_y)
+    for one, other in (
+        (plain.val_sampler, changed.val_sampler),
+        (plain.test_sampler, changed.test_sampler),
+    ):
+        assert torch.equal(one.draw(0, 2).query_x, other.draw(0, 2).query_x)
+
+
+def test_a_run_with_a_whole_recipe_says_so_in_its_record(make):
+    cell = make(
+        "train.split=train+val", "validation.times=1", "train.optimizer=sgd", "train.momentum=0.9",
+        "train.weight_decay=0.0005", "train.schedule=steps", "train.step_at=[0.5]",
+        "train.step_factors=[0.1]", "train.jitter=0.4", "train.label_smoothing=0.1",
+        "train.images=240", "backbone=resnet12", "backbone.filters=1",
+    )  # fmt: skip
+    pool = cells.parts(cell).loop.sampler.pool
+    counts = [len(cell.dataset.splits[split].names) for split in ("train", "val")]
+    assert len(pool.names) == sum(counts)
+    assert torch.equal(pool.images[-1], cell.dataset.splits["val"].images[-1])
+    record = cells.run(cell)
+    expected = {
+        "train_split": "train+val", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0005,
+        "schedule": "x 0.1 from 50.0%", "label_smoothing": 0.1, "augmentation": "jitter 0.4",
+    }  # fmt: skip
+    assert {key: record[key] for key in expected} == expected
+    assert record["selected_episode"] == record["train_episodes"]
