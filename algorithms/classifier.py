@@ -41,6 +41,14 @@ class Classifier(nn.Module):
         """Logits [T, B, N] under each task's own weights, normalised by the batch (see ``rows``)."""
         return with_tensors(self, fast)(x, rows)
 
+    def features(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
+        """The features [T, B, F] that `logits` gives to the head."""
+        return with_tensors(self, fast).backbone(x, rows)
+
+    def of_features(self, fast: FastWeights, features: Tensor) -> Tensor:
+        """The logits [T, B, N] of features under each task's own head."""
+        return with_tensors(self, fast).head(features)
+
     def classify(
         self, fast: FastWeights, support_x: Tensor, query_x: Tensor, statistics: Statistics
     ) -> Tensor:

@@ -17,6 +17,9 @@ TRAIN_SINCE_4 |= {
     "jitter": 0.0,
 }
 
+UNSTATED = {"algorithms.maml.MAML": {"adapts": "all"}}
+"""Options that runs of this ``SCHEMA`` may leave out, and what code and configurations mean by that."""
+
 
 def record(row: dict[str, Any]) -> dict[str, Any]:
     """A stored record as this version would write it; one of this or a newer version is as it was."""
@@ -45,3 +48,10 @@ def config(options: dict[str, Any], schema: int) -> dict[str, Any]:
         turned = {True: "all", False: "none"}[options["dataset"]["rotations"]]
         options["dataset"] = options["dataset"] | {"rotations": turned}
     return options
+
+
+def unstated(options: dict[str, Any]) -> dict[str, Any]:
+    """A configuration of this version, as runs that leave out `UNSTATED` options have stored it."""
+    algo = options["algo"]
+    meant = UNSTATED.get(algo["target"], {}).items()
+    return options | {"algo": {key: v for key, v in algo.items() if (key, v) not in meant}}

@@ -1,5 +1,6 @@
 """conf/ and the code that it names fit together, and every key has its sentence."""
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from algorithms.learner import Learner
 from bench import config, usage
 
 ROOT = Path(__file__).parent.parent
@@ -34,13 +36,34 @@ def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
 
 
 @pytest.mark.parametrize(("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/data")])
-def test_a_choice_is_named_after_its_module(group, folder):
-    composed = [config.read(hydra.compose("config", [f"{group}={n}"])) for n in usage.names(group)]
-    for cell in composed:
-        code = getattr(cell, group)
-        module = f"{folder}/{code.name}".replace("/", ".")
-        assert code.target.startswith(module + ".")
-        assert (ROOT / folder / f"{code.name}.py").exists()
+def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folder):
+    choices = {n: getattr(config.read(hydra.compose("config", [f"{group}={n}"])), group)
+               for n in usage.names(group)}  # fmt: skip
+    rules = {name: c for name, c in choices.items() if (ROOT / folder / f"{name}.py").exists()}
+    for name, code in rules.items():
+        assert code.target.startswith(f"{folder}/{name}".replace("/", ".") + ".")
+    targets = {code.target for code in rules.values()}
+    assert len(targets) == len(rules)
+    for name, code in choices.items():
+        assert code.target in targets, name
+    alike = [str((code.target, code.options)) for code in choices.values()]
+    assert len(set(alike)) == len(alike), "two names for one thing"
+
+
+def test_every_learner_has_a_choice_of_its_name():
+    for path in (ROOT / "algorithms").glob("*.py"):
+        importlib.import_module(f"algorithms.{path.stem}")
+
+    def below(learner: type) -> list[type]:
+        found = learner.__subclasses__()
+        return [each for each in found if each.__module__.startswith("algorithms.")]
+
+    found, learners = set(), [Learner]
+    for learner in learners:  # which grows
+        learners += below(learner)
+        if not below(learner):  # others are what learners have in common
+            found.add(learner.__module__.removeprefix("algorithms.").replace(".", "/"))
+    assert {"maml", "protonet"} <= found <= set(usage.names("algo"))
 
 
 @pytest.mark.parametrize("algo", usage.names("algo"))

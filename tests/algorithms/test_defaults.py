@@ -1,4 +1,4 @@
-"""Options that are left out in code are those of conf/, where there is one file for each class."""
+"""Options that are left out in code are those of the file of its name in conf/."""
 
 import inspect
 
@@ -7,8 +7,10 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 
 from bench import config, usage
+from tests.choices import RULES
 
-CHOICES = [(group, name) for group in ("algo", "backbone") for name in usage.names(group)]
+CHOICES = [("algo", name) for name in RULES]
+CHOICES += [("backbone", name) for name in usage.names("backbone")]
 OF_PAPERS = {"maml": 3, "reptile": 50}
 """Steps in evaluation: conf/ has found others to be better here."""
 

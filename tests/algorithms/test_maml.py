@@ -48,43 +48,58 @@ def test_hand_derived_meta_gradient(rate, second_order):
     torch.testing.assert_close(learner.network.head.bias.grad, expected)
 
 
+HEAD = ("head.weight", "head.bias")
+
+
 def plain_meta_gradient(learner, episodes):
     """The outer gradient by a loop over tasks and the definitions of the layers."""
     parameters = dict(learner.network.named_parameters())
+    adapted = [name for name in parameters if learner.adapts == "all" or name in HEAD]
     outer = 0.0
     for support_x, support_y, query_x, query_y in zip(*episodes, strict=True):
         support_x, support_y = support_x.flatten(0, 1), support_y.flatten()
         weights = dict(parameters)
         for _ in range(learner.inner_steps):
             loss = F.cross_entropy(plain_forward(weights, support_x), support_y)
-            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            now = [weights[name] for name in adapted]
+            gradients = torch.autograd.grad(loss, now, create_graph=True)
             if not learner.second_order:
                 gradients = [gradient.detach() for gradient in gradients]
-            weights = {
-                name: weight - rate * gradient
-                for (name, weight), rate, gradient in zip(
-                    weights.items(), learner.inner_rates, gradients, strict=True
-                )
-            }
+            for name, rate, gradient in zip(adapted, learner.inner_rates, gradients, strict=True):
+                weights[name] = weights[name] - rate * gradient
         statistics_of = support_x if learner.statistics == "support" else None
         outer = outer + F.cross_entropy(plain_forward(weights, query_x, statistics_of), query_y)
     (outer / len(episodes.query_y)).backward()
 
 
+# maml, metasgd and anil, with as many learned rates
+RULES = [
+    ("all", True, 1),
+    ("all", True, 3),
+    ("all", "per_weight", 2),
+    ("head", "per_weight", 1),
+    ("head", True, 3),
+]
+
+
 @pytest.mark.parametrize("statistics", ["queries", "support"])
 @pytest.mark.parametrize("second_order", [True, False])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps):
+@pytest.mark.parametrize(("adapts", "learned", "steps"), RULES)
+def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, adapts, learned, steps):
     torch.manual_seed(0)
     learner = MAML(
         Conv4((1, 16, 16), downsample="stride", filters=8),
         3,
+        adapts=adapts,
         inner_steps=steps,
         inner_rate=0.5,
-        learn_inner_rate=True,
+        learn_inner_rate=learned,
         second_order=second_order,
         statistics=statistics,
     ).double()
+    for rates in learner.inner_rates.parameters() if learned == "per_weight" else ():
+        assert rates.shape != () and rates.unique() == 0.5
+        nn.init.uniform_(rates, -0.2, 0.8)
     episodes = random_episodes(tasks=5, ways=3, shots=2, queries=3)
     plain_meta_gradient(learner, episodes)
     expected = {name: p.grad.clone() for name, p in learner.named_parameters()}
@@ -95,11 +110,57 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps)
 
     for name, parameter in learner.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-10, atol=1e-10)
-    assert expected["inner_rates"].abs().min() > 1e-6
+    of_rates = [p.grad for n, p in learner.named_parameters() if n.startswith("inner_rates")]
+    for grad in of_rates if learned == "per_weight" else of_rates[0]:
+        assert grad.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("second_order", [True, False])
+def test_anil_is_maml_that_adapts_the_backbone_at_a_rate_of_zero(second_order):
+    torch.manual_seed(4)
+    options = {"inner_steps": 2, "inner_rate": 0.5, "second_order": second_order}
+    anil, maml = (
+        MAML(Conv4((1, 16, 16), filters=8), 3, adapts=adapts, learn_inner_rate=True, **options)
+        for adapts in ("head", "all")
+    )
+    anil, maml = anil.double(), maml.double()
+    maml.network.load_state_dict(anil.network.state_dict())
+    names = [name for name, _ in maml.network.named_parameters()]
+    with torch.no_grad():
+        maml.inner_rates.copy_(torch.tensor([0.5 if name in HEAD else 0.0 for name in names]))
+    episodes = random_episodes(tasks=3, ways=3, shots=2, queries=2)
+    for statistics in anil.statistics_choices:
+        anil.statistics = maml.statistics = statistics
+        anil.zero_grad()
+        maml.zero_grad()
+        metrics = [learner.train().meta_gradient(episodes) for learner in (anil, maml)]
+        torch.testing.assert_close(*metrics, rtol=1e-10, atol=1e-10)
+        for name in names:
+            one, other = (x.network.get_parameter(name).grad for x in (anil, maml))
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
+        of_head = maml.inner_rates.grad[[name in HEAD for name in names]]
+        torch.testing.assert_close(anil.inner_rates.grad, of_head, rtol=1e-9, atol=1e-10)
+        logits = [learner.eval()(*episodes[:3]) for learner in (anil, maml)]
+        torch.testing.assert_close(*logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("statistics", "passes"), [("support", 1), ("queries", 2)])
+def test_images_pass_the_backbone_of_anil_once(statistics, passes):
+    seen = []
+
+    class Counting(Pixel):
+        def forward(self, x, rows=None):
+            seen.append(x.shape[1])
+            return super().forward(x)
+
+    learner = MAML(Counting(), 3, adapts="head", inner_steps=4, statistics=statistics).double()
+    learner.meta_gradient(random_episodes(tasks=2, ways=3, shots=1, queries=2, size=1))
+    assert len(seen) == passes and sum(seen) == 3 + 6
 
 
 @pytest.mark.parametrize("first_order", [True, False])
-def test_meta_gradient_equals_learn2learn(first_order):
+@pytest.mark.parametrize("rule", ["MAML", "MetaSGD"])
+def test_meta_gradient_equals_learn2learn(rule, first_order):
     algorithms = pytest.importorskip("learn2learn").algorithms
     torch.manual_seed(1)
     learner = MAML(
@@ -107,12 +168,13 @@ def test_meta_gradient_equals_learn2learn(first_order):
         4,
         inner_steps=2,
         inner_rate=0.75,
+        learn_inner_rate="per_weight" if rule == "MetaSGD" else False,
         second_order=not first_order,
         statistics="queries",
     ).double()
     episodes = random_episodes(tasks=3, ways=4, shots=1, queries=2)
     plain = PlainConv4(8, 8, 4).double().load_from(learner.network)
-    peer = algorithms.MAML(plain, lr=0.75, first_order=first_order)
+    peer = getattr(algorithms, rule)(plain, lr=0.75, first_order=first_order)
     outer = 0.0
     for support_x, support_y, query_x, query_y in zip(*episodes, strict=True):
         clone = peer.clone()
@@ -125,10 +187,13 @@ def test_meta_gradient_equals_learn2learn(first_order):
 
     assert metrics["loss"].item() == pytest.approx(outer.item() / 3, rel=1e-10)
     theirs = {name: p.grad for name, p in plain.named_parameters()}
-    for name, parameter in learner.network.named_parameters():
-        torch.testing.assert_close(
-            parameter.grad, theirs[name.removeprefix("backbone.")], rtol=1e-10, atol=1e-10
-        )
+    ours = {name.removeprefix("backbone."): p for name, p in learner.network.named_parameters()}
+    if rule == "MetaSGD":
+        theirs |= {f"rate of {n}": r.grad for n, r in zip(theirs, peer.lrs, strict=True)}
+        ours |= {f"rate of {n}": r for n, r in zip(ours, learner.inner_rates, strict=True)}
+    assert theirs.keys() == ours.keys()
+    for name, parameter in ours.items():
+        torch.testing.assert_close(parameter.grad, theirs[name], rtol=1e-10, atol=1e-10)
 
 
 def test_meta_gradient_equals_finite_differences():

@@ -1,5 +1,6 @@
 """What older versions stored is read as this version would have written it."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -80,3 +81,18 @@ def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
         (run / "config.yaml").write_text(text)
         with pytest.raises(ValueError, match="^some-cell/config.yaml cannot be read"):
             Store(tmp_path).config("some-cell")
+
+
+def test_what_runs_of_this_schema_may_leave_out_is_what_the_code_means_by_that() -> None:
+    for target, left_out in migrate.UNSTATED.items():
+        code = config.Code(name="x", target=target).resolve()
+        defaults = {name: p.default for name, p in inspect.signature(code).parameters.items()}
+        assert left_out.items() <= defaults.items()
+
+
+def test_the_configuration_of_a_run_that_leaves_something_out() -> None:
+    maml = {"target": "algorithms.maml.MAML", "inner_steps": 1}
+    now = {"algo": maml | {"adapts": "all"}, "ways": 5}
+    assert migrate.unstated(now) == {"algo": maml, "ways": 5}
+    for algo in (maml | {"adapts": "head"}, {"target": "other", "adapts": "all"}):
+        assert migrate.unstated({"algo": algo}) == {"algo": algo}

@@ -13,6 +13,7 @@ from bench.report import build, claims
 from tests.bench.report.samples import failed, folder, record
 
 PROTONET = "paper/omniglot_protonet_5w1s"
+MAML = "paper/omniglot_maml_5w1s"
 REPTILE = "paper/omniglot_reptile_5w1s"
 
 
@@ -89,6 +90,16 @@ def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
         other = copy.deepcopy(wanted[PROTONET])
         other[group][key] = value
         assert check(PROTONET, [row], {cell: other}).verdict == "not run", key
+
+
+def test_a_run_from_before_an_option_was_there_counts() -> None:
+    row = record("maml")
+    config = copy.deepcopy(composed(f"experiment={MAML}"))
+    assert check(MAML, [row], {row["cell"]: config}).measured is not None
+    assert config["algo"].pop("adapts") == "all"
+    assert check(MAML, [row], {row["cell"]: config}).measured is not None
+    del config["algo"]["second_order"]
+    assert check(MAML, [row], {row["cell"]: config}).verdict == "not run"
 
 
 def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
