@@ -15,6 +15,7 @@ from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
+from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
 from bench import train
@@ -28,6 +29,9 @@ from tests.bench.small import PLAIN
 LEARNERS = {
     "maml": (MAML, {}),
     "maml, learned rates, first order": (MAML, {"learn_inner_rate": True, "second_order": False}),
+    "anil": (MAML, {"adapts": "head", "inner_steps": 2}),
+    "metasgd": (MAML, {"learn_inner_rate": "per_weight"}),
+    "protomaml": (ProtoMAML, {}),
     "reptile": (Reptile, {}),
     "reptile, sgd": (Reptile, {"inner_optimizer": "sgd"}),
     "protonet": (ProtoNet, {}),

@@ -1,0 +1,120 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Shape
+from algorithms.protomaml import ProtoMAML
+from algorithms.protonet import ProtoNet
+from tests.algorithms.tasks import plain_forward, random_episodes
+
+
+class Pixel(nn.Module):
+    """A backbone whose one feature is the only pixel."""
+
+    features = 1
+
+    def forward(self, x, rows=None):
+        return x.flatten(2)
+
+
+def test_hand_derived_logits():
+    """Two classes, one pixel, one support image each: +1 (class 0) and -1 (class 1).
+
+    The head starts as W = (2, -2), b = (-1, -1): the logits of +1 are (1, -3), those of -1 (-3, 1), so
+    that each image gives the other class the probability s = 1 / (1 + e^4). The inner gradient of W_0
+    is the mean of -s (+1), which +1 wants of its own class, and of s (-1), which -1 has too much of
+    it: -s. That of b_0 is the mean of -s and s: 0. So W' = (2 + rate s, -2 - rate s) and b' = b.
+    """
+    learner = ProtoMAML(Pixel(), 2, inner_rate=0.5, test_inner_steps=1).double().eval()
+    support_x = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 2, 1, 1, 1, 1)
+    query_x = torch.tensor([3.0], dtype=torch.float64).view(1, 1, 1, 1, 1)
+    logits = learner(support_x, torch.tensor([[[0], [1]]]), query_x)
+    weight = 2 + 0.5 / (1 + math.exp(4))
+    expected = torch.tensor([[[3 * weight - 1, -3 * weight - 1]]], dtype=torch.float64)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+
+
+def plain_meta_gradient(learner, episodes):
+    """The outer gradient by a loop over tasks and the definitions of the layers."""
+    parameters = dict(learner.network.named_parameters())
+    size = learner.network.backbone.features
+    features_alone = {
+        "head.weight": torch.eye(size, dtype=torch.float64),
+        "head.bias": torch.zeros(size, dtype=torch.float64),
+    }
+    outer = 0.0
+    for support_x, support_y, query_x, query_y in zip(*episodes, strict=True):
+        images, labels = support_x.flatten(0, 1), support_y.flatten()
+        features = plain_forward(parameters | features_alone, images)
+        centres = [features[labels == way].mean(0) for way in labels.unique()]
+        # copies, of which the centres are no function
+        weights = {name: p.clone() for name, p in parameters.items()}
+        weights["head.weight"] = torch.stack([2 * centre for centre in centres])
+        weights["head.bias"] = torch.stack([-(centre @ centre) for centre in centres])
+        for _ in range(learner.inner_steps):
+            loss = F.cross_entropy(plain_forward(weights, images), labels)
+            gradients = torch.autograd.grad(loss, list(weights.values()), create_graph=True)
+            if not learner.second_order:
+                gradients = [gradient.detach() for gradient in gradients]
+            weights = {
+                name: weight - learner.inner_rate * gradient
+                for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+            }
+        statistics_of = images if learner.statistics == "support" else None
+        outer = outer + F.cross_entropy(plain_forward(weights, query_x, statistics_of), query_y)
+    (outer / len(episodes.query_y)).backward()
+
+
+@pytest.mark.parametrize("statistics", ["queries", "support"])
+@pytest.mark.parametrize("second_order", [True, False])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps):
+    torch.manual_seed(0)
+    learner = ProtoMAML(
+        Conv4((1, 16, 16), downsample="stride", filters=8),
+        3,
+        inner_steps=steps,
+        inner_rate=0.05,
+        second_order=second_order,
+        statistics=statistics,
+    ).double()
+    episodes = random_episodes(tasks=5, ways=3, shots=2, queries=3)
+    plain_meta_gradient(learner, episodes)
+    expected = {name: p.grad.clone() for name, p in learner.named_parameters()}
+
+    learner.zero_grad()
+    learner.tasks_at_once = 2
+    learner.meta_gradient(episodes)
+
+    assert not any(name.startswith("network.head") for name in expected)
+    for name, parameter in learner.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-9, atol=1e-10)
+
+
+def test_without_inner_steps_it_is_a_prototypical_network():
+    """Its logits are those of ProtoNet plus the squared length of each query's features."""
+    torch.manual_seed(1)
+    backbone = Conv4((1, 16, 16), filters=8)
+    learner = ProtoMAML(backbone, 4, test_inner_steps=0).double().eval()
+    protonet = ProtoNet(backbone, 4).double().eval()
+    episodes = random_episodes(tasks=3, ways=4, shots=3, queries=2)
+    for statistics in learner.statistics_choices:
+        learner.statistics = protonet.statistics = statistics
+        constant = learner(*episodes[:3]) - protonet(*episodes[:3])
+        torch.testing.assert_close(constant, constant[..., :1].expand_as(constant))
+        assert constant.min() > 0
+        squares = protonet.query_features(episodes.support_x.flatten(1, 2), episodes.query_x)
+        torch.testing.assert_close(constant[..., 0], squares.square().sum(-1))
+
+
+def test_trains_on_more_ways_than_it_is_tested_on():
+    torch.manual_seed(0)
+    learner = ProtoMAML(Conv4((1, 16, 16), downsample="stride", filters=8), 12).double()
+    learner.meta_gradient(random_episodes(tasks=1, ways=12, shots=2, queries=2))
+    test = random_episodes(tasks=2, ways=3, shots=1, queries=2)
+    assert learner.eval()(*test[:3]).shape == (2, 6, 3)
+    assert learner.supports(Shape(12, 2, 2), Shape(3, 1, 2))[0]
