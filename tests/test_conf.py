@@ -125,18 +125,24 @@ def test_defaults_are_written_once():
 def test_experiments_take_the_official_number_of_steps(name):
     cell = config.read(hydra.compose("config", [f"experiment={name}"]))
     config.check_options(cell.algo, "algo")
-    _, method, setting = re.fullmatch(r"paper/(\w+?)_(\w+)_(\w+)", name).groups()
+    datasets = "|".join(usage.names("dataset"))
+    dataset, method, setting = re.fullmatch(rf"paper/({datasets})_(\w+)_(\w+)", name).groups()
+    assert cell.dataset.name == dataset
     assert f"{cell.ways}w{cell.shots}s" == setting
     shots = cell.train.shots or cell.shots
     images = (cell.train.ways or cell.ways) * (shots + cell.train.queries) * cell.train.meta_batch
     steps = {
         "maml": 60_000,
         "fomaml": 60_000,
+        "anil": 60_000,
+        "metasgd": 60_000,
         "protonet": 20_000,
         "reptile": 100_000 if cell.ways == 5 else 200_000,
     }[method.removesuffix("_transductive")]
     assert cell.train.images == steps * images
-    assert cell.algo.options.get("second_order") is {"maml": True, "fomaml": False}.get(method)
+    assert cell.algo.name == {"fomaml": "maml"}.get(method, method).removesuffix("_transductive")
+    order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
+    assert cell.algo.options.get("second_order") is order.get(method)
     if method == "reptile":
         assert cell.algo.options["statistics"] == "one_query"
     elif method != "protonet":
