@@ -6,29 +6,42 @@ SCHEMA = 4
 """The version of records and configurations that is written."""
 
 CONV4_SINCE_2 = {"spatial": "flatten"}
-RECIPE_SINCE_4 = {"train_split": "train", "momentum": 0.0, "weight_decay": 0.0}
-RECIPE_SINCE_4 |= {"label_smoothing": 0.0, "augmentation": "none"}
-TRAIN_SINCE_4 = {"split": "train", "momentum": 0.0, "weight_decay": 0.0, "label_smoothing": 0.0}
-TRAIN_SINCE_4 |= {
+DETERMINISTIC_SINCE_3 = {"deterministic": False}
+RECIPE_SINCE_4 = {
+    "train_split": "train",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "label_smoothing": 0.0,
+    "augmentation": "none",
+}
+TRAIN_SINCE_4 = {
+    "split": "train",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
     "step_at": [],
     "step_factors": [],
+    "label_smoothing": 0.0,
     "crop_padding": 0,
     "flip": False,
     "jitter": 0.0,
 }
-
-UNSTATED = {"algorithms.maml.MAML": {"adapts": "all"}}
-"""Options that runs of this ``SCHEMA`` may leave out, and what code and configurations mean by that."""
+MAML_SINCE_4 = {"adapts": "all"}
+RESNET12_SINCE_4 = {"drop_rate": 0.0, "drop_block": 2, "drop_steps": 20000}
 
 
 def record(row: dict[str, Any]) -> dict[str, Any]:
     """A stored record as this version would write it; one of this or a newer version is as it was."""
-    if row.get("schema", SCHEMA) >= SCHEMA:
+    schema = row.get("schema", SCHEMA)
+    if schema >= SCHEMA:
         return row
-    if row["schema"] < 2 and row["backbone"] == "conv4":
+    if schema < 2 and row["backbone"] == "conv4":
         row = row | {"backbone_options": row["backbone_options"] | CONV4_SINCE_2}
-    if row["schema"] < 3:
-        row = row | {"deterministic": False}
+    if schema < 3:
+        row = row | DETERMINISTIC_SINCE_3
+    if row["algo"] == "maml":
+        row = row | {"algo_options": row["algo_options"] | MAML_SINCE_4}
+    if row["backbone"] == "resnet12":
+        row = row | {"backbone_options": row["backbone_options"] | RESNET12_SINCE_4}
     return row | RECIPE_SINCE_4 | {"schema": SCHEMA}
 
 
@@ -36,22 +49,20 @@ def config(options: dict[str, Any], schema: int) -> dict[str, Any]:
     """A stored configuration, of a run whose record has this ``schema``, likewise."""
     if schema >= SCHEMA:
         return options
-    options = options | {"train": options["train"] | TRAIN_SINCE_4}
+    algo, backbone, dataset = (options[group] for group in ("algo", "backbone", "dataset"))
+    train = options["train"]
+    if schema < 2:
+        train = train | {"halving_steps": 2000}
+        if backbone["name"] == "conv4":
+            backbone = backbone | CONV4_SINCE_2
+        if dataset["name"] == "omniglot":
+            turned = {True: "all", False: "none"}[dataset["rotations"]]
+            dataset = dataset | {"rotations": turned}
     if schema < 3:
-        options = options | {"deterministic": False}
-    if schema >= 2:
-        return options
-    options = options | {"train": options["train"] | {"halving_steps": 2000}}
-    if options["backbone"]["name"] == "conv4":
-        options["backbone"] = options["backbone"] | CONV4_SINCE_2
-    if options["dataset"]["name"] == "omniglot":
-        turned = {True: "all", False: "none"}[options["dataset"]["rotations"]]
-        options["dataset"] = options["dataset"] | {"rotations": turned}
-    return options
-
-
-def unstated(options: dict[str, Any]) -> dict[str, Any]:
-    """A configuration of this version, as runs that leave out `UNSTATED` options have stored it."""
-    algo = options["algo"]
-    meant = UNSTATED.get(algo["target"], {}).items()
-    return options | {"algo": {key: v for key, v in algo.items() if (key, v) not in meant}}
+        options = options | DETERMINISTIC_SINCE_3
+    if algo["name"] == "maml":
+        algo = algo | MAML_SINCE_4
+    if backbone["name"] == "resnet12":
+        backbone = backbone | RESNET12_SINCE_4
+    train = train | TRAIN_SINCE_4
+    return options | {"algo": algo, "backbone": backbone, "dataset": dataset, "train": train}

@@ -11,7 +11,6 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from bench import migrate
 from bench.compose import composed
 from bench.config import INCIDENTAL
 from bench.report.rows import Row, Score, done, score
@@ -123,9 +122,8 @@ def checks(
         place = (claim.dataset, *claim.shape)
         runs = [row for row in records if (row["dataset"], row["ways"], row["shots"]) == place]
         if runs:
-            experiment = composed(f"experiment={claim.experiment}")
-            wanted = [_determining(each) for each in (experiment, migrate.unstated(experiment))]
-            runs = [row for row in runs if _determining(configs.get(row["cell"])) in wanted]
+            wanted = _determining(composed(f"experiment={claim.experiment}"))
+            runs = [row for row in runs if _determining(configs.get(row["cell"])) == wanted]
         finished = done(runs)
         half = claim.half
         if half is None and finished:

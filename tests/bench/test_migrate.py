@@ -1,6 +1,5 @@
 """What older versions stored is read as this version would have written it."""
 
-import inspect
 import json
 from pathlib import Path
 
@@ -27,7 +26,9 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
     assert record["backbone_options"] == before["backbone_options"] | {"spatial": "flatten"}
     assert record["deterministic"] is False
     assert record["momentum"] == 0 and record["augmentation"] == "none"
-    new = {"schema", "backbone_options", "deterministic", *migrate.RECIPE_SINCE_4}
+    more = {"adapts": "all"} if record["algo"] == "maml" else {}
+    assert record["algo_options"] == before["algo_options"] | more
+    new = {"schema", "backbone_options", "deterministic", "algo_options", *migrate.RECIPE_SINCE_4}
     assert {k: v for k, v in record.items() if k not in new} == {
         k: v for k, v in before.items() if k not in new
     }
@@ -44,26 +45,37 @@ def test_stored_runs_of_schema_2() -> None:
     folder = REFERENCE / "transduction-cpu"
     store = Store(folder)
     for run in (folder / "runs").iterdir():
-        assert store.written(run.name)["schema"] == 2
-        assert store.record(run.name) == store.written(run.name) | {
+        before, record = store.written(run.name), store.record(run.name)
+        assert before["schema"] == 2 and record is not None
+        more = {"adapts": "all"} if record["algo"] == "maml" else {}
+        assert record == before | migrate.RECIPE_SINCE_4 | {
             "schema": migrate.SCHEMA,
             "deterministic": False,
-            "train_split": "train",
-            "momentum": 0.0,
-            "weight_decay": 0.0,
-            "label_smoothing": 0.0,
-            "augmentation": "none",
+            "algo_options": before["algo_options"] | more,
         }
         assert store.config(run.name)["deterministic"] is False
 
 
 def test_stored_runs_of_schema_3() -> None:
-    row = {"schema": 3, "backbone": "conv4", "backbone_options": {}, "deterministic": True}
-    assert migrate.record(row) == row | {"schema": migrate.SCHEMA} | migrate.RECIPE_SINCE_4
-    options = {"deterministic": True, "train": {"rate": 0.1, "halving_steps": 7}}
-    migrated = migrate.config(options, 3)
-    assert migrated["deterministic"] is True
-    assert migrated["train"] == options["train"] | migrate.TRAIN_SINCE_4
+    row = {"schema": 3, "algo": "maml", "algo_options": {"inner_steps": 1}, "deterministic": True}
+    row |= {"backbone": "resnet12", "backbone_options": {"filters": 64}}
+    assert migrate.record(row) == row | migrate.RECIPE_SINCE_4 | {
+        "schema": migrate.SCHEMA,
+        "algo_options": {"inner_steps": 1, "adapts": "all"},
+        "backbone_options": {"filters": 64, "drop_rate": 0.0, "drop_block": 2, "drop_steps": 20000},
+    }
+    options = {
+        "deterministic": True,
+        "algo": {"name": "maml"},
+        "backbone": {"name": "resnet12", "filters": 64},
+        "dataset": {"name": "omniglot", "rotations": "train"},
+        "train": {"rate": 0.1, "halving_steps": 7},
+    }
+    assert migrate.config(options, 3) == options | {
+        "algo": {"name": "maml", "adapts": "all"},
+        "backbone": options["backbone"] | migrate.RESNET12_SINCE_4,
+        "train": options["train"] | migrate.TRAIN_SINCE_4,
+    }
 
 
 def test_rows_of_this_and_of_newer_versions_are_as_they_were() -> None:
@@ -81,18 +93,3 @@ def test_a_damaged_configuration_is_named(tmp_path: Path) -> None:
         (run / "config.yaml").write_text(text)
         with pytest.raises(ValueError, match="^some-cell/config.yaml cannot be read"):
             Store(tmp_path).config("some-cell")
-
-
-def test_what_runs_of_this_schema_may_leave_out_is_what_the_code_means_by_that() -> None:
-    for target, left_out in migrate.UNSTATED.items():
-        code = config.Code(name="x", target=target).resolve()
-        defaults = {name: p.default for name, p in inspect.signature(code).parameters.items()}
-        assert left_out.items() <= defaults.items()
-
-
-def test_the_configuration_of_a_run_that_leaves_something_out() -> None:
-    maml = {"target": "algorithms.maml.MAML", "inner_steps": 1}
-    now = {"algo": maml | {"adapts": "all"}, "ways": 5}
-    assert migrate.unstated(now) == {"algo": maml, "ways": 5}
-    for algo in (maml | {"adapts": "head"}, {"target": "other", "adapts": "all"}):
-        assert migrate.unstated({"algo": algo}) == {"algo": algo}

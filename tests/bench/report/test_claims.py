@@ -105,16 +105,6 @@ def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
         assert check(PROTONET, [row], {cell: other}).verdict == "not run", key
 
 
-def test_a_run_from_before_an_option_was_there_counts() -> None:
-    row = record("maml")
-    config = copy.deepcopy(composed(f"experiment={MAML}"))
-    assert check(MAML, [row], {row["cell"]: config}).measured is not None
-    assert config["algo"].pop("adapts") == "all"
-    assert check(MAML, [row], {row["cell"]: config}).measured is not None
-    del config["algo"]["second_order"]
-    assert check(MAML, [row], {row["cell"]: config}).verdict == "not run"
-
-
 def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
     rows = [record("protonet", seed=seed, accuracy=98.0 + seed) for seed in (0, 1)]
     configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
