@@ -57,7 +57,7 @@ def show(arguments: list[str]) -> int:
         raise SystemExit(f"error: {explain(error)}") from None
     if {"-h", "--help"} & set(arguments):
         choices = "\n".join(
-            f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, "experiment")
+            f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, "recipe", "experiment")
         )
         options = HELP.format(choices=choices, options=options)
     print(options)

@@ -14,6 +14,7 @@ from algorithms.learner import Learner
 from bench import config, usage
 
 ROOT = Path(__file__).parent.parent
+PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
 CHOICES = [(group, name) for group in usage.GROUPS for name in usage.names(group)]
 
 
@@ -121,7 +122,28 @@ def test_defaults_are_written_once():
     assert all(field.is_required() for model in models for field in model.model_fields.values())
 
 
-@pytest.mark.parametrize("name", usage.names("experiment"))
+def test_the_cross_of_head_and_recipe_differs_in_them_alone():
+    experiment = OmegaConf.load(ROOT / "conf" / "experiment" / "heads_by_recipe.yaml")
+    swept = experiment.hydra.sweeper.params
+    cells = {}
+    for algo in swept.algo.split(","):
+        for recipe in swept.recipe.split(","):
+            options = ["experiment=heads_by_recipe", f"algo={algo}", f"recipe={recipe}"]
+            cells[algo, recipe] = config.read(hydra.compose("config", options)).determining()
+    assert len(cells) == 12
+    algos = {name: code["algo"] for (name, _), code in cells.items()}
+    assert [algos[name].get("head") for name in algos] == [None, "ridge", "svm"]
+    for recipe in swept.recipe.split(","):
+        alike = [{**cells[algo, recipe], "algo": None} for algo in algos]
+        assert alike[0] == alike[1] == alike[2]
+    full = cells["protonet", "metaoptnet"]["train"]
+    for part in ("sgd", "augmented"):
+        plain, some = (cells["protonet", name]["train"] for name in ("plain", part))
+        changed = {key: value for key, value in some.items() if value != plain[key]}
+        assert changed and changed.items() <= full.items()
+
+
+@pytest.mark.parametrize("name", PAPERS)
 def test_experiments_take_the_official_number_of_steps(name):
     cell = config.read(hydra.compose("config", [f"experiment={name}"]))
     config.check_options(cell.algo, "algo")

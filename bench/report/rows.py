@@ -10,7 +10,22 @@ from bench.stats import half_over_seeds
 
 Row = dict[str, Any]
 
-NAMES = {"maml": "MAML", "reptile": "Reptile", "protonet": "ProtoNet", "metaoptnet": "MetaOptNet"}
+NAMES = {
+    "maml": "MAML",
+    "reptile": "Reptile",
+    "protonet": "ProtoNet",
+    "metaoptnet": "MetaOptNet",
+    "metaoptnet_rr": "MetaOptNet-RR",
+    "fomaml": "FOMAML",
+    "anil": "ANIL",
+    "metasgd": "Meta-SGD",
+    "protomaml": "ProtoMAML",
+    "r2d2": "R2D2",
+    "matchingnet": "MatchingNet",
+    "baseline": "Baseline",
+    "baselinepp": "Baseline++",
+}
+"""Algorithms as their papers write them, in the order of tables and legends."""
 
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
@@ -88,7 +103,7 @@ class Comparison:
 
 
 def learners(rows: Iterable[Row]) -> list[str]:
-    """The labels of rows: the four methods of this project first, then others; 4 comes before 16."""
+    """The labels of rows in the order of `NAMES`, then others; 4 comes before 16."""
     known = list(NAMES)
     ranks = {
         row["label"]: known.index(row["algo"]) if row["algo"] in NAMES else len(known)

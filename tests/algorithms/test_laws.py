@@ -30,7 +30,7 @@ ALGOS = [
     for name in usage.names("algo")
     if name not in PEERS or importlib.util.find_spec("learn2learn")
 ]
-SAME_CODE = ("fomaml", "metasgd")
+SAME_CODE = ("fomaml", "metaoptnet_rr", "metasgd")
 """Settings that run the code of maml with another outer gradient, and are held to the laws of that."""
 OF_GRADIENTS = (
     "test_the_outer_gradient_reaches_every_meta_parameter",

@@ -31,7 +31,7 @@ def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> cl
 def test_each_published_figure_has_its_experiment_and_each_experiment_its_figure() -> None:
     figures, without = claims.published()
     names = [claim.experiment for claim in figures]
-    assert sorted(names) == sorted(usage.names("experiment"))
+    assert sorted(names) == [n for n in usage.names("experiment") if n.startswith("paper/")]
     for method in ("MetaOptNet", "ProtoMAML"):
         assert any(method in sentence for sentence in without)
     for claim in figures:
