@@ -11,7 +11,18 @@ import pandas as pd
 
 from bench.files import Content, write_whole
 from bench.mistake import Mistake
-from bench.report import claims, leaderboard, page, plots, rankings, rows, tables, targets, trials
+from bench.report import (
+    claims,
+    leaderboard,
+    page,
+    plots,
+    rankings,
+    recipes,
+    rows,
+    tables,
+    targets,
+    trials,
+)
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
@@ -67,6 +78,7 @@ class Gathered(NamedTuple):
     curves: dict[str, pd.DataFrame]
     probed: dict[str, pd.DataFrame]
     claimed: list[claims.Check]
+    crossed: list[recipes.Cross]
 
 
 class Report(NamedTuple):
@@ -90,12 +102,13 @@ def gather(results_dir: str | Path, across: Collection[str] = ()) -> Gathered:
         _curves(store, records),
         _trials(store, records),
         claims.checks(stored, _configs(store, stored), spreads),
+        recipes.crosses(records, tested),
     )
 
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """All views but the page and the figures, by file name; None where there is nothing to show."""
-    stored, records, boards, curves, probed, claimed = found
+    stored, records, boards, curves, probed, claimed, crossed = found
     tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
     views = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
@@ -110,6 +123,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "claimed.csv": None if claim is None else tables.to_csv(claim),
         "claimed.md": claims.claims_markdown(claimed),
         "probe.csv": None if tried is None else tables.to_csv(tried),
+        "recipes.md": recipes.recipes_markdown(crossed),
         "transduction.md": trials.transduction_markdown(records, probed),
     }
     for name, made in {
@@ -120,6 +134,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "throughput": tables.throughput_tables(records),
         "claimed": [claims.table(claimed)] if claimed else [],
         "transduction": trials.transduction_tables(records, probed),
+        "recipes": [recipes.table(cross) for cross in crossed],
     }.items():
         views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
     return views
@@ -139,7 +154,7 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
     records, boards, curves, probed = found.records, found.boards, found.curves, found.probed
     views: dict[str, Content | None] = {
         **texts(found),
-        "report.html": page.html(records, boards, curves, probed, found.claimed),
+        "report.html": page.html(records, boards, curves, probed, found.claimed, found.crossed),
     }
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)

@@ -20,6 +20,7 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   time_to_accuracy.md             training time until a validation reached so much
   probe.csv, transduction.md      after python -m bench.probe: under other conditions
   saturation.md                   training speed by meta-batch, where a learner has several
+  recipes.md                      what learner and recipe contribute, where several were crossed
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput
   claimed.csv, claimed.md         published accuracies against those of their named experiments
 and prints the comparison. DIR is 'results' when it is not given. Rows whose protocols differ are not

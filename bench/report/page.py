@@ -12,10 +12,11 @@ from markupsafe import Markup, escape
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from bench.report import claims, interactive, plots, rankings, tables, targets, trials
+from bench.report import claims, interactive, plots, rankings, recipes, tables, targets, trials
 from bench.report.claims import Check
 from bench.report.interactive import Plot
 from bench.report.leaderboard import LEVEL, Leaderboard, Pair
+from bench.report.recipes import Cross
 from bench.report.rows import (
     ACCURACY,
     DAGGER,
@@ -113,12 +114,15 @@ def html(
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
     claimed: Sequence[Check],
+    crossed: Sequence[Cross] = (),
 ) -> str:
     """The page. The order of records changes nothing."""
     records = sorted(records, key=row_order)
     rows = labelled(records)
     found = sections(records, boards, curves, probed)
-    shown = [compared(records), *found, published(claimed), *background(records)]
+    contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
+    found += [contributions, published(claimed), *background(records)]
+    shown = [compared(records), *found]
     shown = [section for section in shown if not section.empty]
     numbers = {id(p): i for i, p in enumerate(plot for s in shown for plot in s.plots)}
     return _template().render(

@@ -33,6 +33,16 @@ ACCURACY = ("data_digest", *NETWORK, "train_images", "episodes")
 THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
+RECIPE = (
+    "train_split",
+    "optimizer",
+    "momentum",
+    "weight_decay",
+    "rate",
+    "schedule",
+    "label_smoothing",
+    "augmentation",
+)
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (
     "order",
@@ -42,14 +52,7 @@ VARIANT = (
     "train_shots",
     "train_queries",
     "meta_batch",
-    "train_split",
-    "optimizer",
-    "momentum",
-    "weight_decay",
-    "rate",
-    "schedule",
-    "label_smoothing",
-    "augmentation",
+    *RECIPE,
     "validations",
     "val_episodes",
 )
@@ -331,7 +334,8 @@ def _with_setting(rows: Sequence[Row]) -> list[Row]:
 
 def _tell_apart(rows: Sequence[Row]) -> list[Row]:
     """Copies whose label names the cell where one learner has a seed twice: they have no mean."""
-    finished = [(r["label"], r["setting"], r["seed"], r.get("meta_batch")) for r in done(rows)]
+    apart = ("label", "setting", "seed", "meta_batch", *RECIPE)
+    finished = [tuple(row.get(fact) for fact in apart) for row in done(rows)]
     twice = {key[:2] for key in finished if finished.count(key) > 1}
     return [
         {**row, "label": f"{row['label']} [{row['cell'].rsplit('-', 1)[-1]}]"}

@@ -1,0 +1,159 @@
+"""The learner or the recipe? Where several of both were crossed, what each contributes."""
+
+import string
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.report.leaderboard import Episodes
+from bench.report.rows import (
+    ACCURACY,
+    RECIPE,
+    Comparison,
+    Row,
+    comparisons,
+    done,
+    labelled,
+    score,
+    shared_facts,
+)
+from bench.report.tables import ABSENT, Table, joined
+from bench.stats import mean_ci95
+
+NOTE = (
+    "Test accuracy in %, on the same episodes throughout. ±: 95 % interval over test episodes of one "
+    "trained model a cell (of a difference: of differences on the same episode); the luck of training "
+    "is not in it. Last column: the mean over recipes against that of the first line; last line: the "
+    "mean over learners against that of the first recipe."
+)
+
+Recipe = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Cross:
+    """One setting in which each of several learners was trained by each of several recipes.
+
+    ``episodes`` holds test accuracies in percent, [learners, recipes, episodes], means over seeds.
+    """
+
+    comparison: Comparison
+    setting: str
+    learners: list[str]
+    recipes: list[Recipe]
+    cells: list[list[list[Row]]]
+    episodes: NDArray[np.float64]
+
+
+def crosses(records: Iterable[Row], tested: Episodes) -> list[Cross]:
+    """All settings in which at least two learners and two recipes are crossed without a gap."""
+    found = []
+    for comparison in comparisons(done(labelled(records, but=RECIPE)), ACCURACY):
+        for setting in comparison.settings:
+            by_recipe = {
+                label: _by_recipe(comparison.at(label, setting)) for label in comparison.labels
+            }
+            several = {label: rows for label, rows in by_recipe.items() if len(rows) > 1}
+            shared = (
+                set.intersection(*(set(rows) for rows in several.values())) if several else set()
+            )
+            if len(several) < 2 or len(shared) < 2:
+                continue
+            recipes = sorted(shared, key=_plainness)
+            cells = [[rows[recipe] for recipe in recipes] for rows in several.values()]
+            episodes = [
+                [np.mean([tested[row["cell"]]["accuracy"] for row in rows], 0) for rows in line]
+                for line in cells
+            ]
+            found.append(
+                Cross(comparison, setting, list(several), recipes, cells, np.array(episodes))
+            )
+    return found
+
+
+def recipes_markdown(found: Sequence[Cross]) -> str | None:
+    """The tables, each with what its recipes are; None without one."""
+    return joined([table(cross) for cross in found]) or None
+
+
+def table(cross: Cross) -> Table:
+    """Learners by recipes, with what each contributes on average."""
+    names = recipe_names(cross.recipes)
+    by_learner, by_recipe = cross.episodes.mean(1), cross.episodes.mean(0)
+    lines = [
+        [
+            label,
+            *(_cell(rows) for rows in cross.cells[i]),
+            _difference(by_learner[i] - by_learner[0]) if i else ABSENT,
+        ]
+        for i, label in enumerate(cross.learners)
+    ]
+    last = [_difference(each - by_recipe[0]) for each in by_recipe[1:]]
+    lines.append(["*the recipe contributes*", ABSENT, *last, ""])
+    facts = shared_facts([row for line in cross.cells for rows in line for row in rows], ACCURACY)
+    legend = "; ".join(
+        f"{name}: {_words(recipe)}" for name, recipe in zip(names, cross.recipes, strict=True)
+    )
+    headers = ["Learner", *names, "the learner contributes"]
+    title, place = (
+        f"{cross.comparison.title}, {cross.setting}",
+        cross.comparison.place(cross.setting),
+    )
+    return Table(title, headers, lines, f"{NOTE} {legend}. {facts[:1].upper()}{facts[1:]}.", place)
+
+
+def recipe_names(recipes: Sequence[Recipe]) -> list[str]:
+    """Short names, such as ``sgd, augmented``; with a letter where two would be the same."""
+    names = []
+    for recipe in recipes:
+        facts = dict(zip(RECIPE, recipe, strict=True))
+        parts = {
+            str(facts["optimizer"]): True,
+            "augmented": facts["augmentation"] != "none",
+            "smoothed": facts["label_smoothing"],
+            str(facts["train_split"]): facts["train_split"] != "train",
+        }
+        names.append(", ".join(part for part, wanted in parts.items() if wanted))
+    return [
+        f"{name} {string.ascii_uppercase[names[:i].count(name)]}" if names.count(name) > 1 else name
+        for i, name in enumerate(names)
+    ]
+
+
+def _by_recipe(rows: Iterable[Row]) -> dict[Recipe, list[Row]]:
+    found: dict[Recipe, list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row.get(fact) for fact in RECIPE), []).append(row)
+    return found
+
+
+def _plainness(recipe: Recipe) -> tuple[object, ...]:
+    """Sorts recipes from adam to sgd, and without changed images and labels before with them."""
+    facts = dict(zip(RECIPE, recipe, strict=True))
+    return (
+        facts["train_split"] != "train",
+        str(facts["optimizer"]),
+        bool(facts["label_smoothing"]),
+        facts["augmentation"] != "none",
+        str(recipe),
+    )
+
+
+def _words(recipe: Recipe) -> str:
+    return ", ".join(
+        f"{fact.replace('_', ' ')} {value}"
+        for fact, value in zip(RECIPE, recipe, strict=True)
+        if value
+    )
+
+
+def _cell(rows: Sequence[Row]) -> str:
+    found = score(rows)
+    return f"{found.mean:.1f} ± {found.half:.1f}"
+
+
+def _difference(differences: NDArray[np.float64]) -> str:
+    mean, half = mean_ci95(differences)
+    return f"{mean:+.1f} ± {half:.1f}"

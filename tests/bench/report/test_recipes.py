@@ -1,0 +1,64 @@
+"""What learner and recipe contribute: by hand, from crossed rows."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from bench.report import recipes, tables
+from bench.report.rows import labelled
+from tests.bench.report.samples import record
+
+SGD = {"optimizer": "sgd", "momentum": 0.9, "rate": 0.1}
+AUGMENTED = {"augmentation": "flip"}
+
+
+def crossed(*left_out: str) -> tuple[list, dict]:
+    """Two learners by three recipes, with accuracies of four episodes that add up from both."""
+    rows, tested = [], {}
+    base = np.array([40.0, 50.0, 60.0, 70.0])
+    wave = np.array([1.0, -1.0, 1.0, -1.0])
+    of_learner = {"protonet": 0 * base, "metaoptnet": 2.0 + wave}
+    of_recipe = {"plain": ({}, 0.0), "flip": (AUGMENTED, 5.0), "sgd": (SGD, -3.0)}
+    for algo, more in of_learner.items():
+        for name, (facts, gain) in of_recipe.items():
+            row = record(algo, **facts) | {"cell": f"{algo}-{name}", "episodes": 4}
+            tested[row["cell"]] = pd.DataFrame({"accuracy": base + more + gain})
+            row["accuracy"] = tested[row["cell"]]["accuracy"].mean()
+            if row["cell"] not in left_out:
+                rows.append(row)
+    return rows, tested
+
+
+def test_the_table_by_hand():
+    (cross,) = recipes.crosses(*crossed())
+    assert recipes.recipe_names(cross.recipes) == ["adam", "adam, augmented", "sgd"]
+    table = recipes.table(cross)
+    assert table.headers == ["Learner", "adam", "adam, augmented", "sgd", "the learner contributes"]
+    proto, svm, last = table.cells
+    assert proto[1:4] == ["55.0 ± 0.4", "60.0 ± 0.4", "52.0 ± 0.4"] and proto[4] == tables.ABSENT
+    half = 1.96 * math.sqrt(4 / 3) / 2  # of the differences 3, 1, 3, 1
+    assert svm == ["MetaOptNet", "57.0 ± 0.4", "62.0 ± 0.4", "54.0 ± 0.4", f"+2.0 ± {half:.1f}"]
+    assert last[1:] == [tables.ABSENT, "+5.0 ± 0.0", "-3.0 ± 0.0", ""]
+    assert "sgd: train split train, optimizer sgd, momentum 0.9, rate 0.1" in table.note
+
+
+def test_what_is_not_crossed_has_no_table():
+    assert recipes.crosses(*crossed("metaoptnet-flip", "metaoptnet-sgd")) == []
+    rows, tested = crossed()
+    assert recipes.crosses([row for row in rows if row["algo"] == "protonet"], tested) == []
+    assert recipes.recipes_markdown([]) is None
+    gap = recipes.crosses(*crossed("metaoptnet-sgd"))
+    assert len(gap[0].recipes) == 2, "those that all have"
+
+
+def test_recipes_of_one_short_name_get_letters():
+    rows, _ = crossed()
+    facts = [tuple({**rows[0], **c}[f] for f in recipes.RECIPE) for c in ({}, {"rate": 0.5}, SGD)]
+    assert recipes.recipe_names(facts) == ["adam A", "adam B", "sgd"]
+
+
+def test_recipes_that_differ_are_learners_of_their_own_elsewhere():
+    labels = {row["label"] for row in labelled(crossed()[0])}
+    assert "ProtoNet (optimizer sgd, momentum 0.9, rate 0.1, augmentation none)" in labels
+    assert len(labels) == 6
