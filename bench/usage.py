@@ -9,7 +9,7 @@ from pathlib import Path
 
 import hydra
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.mistake import Mistake
@@ -86,6 +86,8 @@ def annotated(cfg: DictConfig) -> str:
             value = node._get_node(key)
             if isinstance(value, DictConfig):
                 out += [f"{indent}{key}:", *lines(value, full + ".", indent + "  ")]
+            elif isinstance(value, ListConfig):
+                out.append(f"{indent}{key}: {list(value)}")
             else:
                 out.append(indent + OmegaConf.to_yaml({key: value}).strip())
         return out

@@ -159,13 +159,18 @@ def test_experiments_take_the_official_number_of_steps(name):
         "anil": 60_000,
         "metasgd": 60_000,
         "protonet": 20_000,
+        "protonet_resnet12": 60_000,
+        "metaoptnet": 60_000,
+        "metaoptnet_rr": 60_000,
+        "metaoptnet_trainval": 60_000,
         "reptile": 100_000 if cell.ways == 5 else 200_000,
     }[method.removesuffix("_transductive")]
+    method = re.sub("_trainval|_resnet12", "", method)
     assert cell.train.images == steps * images
     assert cell.algo.name == {"fomaml": "maml"}.get(method, method).removesuffix("_transductive")
     order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
     assert cell.algo.options.get("second_order") is order.get(method)
     if method == "reptile":
         assert cell.algo.options["statistics"] == "one_query"
-    elif method != "protonet":
+    elif method in order:
         assert cell.algo.options["statistics"] == "queries", "transductive"
