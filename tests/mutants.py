@@ -47,6 +47,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/metaoptnet.py": "test_metaoptnet.py test_defaults.py test_laws.py"
     " -k 'metaoptnet and not by_heart and not fresh_episodes and not pooled and not mlp'",
     "algorithms/noise.py": "test_noise.py",
+    "algorithms/protomaml.py": "test_protomaml.py test_defaults.py -k protomaml",
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
     "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
     " -k 'reptile and not fresh_episodes and not pooled and not mlp'",

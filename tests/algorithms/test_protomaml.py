@@ -90,6 +90,7 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps)
     learner.tasks_at_once = 2
     learner.meta_gradient(episodes)
 
+    assert learner.order == (2 if second_order else 1)
     assert not any(name.startswith("network.head") for name in expected)
     for name, parameter in learner.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-9, atol=1e-10)
