@@ -76,7 +76,7 @@ class MAML(Learner):
             self.inner_rates = nn.ParameterList(torch.full_like(w, inner_rate) for w in adapted)
         else:
             self.inner_rates = nn.Parameter(
-                torch.full((len(adapted),), inner_rate), requires_grad=learn_inner_rate
+                torch.full((len(adapted),), inner_rate), requires_grad=bool(learn_inner_rate)
             )
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:

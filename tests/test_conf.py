@@ -103,7 +103,13 @@ def test_wrong_values_name_their_key():
 
 
 def test_wrong_options_of_a_learner_name_their_key():
-    for override in ("algo.inner_rate=fast", "algo.statistics=all", "algo.inner_steps=1.5"):
+    for override in (
+        "algo.inner_rate=fast",
+        "algo.statistics=all",
+        "algo.inner_steps=1.5",
+        "algo.adapts=backbone",
+        "algo.learn_inner_rate=often",
+    ):
         cell = config.read(hydra.compose("config", ["algo=maml", override]))
         with pytest.raises(Exception, match="^" + override.replace(".", r"\.") + " is not poss"):
             config.check_options(cell.algo, "algo")
