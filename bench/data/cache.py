@@ -46,8 +46,27 @@ def cached(folder: Path, name: str, recipe: bytes, make: Callable[[], Dataset]) 
     Processes that ask at the same time wait for one of them to make it; raises Mistake when that
     takes more than ``LOCK_SECONDS``. A folder that cannot be written is a warning, not an error.
     """
+
+    def make_at(path: Path | None) -> Dataset:
+        return keep(path, make()) if path else make()
+
+    return prepared(folder, name, recipe, ".pt", read, make_at)
+
+
+def prepared(
+    folder: Path,
+    name: str,
+    recipe: bytes,
+    suffix: str,
+    read: Callable[[Path], Dataset | None],
+    make: Callable[[Path | None], Dataset],
+) -> Dataset:
+    """`cached` for data sets in files of another kind.
+
+    ``read`` looks for the data set in such a file; ``make`` writes it there, or nowhere (None).
+    """
     folder = folder / "prepared"
-    path = folder / f"{name}-{hashlib.sha256(recipe).hexdigest()[:16]}.pt"
+    path = folder / f"{name}-{hashlib.sha256(recipe).hexdigest()[:16]}{suffix}"
     if ready := read(path):
         return ready
     lock = FileLock(path.with_suffix(".lock"), timeout=LOCK_SECONDS)
@@ -61,10 +80,10 @@ def cached(folder: Path, name: str, recipe: bytes, make: Callable[[], Dataset]) 
         ) from None
     except OSError as error:
         warn_unkept(name, folder, error)
-        return make()
+        return make(None)
     try:
         # another process may have made it while this one waited
-        return read(path) or keep(path, make())
+        return read(path) or make(path)
     finally:
         lock.release()
 
