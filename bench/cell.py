@@ -21,7 +21,7 @@ from tqdm import tqdm
 from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision, recipe, records, tensors
-from bench.config import OF_THE_COMMAND, Config, check_options
+from bench.config import Config, check_options
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -79,10 +79,14 @@ def check(config: Config) -> Cell:
     plan = config.train
     training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
     for split, shape in ((plan.split, training), ("val", test), ("test", test)):
+        pool = dataset.pool(split)
         try:
-            check_shape(dataset.pool(split), shape)
+            check_shape(pool, shape)
         except Mistake as mistake:
-            raise Mistake(f"In the {split} split of {dataset.name}, {mistake}") from None
+            small = int(pool.sizes.min()) < shape.shots + shape.queries
+            hint = " Or leave out small classes with dataset.min_images=..."
+            more = hint if small and "min_images" in config.dataset.options else ""
+            raise Mistake(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
     learner = build_learner(config, dataset, training.ways)
     possible, reason = learner.supports(training, test)
     if not possible:
@@ -312,9 +316,8 @@ def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
 
 def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:
     """The files that every run leaves, finished or failed."""
-    config = cell.config.model_dump(exclude=OF_THE_COMMAND)
     return {
-        "config.yaml": yaml.safe_dump(config, sort_keys=False),
+        "config.yaml": yaml.safe_dump(cell.config.stored(), sort_keys=False),
         "record.json": json.dumps(records.check(record), indent=1) + "\n",
     }
 

@@ -4,6 +4,7 @@ What each key means is written beside it in conf/; ``python -m bench --help`` pr
 """
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Annotated, Any, Literal
@@ -85,6 +86,8 @@ class Throughput(Strict):
 
 OF_THE_COMMAND = {"results_dir", "data_root", "cache_dir", "overwrite", "retry_failed", "dry_run"}
 """Keys that say where files are and what to do, and are not stored."""
+PLACES = {"path", "splits"}
+"""Options of data sets that say where files are: of these only the last name is stored."""
 INCIDENTAL = OF_THE_COMMAND | {"throughput"}
 """Keys that do not determine a cell's numbers, or are told apart by its content (the data's digest)."""
 
@@ -115,7 +118,21 @@ class Config(Strict):
 
     def determining(self) -> dict[str, Any]:
         """What the cell's numbers depend on."""
-        return self.model_dump(exclude=INCIDENTAL)
+        options = self.model_dump(exclude=INCIDENTAL)
+        options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+        return options
+
+    def stored(self) -> dict[str, Any]:
+        """What is kept of a finished cell: no folder of this machine."""
+        options = self.model_dump(exclude=OF_THE_COMMAND)
+        for key in PLACES & options["dataset"].keys():
+            options["dataset"][key] = last_name(options["dataset"][key])
+        return options
+
+
+def last_name(path: str | None) -> str | None:
+    """The name of a file or folder without the folders that it is in."""
+    return path and os.path.basename(os.path.abspath(os.path.expanduser(path)))
 
 
 def read(cfg: DictConfig) -> Config:

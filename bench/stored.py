@@ -22,6 +22,8 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
         record = store.record(name) or {}
         options = config.Config.model_validate(store.config(name) | command | folders)
         check_known(options)
+        if options.stored()["dataset"] != options.dataset.model_dump():
+            raise Mistake(f"{name} would look into other folders than data_root for its images.")
         cell = cells.check(options)
     except ValidationError as error:
         raise Mistake(f"{name} is of another version: {config.mistake(error)}") from None
