@@ -1,0 +1,290 @@
+"""A user's own images: a folder with one sub-folder a class.
+
+The name of a sub-folder is that of the class, and all that Pillow reads in it or below it is an image of
+that class. Sizes, formats and numbers of images may differ; `photos` says how they become uint8
+[C, side, side]. Hidden files and folders, files of other kinds and sub-folders without images are passed
+over. Classes are split by a file or at random (`class_split`), and no image may be in two splits.
+
+The images are kept in a file that is mapped into memory (`pixels`). It is made anew when a file has
+another size or time, or there are others; where the folder is does not matter.
+"""
+
+import logging
+import os
+import stat
+import tempfile
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from bench.config import Count, Positive, last_name
+from bench.data import photos, pixels
+from bench.data.cache import Folders, prepared
+from bench.data.class_split import random_split, read_split
+from bench.data.guard import fingerprints
+from bench.data.photos import photo_or_reason, suffixes
+from bench.data.pool import Dataset, Pool, content_digest
+from bench.mistake import Mistake
+from bench.usage import names
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 3
+"""So many files or classes are named in a message; the others are counted."""
+MOST_LETTERS = 40
+"""Of a data set's name in tables and of files."""
+
+_whole: set[tuple[Path, int, str]] = set()
+"""Files, with their time of change in ns and digest, that this process found to be as written."""
+
+
+class File(NamedTuple):
+    """An image file: its name below the folder, its size in bytes and its time of change in ns."""
+
+    name: str
+    size: int
+    changed: int
+
+
+Classes = dict[str, list[File]]
+
+
+def prepare(
+    folders: Folders,
+    *,
+    path: str | None,
+    label: str | None,
+    side: Positive,
+    channels: Literal[1, 3],
+    splits: str | None,
+    split_seed: Count,
+    min_classes: Positive,
+    min_images: Positive,
+    skip_unreadable: bool,
+) -> Dataset:
+    """The images of the folder ``path`` at ``side`` x ``side`` pixels; see the module.
+
+    It is ``label`` in tables, by default the name of the folder. ``splits`` is a file (`read_split`);
+    without one, the classes are split at random by ``split_seed``, at least ``min_classes`` in each.
+    Classes of fewer than ``min_images`` images are left out.
+
+    Raises Mistake when folder or file cannot be found or used, an image cannot be read (unless
+    ``skip_unreadable`` leaves it out) or is in two splits, or the disk lacks the room.
+    """
+    if not path:
+        raise Mistake("dataset=folder needs images; name their folder with dataset.path=...")
+    root = find("path", path, [folders.archives])
+    name = label_of(label or last_name(path) or "")
+    every, others = images_in(root)
+    classes = {each: files for each, files in every.items() if len(files) >= min_images}
+    left_out = every.keys() - classes
+    if not classes:
+        raise Mistake(f"No class in {root} has {min_images} images; lower dataset.min_images")
+    try:
+        if splits:
+            parts = read_split(find("splits", splits, [folders.archives, root]), classes)
+        else:
+            parts = random_split(classes, split_seed, min_classes)
+    except Mistake as mistake:
+        small = f" (dataset.min_images left out {some(left_out)})" if left_out else ""
+        raise Mistake(f"{root}: {mistake}{small}") from None
+
+    passed_over = [f"{some(others)}, of kinds that are not read"] if others else []
+    passed_over += [f"{some(left_out)}, with too few images"] if left_out else []
+    chosen = {split: {each: classes[each] for each in those} for split, those in parts.items()}
+    photo_set = Photos(name, root, chosen, (channels, side, side), skip_unreadable, passed_over)
+    recipe = repr((chosen, photo_set.shape)).encode() + Path(photos.__file__).read_bytes()
+    return prepared(folders.cache, name, recipe, ".pixels", photo_set.read, photo_set.make)
+
+
+def find(key: str, path: str, folders: Collection[Path]) -> Path:
+    """The file or folder that an option names, from here or from one of ``folders``; raises Mistake."""
+    given = Path(path).expanduser()
+    for place in (given, *(folder / given for folder in folders)):
+        if place.exists():
+            return place
+    places = " nor in ".join(str(folder) for folder in folders)
+    raise Mistake(
+        f"There is no {path}, neither here nor in {places}; say where it is with dataset.{key}=..., or "
+        "in which folder with data_root=..."
+    )
+
+
+def label_of(name: str) -> str:
+    """A name as tables and files can have it; raises Mistake when another data set has it."""
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+" else "-" for c in name)
+    kept = kept.strip("-.")[:MOST_LETTERS] or "folder"
+    if kept in set(names("dataset")) - {"folder"}:
+        raise Mistake(
+            f"{kept!r} is the name of another data set; give yours with dataset.label=..."
+        )
+    return kept
+
+
+def images_in(root: Path) -> tuple[Classes, list[str]]:
+    """The image files of each class by name, and names of files of other kinds; raises Mistake."""
+    if not root.is_dir():
+        raise Mistake(f"{root} is a file; name a folder that holds one sub-folder a class")
+    classes: Classes = {}
+    others: list[str] = []
+    try:
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        for folder in filter(visible, folders):
+            if files := files_in(root, folder, others):
+                text = os.fsencode(folder).decode("utf-8", "backslashreplace")
+                # some systems write an accent as a letter of its own
+                classes.setdefault(unicodedata.normalize("NFC", text), []).extend(files)
+        loose = [each for each in os.listdir(root) if Path(each).suffix.lower() in suffixes()]
+    except OSError as error:
+        raise Mistake(
+            f"Cannot read {error.filename} ({error.strerror}); make it readable"
+        ) from None
+    if not classes:
+        found = "images, but not in sub-folders" if loose else "no sub-folders with images"
+        kinds = f" (files such as {others[0]} are not read)" if others else ""
+        raise Mistake(f"{root} holds {found}{kinds}; make one sub-folder of images for each class")
+    return classes, others
+
+
+def files_in(root: Path, folder: str, others: list[str]) -> list[File]:
+    """The image files in a sub-folder and below, by name; adds the names of those of other kinds.
+
+    Raises OSError.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files = []
+    for place, below, here in os.walk(root / folder, onerror=fail):
+        below[:] = filter(visible, below)
+        for each in filter(visible, here):
+            path = Path(place, each)
+            name = path.relative_to(root).as_posix()
+            facts = path.stat() if path.exists() else None
+            if facts and stat.S_ISREG(facts.st_mode) and path.suffix.lower() in suffixes():
+                files.append(File(name, facts.st_size, facts.st_mtime_ns))
+            else:
+                others.append(name)
+    return sorted(files)
+
+
+def visible(name: str) -> bool:
+    """Whether a file or folder is the user's, and not one that the system hides."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def some(things: Collection[str]) -> str:
+    """The first few by name, and how many more there are."""
+    named = sorted(things)[:MOST_NAMED]
+    more = len(things) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Image files that are to become a data set, by split and class."""
+
+    name: str
+    root: Path
+    chosen: dict[str, Classes]
+    shape: pixels.Shape
+    skip_unreadable: bool
+    passed_over: list[str]
+
+    @property
+    def files(self) -> list[File]:
+        """All files, in the order of splits and classes."""
+        each_class = (files for classes in self.chosen.values() for files in classes.values())
+        return [file for files in each_class for file in files]
+
+    def read(self, path: Path) -> Dataset | None:
+        """The data set from a file that was made before, if it is finished and whole."""
+        facts = pixels.made(path)
+        if facts.digest is None:
+            return None
+        try:
+            version = (path, path.stat().st_mtime_ns, facts.digest)
+            splits = self.splits(path, facts)
+            if version in _whole or content_digest(splits) == facts.digest:
+                _whole.add(version)
+                return Dataset(self.name, facts.digest, splits)
+        except (OSError, ValueError) as error:
+            log.debug("%s: %r", path, error)
+        log.warning("%s is damaged and is prepared anew", path)
+        return None
+
+    def make(self, path: Path | None) -> Dataset:
+        """Make the data set in a file, from where it was left, or in one that is not kept."""
+        if path is None:
+            with tempfile.TemporaryDirectory() as folder:  # what is mapped outlives its name
+                return self.make(Path(folder) / "photos.pixels")
+        for each in self.passed_over:
+            log.warning("%s passes over %s", self.name, each)
+        facts = pixels.fill(path, self.name, self.files, self.shape, self.photo)
+        splits = self.splits(path, facts)
+        self.check_shared(splits, facts)
+        dataset = Dataset.of(self.name, splits)
+        facts.digest = dataset.digest
+        pixels.save(path, facts)
+        return dataset
+
+    def photo(self, file: File) -> np.ndarray | str:
+        """The image in a file, or why there is none."""
+        channels, side, _ = self.shape
+        return photo_or_reason(self.root / file.name, side, channels)
+
+    def splits(self, path: Path, facts: pixels.Made) -> dict[str, Pool]:
+        """The pools of images in a file that holds them all, mapped from there.
+
+        Raises Mistake where images cannot be read or a class has too few, OSError or ValueError where
+        the file does not hold them.
+        """
+        files = self.files
+        if facts.unreadable and not self.skip_unreadable:
+            broken = [f"{files[n].name} ({why})" for n, why in facts.unreadable.items()]
+            raise Mistake(
+                f"{len(broken)} of {len(files)} files in {self.root} cannot be read: {some(broken)}; "
+                "mend or delete them, or leave them out with dataset.skip_unreadable=true"
+            )
+        readable = iter([n not in facts.unreadable for n in range(len(files))])
+        sizes = {
+            split: {name: sum(islice(readable, len(each))) for name, each in classes.items()}
+            for split, classes in self.chosen.items()
+        }
+        few = [name for each in sizes.values() for name, size in each.items() if size < 2]
+        if few:
+            raise Mistake(
+                f"{self.root} has classes of fewer than 2 images: {some(few)}; add images or delete the "
+                "sub-folders, or leave such classes out with dataset.min_images=2"
+            )
+        images = pixels.mapped(path, facts.rows, self.shape)
+        each_split = images.split([sum(each.values()) for each in sizes.values()])
+        return {
+            split: Pool(part, torch.tensor([0, *sizes[split].values()]).cumsum(0), tuple(classes))
+            for part, (split, classes) in zip(each_split, self.chosen.items(), strict=True)
+        }
+
+    def check_shared(self, splits: dict[str, Pool], facts: pixels.Made) -> None:
+        """Raises Mistake when an image is in two splits, and names the files."""
+        files = iter([file for n, file in enumerate(self.files) if n not in facts.unreadable])
+        first: dict[bytes, tuple[str, str]] = {}
+        shared: dict[bytes, str] = {}
+        for split, pool in splits.items():
+            # the pool comes first: zip takes no file in vain when it ends
+            for image, file in zip(fingerprints(pool), files, strict=False):
+                where, other = first.setdefault(image, (split, file.name))
+                if where != split:
+                    shared.setdefault(image, f"{other} ({where}) and {file.name} ({split})")
+        if shared:
+            raise Mistake(
+                f"{len(shared)} images in {self.root} are in two splits, as are "
+                f"{some(shared.values())}; delete one of each, or have both classes in one split by "
+                "dataset.splits=FILE"
+            )
