@@ -2,32 +2,48 @@
 
 A pickle is a program, and Python's own reader runs it: even one that may look up no names fills the
 memory from a few bytes, or never ends. Here its instructions act on plain values only. Nothing is
-imported or called: the few names that data needs stand for what is done in this file. Of protocol
-2, as both Python 2 and Python 3 write it, all is there that dictionaries, lists, tuples, numbers,
-text, bytes and uint8 arrays take; any other instruction is refused.
+imported or called: the few names that data needs stand for what is done in this file. Of protocols
+2 (of Python 2 and of Python 3), 3 and 4, all is there that dictionaries, lists, tuples, numbers,
+text, bytes and arrays of whole numbers take; any other instruction is refused.
 """
 
 import pickle
 import struct
 from dataclasses import dataclass
 from enum import Enum
+from mmap import mmap
 from typing import Any
 
 import numpy as np
 
 
+class Type(Enum):
+    """The types of an array's elements, little-endian, by the names that pickles have for them."""
+
+    UINT8 = "u1"
+    INT32 = "i4"
+    INT64 = "i8"
+
+
 @dataclass
 class Array:
-    """A uint8 array as a pickle states it: its bytes, not yet looked at, are held as text."""
+    """An array as a pickle states it: its bytes, not yet looked at, are a part of the pickle or text."""
 
     shape: tuple[int, ...] = ()
+    type: Type = Type.UINT8
     by_column: bool = False
-    text: str = ""
+    content: memoryview | str = ""
 
     def values(self) -> np.ndarray:
-        """The array itself, which cannot be written to; raises ValueError when it cannot be one."""
-        content = np.frombuffer(self.text.encode("latin1"), np.uint8)
-        return content.reshape(self.shape, order="F" if self.by_column else "C")
+        """The array itself, which cannot be written to; raises ValueError when it cannot be one.
+
+        It is no copy, but of text: Python 3 writes bytes as text in protocol 2.
+        """
+        content = self.content
+        if isinstance(content, str):
+            content = memoryview(content.encode("latin1"))
+        values = np.frombuffer(content, f"<{self.type.value}")
+        return values.reshape(self.shape, order="F" if self.by_column else "C")
 
 
 class Name(Enum):
@@ -37,7 +53,6 @@ class Name(Enum):
     ARRAY = "an array without content"
     ARRAY_TYPE = "the class of arrays"
     TYPE = "the type of an array's elements"
-    UINT8 = "the one such type that is possible"
 
 
 NAMES = {
@@ -51,18 +66,26 @@ CONSTANTS = {pickle.NONE: None, pickle.NEWTRUE: True, pickle.NEWFALSE: False}
 # the forms of numbers, and of lengths of texts with their encoding
 NUMBERS = {pickle.BININT: "<i", pickle.BININT1: "<B", pickle.BININT2: "<H"}
 TEXTS = {
+    pickle.SHORT_BINUNICODE: ("<B", "utf-8"),
     pickle.BINUNICODE: ("<I", "utf-8"),
-    pickle.BINSTRING: ("<I", "latin1"),
     pickle.SHORT_BINSTRING: ("<B", "latin1"),
+}
+BYTES = {
+    pickle.SHORT_BINBYTES: "<B",
+    pickle.BINBYTES: "<I",
+    pickle.BINBYTES8: "<Q",
+    pickle.BINSTRING: "<I",
 }
 TUPLES = {pickle.TUPLE1: 1, pickle.TUPLE2: 2, pickle.TUPLE3: 3}
 
 
-def read_pickle(content: bytes, most: int) -> Any:
-    """The value of a pickle: dictionaries, lists, tuples, numbers, text and `Array`.
+def read_pickle(content: bytes | mmap, most: int) -> Any:
+    """The value of a pickle: dictionaries, lists, tuples, numbers, text, `Array` and memoryview.
 
-    Bytes become text too, each the character of its number (Latin-1). ``most`` is how many
-    instructions it may have, which with the length of ``content`` bounds time and memory.
+    Bytes, and strings of Python 2 of more than 255, are memoryviews of ``content``, never copied.
+    In protocol 2, bytes of Python 3 and shorter strings become text, each the character of its
+    number (Latin-1). ``most`` is how many instructions it may have, which with the length of
+    ``content`` bounds time and memory.
 
     Raises ValueError for what is no pickle, is cut off, has more instructions, or asks for
     anything but data. Values may hold themselves, so look at them no deeper than is expected.
@@ -76,7 +99,7 @@ def read_pickle(content: bytes, most: int) -> Any:
 class _Tape:
     """Bytes, read from the first to the last."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes | mmap) -> None:
         self.content = content
         self.view = memoryview(content)
         self.at = 0
@@ -93,7 +116,9 @@ class _Tape:
         return number
 
     def line(self) -> str:
-        end = self.content.index(b"\n", self.at)
+        end = self.content.find(b"\n", self.at)
+        if end < 0:
+            raise ValueError("the end of a name is not found")
         return str(self.take(end + 1 - self.at)[:-1], "ascii")
 
 
@@ -112,13 +137,17 @@ def _run(tape: _Tape, most: int) -> Any:
         match code := bytes(tape.take(1)):
             case pickle.BINPUT | pickle.LONG_BINPUT:
                 notes[tape.number("<B" if code == pickle.BINPUT else "<I")] = stack[-1]
+            case pickle.MEMOIZE:
+                notes[len(notes)] = stack[-1]
             case pickle.BINGET | pickle.LONG_BINGET:
                 stack.append(notes[tape.number("<B" if code == pickle.BINGET else "<I")])
             case pickle.BININT | pickle.BININT1 | pickle.BININT2:
                 stack.append(tape.number(NUMBERS[code]))
-            case pickle.BINUNICODE | pickle.BINSTRING | pickle.SHORT_BINSTRING:
+            case pickle.SHORT_BINUNICODE | pickle.BINUNICODE | pickle.SHORT_BINSTRING:
                 form, encoding = TEXTS[code]
                 stack.append(str(tape.take(tape.number(form)), encoding))
+            case pickle.SHORT_BINBYTES | pickle.BINBYTES | pickle.BINBYTES8 | pickle.BINSTRING:
+                stack.append(tape.take(tape.number(BYTES[code])))
             case pickle.TUPLE1 | pickle.TUPLE2 | pickle.TUPLE3:
                 stack.append(tuple(stack.pop() for _ in range(TUPLES[code]))[::-1])
             case pickle.TUPLE:
@@ -152,17 +181,27 @@ def _run(tape: _Tape, most: int) -> Any:
             case pickle.NONE | pickle.NEWTRUE | pickle.NEWFALSE:
                 stack.append(CONSTANTS[code])
             case pickle.GLOBAL:
-                name = f"{tape.line()}.{tape.line()}"
-                if name not in NAMES:
-                    raise ValueError(f"it asks for {name}, which is not data")
-                stack.append(NAMES[name])
+                stack.append(_named(tape.line(), tape.line()))
+            case pickle.STACK_GLOBAL:
+                name, module = stack.pop(), stack.pop()
+                stack.append(_named(_expect(module, str), _expect(name, str)))
             case pickle.PROTO:
                 tape.take(1)
+            case pickle.FRAME:  # a part that Python's reader takes at once
+                tape.take(8)
             case pickle.STOP:
                 return stack.pop()
             case _:
                 raise ValueError(f"it has the instruction {code!r}, which is not for data")
     raise ValueError(f"it has more than {most} instructions")
+
+
+def _named(module: str, name: str) -> Name:
+    """What a name in a pickle stands for; raises ValueError."""
+    full = f"{module}.{name}"
+    if full not in NAMES:
+        raise ValueError(f"it asks for {full}, which is not data")
+    return NAMES[full]
 
 
 def _call(name: Any, arguments: Any) -> Any:
@@ -172,21 +211,22 @@ def _call(name: Any, arguments: Any) -> Any:
             return text
         case Name.ARRAY, _:
             return Array()
-        case Name.TYPE, ("u1", *_):
-            return Name.UINT8
+        case Name.TYPE, ("u1" | "i4" | "i8" as code, *_):
+            return Type(code)
     raise ValueError("it asks for a call that is not for data")
 
 
 def _build(value: Any, state: Any) -> None:
     """Give a value the state that a pickle asks for; raises ValueError."""
     match value, state:
-        case Name.UINT8, _:  # the order of bytes and the like, of which one byte has none
+        case Type(), (int(), "|" | "<", *_):  # the order of bytes, and what other types have
             return
-        case Array(), (int(), tuple(shape), Name.UINT8, int(by_column), str(text)):
+        case Array(), (int(), tuple(shape), Type() as kind, int(by_column), str() | memoryview()):
             if all(type(size) is int and size > 0 for size in shape):
-                value.shape, value.by_column, value.text = shape, bool(by_column), text
+                value.shape, value.type, value.by_column = shape, kind, bool(by_column)
+                value.content = state[-1]
                 return
-    raise ValueError("it has something else than arrays of unsigned bytes")
+    raise ValueError("it has something else than arrays of whole numbers")
 
 
 def _expect(value: Any, kind: type) -> Any:

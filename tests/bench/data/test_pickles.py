@@ -1,5 +1,6 @@
 """Pickles are read as data: nothing that they ask for is done."""
 
+import mmap
 import os
 import pickle
 import struct
@@ -18,15 +19,15 @@ from tests.bench.data.fakes import python2, python3
 MOST = 1000
 
 
-def plain(value: object) -> object:
-    """A value as the reader gives it: bytes as text."""
+def plain(value: object, protocol: int) -> object:
+    """A value as the reader gives it: bytes as text, where the protocol has no bytes."""
     match value:
-        case bytes():
+        case bytes() if protocol == 2:
             return value.decode("latin1")
         case list() | tuple():
-            return type(value)(plain(each) for each in value)
+            return type(value)(plain(each, protocol) for each in value)
         case dict():
-            return {plain(key): plain(each) for key, each in value.items()}
+            return {key: plain(each, protocol) for key, each in value.items()}
     return value
 
 
@@ -46,12 +47,20 @@ DATA = st.recursive(
 
 
 @settings(max_examples=60, deadline=None)
-@given(value=DATA)
-def test_what_python_writes_is_read(value: object) -> None:
-    assert read_pickle(pickle.dumps(value, 2), MOST) == plain(value)
+@given(value=DATA, protocol=st.integers(2, 4))
+def test_what_python_writes_is_read(value: object, protocol: int) -> None:
+    assert read_pickle(pickle.dumps(value, protocol), MOST) == plain(value, protocol)
 
 
-@pytest.mark.parametrize("write", [python2, python3])
+def protocol3(value: object) -> bytes:
+    return pickle.dumps(value, 3)
+
+
+def protocol4(value: object) -> bytes:
+    return pickle.dumps(value, 4)
+
+
+@pytest.mark.parametrize("write", [python2, python3, protocol3, protocol4])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_both_pythons_are_read(write: Callable[[object], bytes], order: str) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (7, 60), np.uint8)
@@ -61,6 +70,38 @@ def test_arrays_of_both_pythons_are_read(write: Callable[[object], bytes], order
     assert np.array_equal(read.values(), rows)
     (by_python,) = pickle.loads(content, encoding="latin1").values()
     assert np.array_equal(by_python, rows)
+
+
+@pytest.mark.parametrize("kind", ["u1", "i4", "i8"])
+def test_arrays_of_whole_numbers_are_read(kind: str) -> None:
+    rows = np.arange(-3, 60_000, dtype="i8").astype(kind)
+    for protocol in (2, 3, 4):
+        read = read_pickle(pickle.dumps(rows, protocol), MOST).values()
+        assert read.dtype == rows.dtype and np.array_equal(read, rows)
+
+
+@pytest.mark.parametrize("kind", [">i4", "f8", "u2", "?", "O"])
+def test_other_arrays_are_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="a call that is not for data|something else than arrays"):
+        read_pickle(pickle.dumps(np.zeros(3, kind), 3), MOST)
+
+
+@pytest.mark.parametrize("write", [python2, protocol3, protocol4])
+def test_a_large_array_in_a_file_is_not_read_into_memory(
+    write: Callable[[object], bytes], tmp_path: Path
+) -> None:
+    """Not even a byte of it is, until it is asked for; and then it is no copy."""
+    rows = np.full((1000, 10_000), 7, np.uint8)
+    (tmp_path / "file").write_bytes(write({"data": rows}))
+    with (tmp_path / "file").open("rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    tracemalloc.start()
+    try:
+        read = read_pickle(content, MOST)["data"].values()
+        assert tracemalloc.get_traced_memory()[1] < 100_000
+    finally:
+        tracemalloc.stop()
+    assert read.shape == rows.shape and read[0, 0] == read[-1, -1] == 7
 
 
 class Call:
@@ -86,6 +127,7 @@ HOSTILE: dict[str, Callable[[str], bytes]] = {
         Call(eval, f"__import__('os').mkdir({path!r})"), 2
     ),
     "a call of protocol 0": lambda path: pickle.dumps(Call(os.mkdir, path), 0),
+    "a call of protocol 3": lambda path: pickle.dumps(Call(os.mkdir, path), 3),
     "a call of protocol 4": lambda path: pickle.dumps(Call(os.mkdir, path), 4),
     "a call among data": lambda path: pickle.dumps({"data": [1, Call(os.mkdir, path)]}, 2),
     "a call in an array": lambda path: pickle.dumps({"data": in_array(Call(os.mkdir, path))}, 2),
@@ -142,6 +184,12 @@ ARRAY = b"cnumpy\nndarray\n"
             "something else than arrays",
         ),
         (b"\x80\x02c" + b"a" * 1000, "not found"),
+        (b"\x80\x04\x95\xff\xff\xff\xff", "ends too early"),
+        (b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "ends too early"),
+        (b"\x80\x04\x8d" + b"\xff" * 8 + b"abc.", "instruction b'.x8d'"),
+        (b"\x80\x04\x94.", "do not fit each other"),
+        (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for os.system"),
+        (b"\x80\x04]]\x93.", "a list in the place of a str"),
         (
             b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nK\x01\x85R(K\x01K\x02\x85NK\x00U\x02abtb.",
             "something else than arrays",
@@ -202,7 +250,10 @@ def test_an_array_that_lies_about_itself_is_refused(old: bytes, new: bytes) -> N
         read_pickle(content.replace(old, new), MOST)["data"].values()
 
 
-GOOD = [write({"a": ["x", 1, 200], "b": np.ones((2, 3), np.uint8)}) for write in (python2, python3)]
+GOOD = [
+    write({"a": ["x", 1, 200], "b": np.ones((2, 3), np.uint8)})
+    for write in (python2, python3, protocol4)
+]
 
 
 @settings(max_examples=150, deadline=None)
@@ -213,7 +264,7 @@ def test_changed_bytes_give_data_or_a_value_error(data: st.DataObject) -> None:
         at = data.draw(st.integers(0, len(content) - 1))
         # often an instruction, for other bytes are nearly always refused at once
         content[at] = data.draw(
-            st.sampled_from(b"()]}aestub\x85\x86\x87Rqhc.N") | st.integers(0, 255)
+            st.sampled_from(b"()]}aestub\x85\x86\x87\x93\x94CRqhc.N") | st.integers(0, 255)
         )
     try:
         found = read_pickle(bytes(content), MOST)
