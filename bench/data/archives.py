@@ -1,19 +1,22 @@
 """Official archives: found on this machine, or downloaded and kept."""
 
-import contextlib
-import io
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from bench.data.cache import Folders
 from bench.data.fetch import fetch
-from bench.files import write_whole
+from bench.files import drafted
 from bench.mistake import Mistake
 
 Content = TypeVar("Content")
 
 Reader = Callable[[BinaryIO, str, str], Content]
-"""Reads an archive; source and advice are for its messages: where it came from, how to mend it."""
+"""Reads an archive; source and advice are for its messages: where it came from, how to mend it.
+
+The archive is a file on a disk, of which no more needs to be in memory than is looked at."""
 
 
 def from_archive(
@@ -36,13 +39,22 @@ def from_archive(
 
     advice = f"put {' and '.join(every)} into {folders.archives / folder} yourself, "
     advice += "or use dataset=glyphs, which needs no download"
-    try:
-        content = fetch(url)
-    except OSError as error:
-        raise Mistake(f"Cannot download {url} ({error}); {advice}") from None
-    made = read(io.BytesIO(content), url, advice)
-    with contextlib.suppress(OSError):  # `cached` warns of a cache that cannot be written
-        keep = folders.cache / archive
-        keep.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(keep, content)
-    return made
+    with _new_file(folders.cache / archive) as file:
+        try:
+            fetch(url, file)
+        except OSError as error:
+            raise Mistake(f"Cannot download {url} ({error}); {advice}") from None
+        file.seek(0)
+        return read(file, url, advice)
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to be kept at ``path`` unless anything is raised, or a temporary one if that cannot be."""
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file: BinaryIO = stack.enter_context(drafted(path))
+        except OSError:  # `cached` warns of a cache that cannot be written
+            file = stack.enter_context(tempfile.TemporaryFile())
+        yield file

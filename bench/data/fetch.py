@@ -2,17 +2,18 @@
 
 import http.client
 import urllib.request
+from typing import BinaryIO
 
 from tqdm import tqdm
 
 CHUNK = 1 << 16
 
 
-def fetch(url: str, seconds: float = 30.0) -> bytes:
-    """All that is at an address, held in memory; shows a progress bar on a terminal.
+def fetch(url: str, file: BinaryIO, seconds: float = 30.0) -> None:
+    """Write all that is at an address to a file; shows a progress bar on a terminal.
 
     Raises OSError when the address cannot be reached, does not answer within ``seconds``, falls
-    silent for as long, or ends before the announced length.
+    silent for as long, or ends before the announced length, and when the file cannot be written.
     """
     if not url.startswith(("http://", "https://")):  # urllib would open files of this machine, too
         raise OSError("it is no address of the web")
@@ -20,15 +21,15 @@ def fetch(url: str, seconds: float = 30.0) -> bytes:
         with urllib.request.urlopen(url, timeout=seconds) as answer:
             length = answer.headers.get("Content-Length")
             total = int(length) if length else None
-            content = bytearray()
+            size = 0
             label = url.rsplit("/", 1)[-1]
             # disable=None: no bar where nobody watches
             with tqdm(desc=label, total=total, unit="B", unit_scale=True, disable=None) as bar:
                 while chunk := answer.read(CHUNK):
-                    content += chunk
+                    file.write(chunk)
+                    size += len(chunk)
                     bar.update(len(chunk))
     except (http.client.HTTPException, ValueError) as error:
         raise OSError(f"{type(error).__name__}: {error}") from error
-    if total is not None and len(content) != total:
-        raise OSError(f"only {len(content)} of {total} bytes came")
-    return bytes(content)
+    if total is not None and size != total:
+        raise OSError(f"only {size} of {total} bytes came")
