@@ -39,13 +39,13 @@ def from_archive(
 
     advice = f"put {' and '.join(every)} into {folders.archives / folder} yourself, "
     advice += "or use dataset=glyphs, which needs no download"
-    with _new_file(folders.cache / archive) as file:
+    with _new_file(folders.cache / archive) as new:
         try:
-            fetch(url, file)
+            fetch(url, new)
         except OSError as error:
             raise Mistake(f"Cannot download {url} ({error}); {advice}") from None
-        file.seek(0)
-        return read(file, url, advice)
+        new.seek(0)
+        return read(new, url, advice)
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file: BinaryIO = stack.enter_context(drafted(path))
+            file = stack.enter_context(drafted(path))
         except OSError:  # `cached` warns of a cache that cannot be written
             file = stack.enter_context(tempfile.TemporaryFile())
         yield file

@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.data.archives import from_archive
 from bench.data.cache import Folders, cached
 from bench.data.guard import check
-from bench.data.pickles import Array, read_pickle
+from bench.data.pickles import Type, is_array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
 from bench.mistake import Mistake
 
@@ -155,7 +155,7 @@ def column(member: Any, key: str, kind: type) -> list[Any]:
 def pixels(member: dict[str, Any], count: int) -> np.ndarray:
     """The images of a member, uint8 [count, 3072]; raises ValueError."""
     data = member.pop("data", None)  # frees the text, which is as large again
-    if not isinstance(data, Array) or data.shape != (count, 3 * SIDE * SIDE):
+    if not is_array(data, Type.UINT8, (count, 3 * SIDE * SIDE)):
         raise ValueError(f"its data are not {count} images of 3 x {SIDE} x {SIDE} bytes")
     return data.values()
 

@@ -11,8 +11,8 @@ import pickle
 import struct
 from dataclasses import dataclass
 from enum import Enum
-from mmap import mmap
-from typing import Any
+from mmap import ACCESS_READ, mmap
+from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 
@@ -44,6 +44,11 @@ class Array:
             content = memoryview(content.encode("latin1"))
         values = np.frombuffer(content, f"<{self.type.value}")
         return values.reshape(self.shape, order="F" if self.by_column else "C")
+
+
+def is_array(value: Any, kind: Type, shape: tuple[int, ...]) -> TypeGuard[Array]:
+    """Whether a value says that it is an array of this type and shape."""
+    return isinstance(value, Array) and (value.type, value.shape) == (kind, shape)
 
 
 class Name(Enum):
@@ -94,6 +99,14 @@ def read_pickle(content: bytes | mmap, most: int) -> Any:
         return _run(_Tape(content), most)
     except LookupError as error:  # what it refers to is not there
         raise ValueError(f"its instructions do not fit each other ({error})") from None
+
+
+def read_mapped(file: BinaryIO, most: int) -> Any:
+    """`read_pickle` of a file, of whose bytes only those come into memory that are looked at."""
+    content = mmap(file.fileno(), 0, access=ACCESS_READ)
+    if content[:1] == b"<":
+        raise ValueError("it is a web page, such as one that asks for a log-in")
+    return read_pickle(content, most)
 
 
 class _Tape:

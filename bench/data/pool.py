@@ -70,13 +70,13 @@ class Dataset:
 
     ``digest`` is the SHA-256 (hexadecimal) of all images, class names and splits, or follows from
     it where the data set is derived by a rule. ``known_shared`` is how many distinct images the
-    official data has in more than one split, see `bench.data.guard.check`.
+    official data has in more than one split, None where nobody knows, see `bench.data.guard.check`.
     """
 
     name: str
     digest: str
     splits: dict[str, Pool]
-    known_shared: int = 0
+    known_shared: int | None = 0
 
     @classmethod
     def of(cls, name: str, splits: dict[str, Pool]) -> "Dataset":

@@ -10,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -145,6 +146,41 @@ class Cifar:
         return path
 
 
+class MiniImagenet:
+    """The three files of miniImageNet, of a few classes of four images, and what they should give.
+
+    The classes of a file come in no order, and neither do the images of a class.
+    """
+
+    CLASSES: ClassVar = {"train": 3, "val": 2, "test": 2}
+    IMAGES = 4
+
+    def __init__(self, seed: int = 0) -> None:
+        draw = np.random.default_rng(seed)
+        self.images: dict[str, dict[str, torch.Tensor]] = {}
+        self.contents: dict[str, dict[str, object]] = {}
+        for split, count in self.CLASSES.items():
+            pixels = draw.integers(0, 256, (count * self.IMAGES, 84, 84, 3), np.uint8)
+            owned = draw.permutation(len(pixels)).reshape(count, -1).tolist()
+            names = [f"n{ord(split[1])}{c}" for c in draw.permutation(count)]
+            listed = dict(zip(names, owned, strict=True))
+            self.contents[split] = {"image_data": pixels, "class_dict": listed}
+            self.images[split] = {
+                name: torch.stack(
+                    [torch.from_numpy(pixels[i].transpose(2, 0, 1).copy()) for i in sorted(rows)]
+                )
+                for name, rows in sorted(listed.items())
+            }
+
+    def files(self, write: Callable[[object], bytes] | None = None) -> dict[str, bytes]:
+        """The files by their names."""
+        names = {"train": "train", "val": "validation", "test": "test"}
+        return {
+            f"mini-imagenet-cache-{names[split]}.pkl": (write or python(4))(content)
+            for split, content in self.contents.items()
+        }
+
+
 def entry(name: str, size: int, **fields: object) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size = size
@@ -179,6 +215,11 @@ def python3(value: object) -> bytes:
     return pickle.dumps(as_bytes(value), 2)
 
 
+def python(protocol: int) -> Callable[[object], bytes]:
+    """As Python 3 writes by itself, in one of its own protocols."""
+    return lambda value: pickle.dumps(value, protocol)
+
+
 def python2(value: object) -> bytes:
     """As Python 2 writes the data: text is bytes, and each value gets a number."""
     numbers = itertools.count(1)
@@ -204,13 +245,14 @@ def python2(value: object) -> bytes:
                 items = b"".join(old(key) + old(item) for key, item in each.items())
                 return pickle.EMPTY_DICT + note() + pickle.MARK + items + pickle.SETITEMS
             case np.ndarray():
-                rows, columns = (b"M" + struct.pack("<H", size) for size in each.shape)
+                shape = b"".join(b"M" + struct.pack("<H", size) for size in each.shape)
+                kind = each.dtype.str.encode()
                 order, flag = ("F", b"\x88") if each.flags.f_contiguous else ("C", b"\x89")
                 return b"".join([
                     b"cnumpy.core.multiarray\n_reconstruct\n", note(), b"cnumpy\nndarray\n", note(),
-                    b"K\x00\x85", text(b"b"), b"\x87R", note(), b"(K\x01", rows, columns, b"\x86",
-                    b"cnumpy\ndtype\n", note(), text(b"u1"), b"K\x00K\x01\x87R", note(),
-                    b"(K\x03", text(b"|"), b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", flag,
+                    b"K\x00\x85", text(b"b"), b"\x87R", note(), b"(K\x01(", shape, b"t",
+                    b"cnumpy\ndtype\n", note(), text(kind[1:]), b"K\x00K\x01\x87R", note(),
+                    b"(K\x03", text(kind[:1]), b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb", flag,
                     text(each.tobytes(order)), b"tb",
                 ])  # fmt: skip
         raise TypeError(type(each))

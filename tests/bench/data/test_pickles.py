@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.data.pickles import Array, read_pickle
-from tests.bench.data.fakes import python2, python3
+from tests.bench.data.fakes import python, python2, python3
 
 MOST = 1000
 
@@ -52,15 +52,7 @@ def test_what_python_writes_is_read(value: object, protocol: int) -> None:
     assert read_pickle(pickle.dumps(value, protocol), MOST) == plain(value, protocol)
 
 
-def protocol3(value: object) -> bytes:
-    return pickle.dumps(value, 3)
-
-
-def protocol4(value: object) -> bytes:
-    return pickle.dumps(value, 4)
-
-
-@pytest.mark.parametrize("write", [python2, python3, protocol3, protocol4])
+@pytest.mark.parametrize("write", [python2, python3, python(3), python(4)])
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_arrays_of_both_pythons_are_read(write: Callable[[object], bytes], order: str) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (7, 60), np.uint8)
@@ -86,7 +78,7 @@ def test_other_arrays_are_refused(kind: str) -> None:
         read_pickle(pickle.dumps(np.zeros(3, kind), 3), MOST)
 
 
-@pytest.mark.parametrize("write", [python2, protocol3, protocol4])
+@pytest.mark.parametrize("write", [python2, python(3), python(4)])
 def test_a_large_array_in_a_file_is_not_read_into_memory(
     write: Callable[[object], bytes], tmp_path: Path
 ) -> None:
@@ -252,7 +244,7 @@ def test_an_array_that_lies_about_itself_is_refused(old: bytes, new: bytes) -> N
 
 GOOD = [
     write({"a": ["x", 1, 200], "b": np.ones((2, 3), np.uint8)})
-    for write in (python2, python3, protocol4)
+    for write in (python2, python3, python(4))
 ]
 
 
