@@ -7,6 +7,7 @@
                     history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
                     episodes.csv     accuracy (%), loss, calibration, classes of each test episode
                     probe.csv        accuracy under other conditions, after bench.probe
+                    shift.csv        accuracy on other data sets, after bench.probe datasets=...
                     config.yaml      the whole configuration of the cell
                     checkpoint.pt    the selected parameters
                     progress.pt      where training stands, of a cell that has not ended
@@ -34,6 +35,8 @@ PROGRESS = "progress.pt"
 EPISODES = ("accuracy",)
 HISTORY = ("episodes", "seconds", "val_accuracy", "val_ci95")
 TRIALS = ("queries", "episodes", "accuracy", "ci95")
+NAME = r"[\w.+-]{1,200}"
+SHIFTS = ("episodes", "accuracy", "ci95", "seen")
 
 
 class Store:
@@ -151,6 +154,17 @@ class Store:
         if not (self.runs / cell / "probe.csv").is_file():
             return None
         return self._table(cell, "probe.csv", TRIALS, ("varied", "value"))
+
+    def shifts(self, cell: str) -> pd.DataFrame | None:
+        """How a cell did on other data sets, if that was tried; raises ValueError, OSError."""
+        if not (self.runs / cell / "shift.csv").is_file():
+            return None
+        table = self._table(cell, "shift.csv", SHIFTS, ("dataset", "data_digest"))
+        if not table["dataset"].str.fullmatch(NAME).fillna(False).all():
+            raise ValueError("its column dataset holds what is no name")
+        if table["dataset"].duplicated().any():
+            raise ValueError("it has a data set twice")
+        return table
 
     def _table(
         self, cell: str, name: str, numbers: tuple[str, ...], texts: tuple[str, ...] = ()

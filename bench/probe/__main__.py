@@ -6,11 +6,16 @@ from bench import process
 
 process.tune()  # before torch is imported
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import pandas as pd
 from tqdm import tqdm
 
+from bench.data.cache import Folders
 from bench.interrupt import ended
 from bench.mistake import Mistake
+from bench.probe.shift import load, others, shifts
 from bench.probe.trials import probe
 from bench.report import __main__ as report
 from bench.report import read
@@ -20,6 +25,7 @@ from bench.stored import parameters, stored
 
 USAGE = """\
 Usage: python -m bench.probe [results_dir=DIR] [episodes=N] [data_root=DIR] [cache_dir=DIR]
+       python -m bench.probe datasets=NAME,NAME... [...]
 
 Evaluates the trained parameters of each finished run under DIR/runs on N test episodes (100 when not
 given), the same ones for all learners, and varies one thing at a time (a minute a run on 2 cores):
@@ -28,7 +34,13 @@ given), the same ones for all learners, and varies one thing at a time (a minute
   steps        steps of the inner loop
   shots        support images per class, with 5 queries per class
   ways         classes, with 5 queries per class; not where the head is made for a number of ways
-Writes runs/<cell>/probe.csv and rebuilds the report: transduction.md and figures/adaptation.*."""
+Writes runs/<cell>/probe.csv and rebuilds the report: transduction.md and figures/adaptation.*.
+
+With datasets=..., such as omniglot,fc100, it evaluates instead on the test episodes of those data sets,
+with the defaults of conf/dataset/, of the ways, shots and queries that each run was tested with. Their
+images are brought to the shape of the run's: colour to grey by luma, grey to colour by repetition,
+bilinear antialiased scaling.
+Writes runs/<cell>/shift.csv and rebuilds the report: shift.md, shift.csv and figures/shift.*."""
 
 
 def main(arguments: list[str]) -> int:
@@ -42,10 +54,25 @@ def main(arguments: list[str]) -> int:
         folders = {key: given[key] for key in ("data_root", "cache_dir")}
         names = [row["cell"] for row in done(read(store.root))]
         runs = [(name, stored(store, name, folders)) for name in names]
+        wanted = given["datasets"].split(",") if given["datasets"] else []
+        datasets = load(wanted, Folders.of(**folders))
+        on = {name: others(cell, datasets) for name, cell in runs}
+        if datasets and not any(on.values()):
+            raise Mistake(
+                f"datasets={given['datasets']} names nothing but what the runs under {store.runs} "
+                "were trained on, whose test they have; name another data set."
+            )
+        episodes = int(given["episodes"] or 100)
         for name, cell in tqdm(runs, unit="run"):
-            found = probe(cell, parameters(store, name), int(given["episodes"] or 100))
-            trials = pd.DataFrame(found)
-            store.write(name, {"probe.csv": trials.to_csv(index=False)})
+            checkpoint = parameters(store, name)
+            found: Iterator[NamedTuple] = (
+                shifts(cell, checkpoint, on[name], episodes)
+                if datasets
+                else probe(cell, checkpoint, episodes)
+            )
+            if len(table := pd.DataFrame(found)):
+                file = "shift.csv" if datasets else "probe.csv"
+                store.write(name, {file: table.to_csv(index=False)})
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
@@ -55,7 +82,7 @@ def main(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> dict[str, str | None]:
     """The values of key=value arguments, None where not given; raises Mistake."""
     given: dict[str, str | None] = dict.fromkeys(
-        ("results_dir", "episodes", "data_root", "cache_dir")
+        ("results_dir", "episodes", "datasets", "data_root", "cache_dir")
     )
     for argument in arguments:
         key, _, value = argument.partition("=")

@@ -30,9 +30,7 @@ class Trial(NamedTuple):
 
 def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterator[Trial]:
     """All trials of one run; the learner is that of the checkpoint throughout."""
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
-    learner.load_state_dict(checkpoint)
-    cells.use_arithmetic(cell.config, learner)
+    learner = trained(cell, checkpoint)
     pool = cell.dataset.splits["test"].to(cell.device)
 
     def trial(varied: str, value: str | int, shape: Shape) -> Trial:
@@ -57,6 +55,14 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
         for ways in WAYS:
             if ways <= len(pool.names):
                 yield trial("ways", ways, few._replace(ways=ways))
+
+
+def trained(cell: cells.Cell, checkpoint: dict[str, Any]) -> Learner:
+    """The learner of a run with its chosen parameters, on the run's device."""
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    learner.load_state_dict(checkpoint)
+    cells.use_arithmetic(cell.config, learner)
+    return learner
 
 
 @contextmanager

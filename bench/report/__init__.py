@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from bench.report import (
     rankings,
     recipes,
     rows,
+    shifts,
     tables,
     targets,
     trials,
@@ -77,6 +78,7 @@ class Gathered(NamedTuple):
     boards: list[Leaderboard]
     curves: dict[str, pd.DataFrame]
     probed: dict[str, pd.DataFrame]
+    shifted: dict[str, pd.DataFrame]
     claimed: list[claims.Check]
     crossed: list[recipes.Cross]
 
@@ -100,7 +102,8 @@ def gather(results_dir: str | Path, across: Collection[str] = ()) -> Gathered:
         records,
         leaderboards(records, tested),
         _curves(store, records),
-        _trials(store, records),
+        _tried(store, records, "probe.csv", store.trials),
+        _tried(store, records, "shift.csv", store.shifts),
         claims.checks(stored, _configs(store, stored), spreads),
         recipes.crosses(records, tested),
     )
@@ -108,8 +111,9 @@ def gather(results_dir: str | Path, across: Collection[str] = ()) -> Gathered:
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """All views but the page and the figures, by file name; None where there is nothing to show."""
-    stored, records, boards, curves, probed, claimed, crossed = found
+    stored, records, boards, curves, probed, shifted, claimed, crossed = found
     tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
+    elsewhere = shifts.shift_table(records, shifted)
     views = {
         "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
         "accuracy.md": tables.accuracy_markdown(records),
@@ -125,6 +129,8 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "recipes.md": recipes.recipes_markdown(crossed),
         "transduction.md": trials.transduction_markdown(records, probed),
+        "shift.csv": None if elsewhere is None else tables.to_csv(elsewhere),
+        "shift.md": shifts.shift_markdown(records, shifted),
     }
     for name, made in {
         "accuracy": tables.accuracy_tables(records),
@@ -135,6 +141,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "claimed": [claims.table(claimed)] if claimed else [],
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
+        "shift": shifts.shift_tables(records, shifted),
     }.items():
         views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
     return views
@@ -151,13 +158,17 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
         Mistake: no cell has finished there, or the folder cannot be written.
     """
     found = gather(results_dir, across)
-    records, boards, curves, probed = found.records, found.boards, found.curves, found.probed
+    records, boards, curves = found.records, found.boards, found.curves
+    probed, shifted = found.probed, found.shifted
     views: dict[str, Content | None] = {
         **texts(found),
-        "report.html": page.html(records, boards, curves, probed, found.claimed, found.crossed),
+        "report.html": page.html(
+            records, boards, curves, probed, shifted, found.claimed, found.crossed
+        ),
     }
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)
+    drawn |= shifts.figures(records, shifted)
     for name, figure in drawn.items():
         for kind in ("png", "pdf"):
             views[f"figures/{name}.{kind}"] = image(figure, kind) if figure else None
@@ -179,15 +190,17 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
     return Report(paths, records, boards)
 
 
-def _trials(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
-    """What was found of the cells that were probed; one warning for each that cannot be read."""
+def _tried(
+    store: Store, records: list[Row], file: str, read: Callable[[str], pd.DataFrame | None]
+) -> dict[str, pd.DataFrame]:
+    """What `bench.probe` wrote of the cells to such files; one warning for each that cannot be read."""
     found = {}
     for row in done(records):
         try:
-            if (trials := store.trials(row["cell"])) is not None:
-                found[row["cell"]] = trials
+            if (tried := read(row["cell"])) is not None:
+                found[row["cell"]] = tried
         except (ValueError, OSError) as error:
-            path = store.runs / row["cell"] / "probe.csv"
+            path = store.runs / row["cell"] / file
             _log.warning("Left out of the probes: %s: %s", path, _first_line(error))
     return found
 

@@ -19,6 +19,7 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   leaderboard.csv, .md, pairs.csv ranks with ties, intervals by what they cover, all pairs
   time_to_accuracy.md             training time until a validation reached so much
   probe.csv, transduction.md      after python -m bench.probe: under other conditions
+  shift.csv, shift.md             after python -m bench.probe datasets=...: on other data sets
   saturation.md                   training speed by meta-batch, where a learner has several
   recipes.md                      what learner and recipe contribute, where several were crossed
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput

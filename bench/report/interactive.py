@@ -32,7 +32,9 @@ from bench.report.rows import (
     saturation,
     score,
 )
-from bench.report.tables import PHASES, number, p_text, train_time
+from bench.report.shifts import Shifts, tested_on
+from bench.report.shifts import tried as tried_elsewhere
+from bench.report.tables import PHASES, number, p_text, score_text, train_time
 from bench.report.trials import AXES, Trials, probed, spread, trials_of
 
 # What plotly calls the markers of `drawing`, and by kind its fills, dashes and hatches.
@@ -221,6 +223,39 @@ def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
         layout = _layout(f"{AXES[varied]} (log scale)", "Test accuracy (%)", len(data) // 2)
         ticks = sorted(values)
         layout["xaxis"] |= _log(ticks) | {"tickvals": ticks, "ticktext": [str(x) for x in ticks]}
+        found.append(_plot(comparison, setting, data, layout, f"trained for {setting}"))
+    return found
+
+
+def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
+    """Test accuracy on the learners' own data set and on others, as bars from zero."""
+    panels = tried_elsewhere(records, shifts)
+    compared = [comparison for comparison, _ in panels]
+    looks = styles((row for comparison in compared for row in comparison.rows), compared)
+    found = []
+    for comparison, setting in panels:
+        groups = tested_on(comparison, setting, shifts)
+        data: list[Data] = []
+        for label in comparison.labels:
+            scores = {name: each[label] for name, each in groups.items() if label in each}
+            if scores:
+                data.append(
+                    {
+                        "type": "bar",
+                        "name": _plain(label),
+                        "x": [_plain(name, 14) for name in scores],
+                        "y": [each.mean for each in scores.values()],
+                        "error_y": _bar([each.half for each in scores.values()], looks[label]),
+                        "hoverinfo": "text",
+                        "hovertext": [
+                            _hover(label, name, f"{score_text(each)} %")
+                            for name, each in scores.items()
+                        ],
+                        "marker": _fill(looks[label]),
+                    }
+                )
+        layout = _layout("", "Test accuracy (%)", len(data)) | {"barmode": "group"}
+        layout["xaxis"]["showgrid"] = False
         found.append(_plot(comparison, setting, data, layout, f"trained for {setting}"))
     return found
 

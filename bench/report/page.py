@@ -12,7 +12,17 @@ from markupsafe import Markup, escape
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from bench.report import claims, interactive, plots, rankings, recipes, tables, targets, trials
+from bench.report import (
+    claims,
+    interactive,
+    plots,
+    rankings,
+    recipes,
+    shifts,
+    tables,
+    targets,
+    trials,
+)
 from bench.report.claims import Check
 from bench.report.interactive import Plot
 from bench.report.leaderboard import LEVEL, Leaderboard, Pair
@@ -113,13 +123,14 @@ def html(
     boards: Sequence[Leaderboard],
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
+    shifted: shifts.Shifts,
     claimed: Sequence[Check],
     crossed: Sequence[Cross] = (),
 ) -> str:
     """The page. The order of records changes nothing."""
     records = sorted(records, key=row_order)
     rows = labelled(records)
-    found = sections(records, boards, curves, probed)
+    found = sections(records, boards, curves, probed, shifted)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     found += [contributions, published(claimed), *background(records)]
     shown = [compared(records), *found]
@@ -235,6 +246,7 @@ def sections(
     boards: Sequence[Leaderboard],
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
+    shifted: shifts.Shifts,
 ) -> list[Section]:
     """What was found, some of them empty."""
     several = [board for board in boards if board.pairs]
@@ -273,6 +285,12 @@ def sections(
             interactive.adaptation(records, probed),
         ),
         Section("Transduction gaps", tables=trials.transduction_tables(records, probed)),
+        Section(
+            "Other data sets",
+            shifts.BARS_NOTE.removesuffix(" Dashed: chance."),
+            interactive.shift(records, shifted),
+            shifts.shift_tables(records, shifted),
+        ),
         Section(
             "Throughput",
             plots=[*interactive.throughput(records), *interactive.throughput_meta_batch(records)],

@@ -81,11 +81,11 @@ def accuracy(records: Records) -> Figure | None:
     width = 4.8 if bars <= 6 else max(7.2, 0.2 * bars)
     figure, axes = new_figure(len(found), 1, width, 2.6)
     for ax, comparison in zip(axes, found, strict=True):
-        pitch = _group_pitch(len(comparison.labels))
+        pitch = group_pitch(len(comparison.labels))
         points = (width - 0.8) * 72 * pitch / max(1.3, len(comparison.settings))
         upright = points < 24
         tops = [100.0]
-        for x, label, setting in _bar_places(ax, comparison.labels, comparison.settings, pitch):
+        for x, label, setting in bar_places(ax, comparison.labels, comparison.settings, pitch):
             seeds = comparison.at(label, setting)
             if seeds:
                 result = score(seeds)
@@ -190,9 +190,9 @@ def throughput(records: Records) -> Figure | None:
     # One scale for all panels, from a decade below the slowest.
     bottom, top = 10 ** math.floor(math.log10(min(rates)) - 0.3), max(rates)
     for ax, (comparison, setting) in zip(axes, panels, strict=True):
-        pitch = _group_pitch(len(comparison.labels))
+        pitch = group_pitch(len(comparison.labels))
         upright = pitch * (3.0 if len(panels) > 1 else 4.0) * 72 / len(PHASES) < 24
-        for x, label, phase in _bar_places(ax, comparison.labels, PHASES, pitch):
+        for x, label, phase in bar_places(ax, comparison.labels, PHASES, pitch):
             value = rate(comparison.at(label, setting), phase)
             if value:
                 ax.bar(x, value - bottom, 0.86 * pitch, bottom, linewidth=0.8, **looks[label].bar())
@@ -292,12 +292,12 @@ def accuracy_throughput(records: Records) -> Figure | None:
     return figure
 
 
-def _group_pitch(count: int) -> float:
+def group_pitch(count: int) -> float:
     """The room of one bar where the room of a group is 1."""
     return min(0.25, 0.84 / count)
 
 
-def _bar_places(
+def bar_places(
     ax: Axes, labels: Sequence[str], groups: Sequence[str], pitch: float
 ) -> list[tuple[float, str, str]]:
     """Set the group ticks and give (x, label, group) of each bar."""

@@ -1,0 +1,202 @@
+"""How trained learners do on other data sets: tables and a figure of `bench.probe` with datasets=..."""
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from bench.report.drawing import (
+    INK,
+    finish,
+    in_house_style,
+    labels_of,
+    legend,
+    new_figure,
+    panel_title,
+    styles,
+    write_value,
+)
+from bench.report.plots import bar_places, group_pitch
+from bench.report.rows import (
+    ACCURACY,
+    Comparison,
+    Row,
+    Score,
+    comparisons,
+    done,
+    labelled,
+    row_order,
+    score,
+)
+from bench.report.tables import ABSENT, Table, joined, score_text
+from bench.stats import half_over_seeds
+
+Shifts = Mapping[str, pd.DataFrame]
+"""By cell, its tests on other data sets, `bench.probe.shift.Shift`."""
+
+COLUMNS = [
+    *("algo", "trained_on", "tested_on", "ways", "shots", "queries", "seed", "accuracy", "ci95"),
+    *("difference", "difference_ci95", "seen", "episodes", "episodes_digest", "data_digest"),
+    *("transductive", "cell"),
+]
+SHIFT_NOTE = (
+    "Test accuracy (%) of the same trained models on the test episodes of other data sets, of the same "
+    "ways, shots and queries, their images brought to the shape of those trained on. On one data set, "
+    "all learners have the same episodes. ±: 95 % interval over episodes of one trained model, or the "
+    "t-interval over several seeds. Difference: that less the accuracy on the learner's own test set, in "
+    "points; paired by seed where there are several, and else of two tests on episodes of their own. "
+    "Seen: the tested images that training or validation had, to the pixel."
+)
+BARS_NOTE = (
+    "The first group is the test on the data set trained on. Error bars: 95 % interval over episodes of "
+    "one trained model, or the t-interval over several seeds. Dashed: chance."
+)
+
+
+class Shifted(NamedTuple):
+    """One learner on one other data set: its score, that less its own test's, and images seen (%)."""
+
+    score: Score
+    difference: Score
+    seen: float
+
+
+def shift_table(records: Iterable[Row], shifts: Shifts) -> pd.DataFrame | None:
+    """One row a cell and data set that it was tested on, its own first; None where nothing was tried."""
+    lines = []
+    for row in sorted(done(records), key=row_order):
+        if (tests := shifts.get(row["cell"])) is None:
+            continue
+        own: Row = {**row, "trained_on": row["dataset"], "tested_on": row["dataset"]}
+        lines.append(own)
+        test: Any
+        for test in tests.to_dict("records"):
+            less = _shifted([(row, test)]).difference
+            lines.append(
+                {
+                    **own,
+                    **test,
+                    "tested_on": test["dataset"],
+                    "difference": less.mean,
+                    "difference_ci95": less.half,
+                }
+            )
+    return pd.DataFrame(lines, columns=COLUMNS) if lines else None
+
+
+def shift_markdown(records: Iterable[Row], shifts: Shifts) -> str | None:
+    """Learners on other data sets, one table a setting; None where nothing was tried."""
+    return joined(shift_tables(records, shifts)) or None
+
+
+def shift_tables(records: Iterable[Row], shifts: Shifts) -> list[Table]:
+    """Learners on other data sets, one a setting in which something was tried."""
+    tables = []
+    for comparison, setting in tried(records, shifts):
+        lines = []
+        own = comparison.rows[0]["dataset"]
+        for label, tests in shifted(comparison, setting, shifts).items():
+            on_own = score_text(score(comparison.at(label, setting)))
+            lines.append([label, own, own, on_own, ABSENT, ABSENT])
+            for name, test in tests.items():
+                difference = f"{test.difference.mean:+.1f} ± {test.difference.half:.1f}"
+                seen = f"{test.seen:.1f} %"
+                lines.append([label, own, name, score_text(test.score), difference, seen])
+        headers = ["Learner", "trained on", "tested on", "accuracy", "difference", "seen"]
+        title, place = f"{comparison.title}, {setting}", comparison.place(setting)
+        tables.append(Table(title, headers, lines, SHIFT_NOTE, place))
+    return tables
+
+
+def tried(records: Iterable[Row], shifts: Shifts) -> list[tuple[Comparison, str]]:
+    """Comparisons and settings in which a learner was tested on another data set."""
+    return [
+        (comparison, setting)
+        for comparison in comparisons(done(labelled(records)), ACCURACY)
+        for setting in comparison.settings
+        if shifted(comparison, setting, shifts)
+    ]
+
+
+def shifted(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, dict[str, Shifted]]:
+    """By learner and other data set, what came of it, over the seeds that were tested there."""
+    found: dict[str, dict[str, Shifted]] = {}
+    for label in comparison.labels:
+        tests: dict[str, list[tuple[Row, Any]]] = {}
+        for row in comparison.at(label, setting):
+            if (each := shifts.get(row["cell"])) is not None:
+                for test in each.to_dict("records"):
+                    tests.setdefault(str(test["dataset"]), []).append((row, test))
+        if tests:
+            found[label] = {name: _shifted(tests[name]) for name in sorted(tests)}
+    return found
+
+
+def _shifted(pairs: Sequence[tuple[Row, Any]]) -> Shifted:
+    """Of (own test, test elsewhere) of each seed.
+
+    With one seed, the two tests have episodes of their own: the variances of their means add up.
+    """
+    differences = [test["accuracy"] - own["accuracy"] for own, test in pairs]
+    if len(pairs) == 1:
+        own, test = pairs[0]
+        half = math.hypot(own["ci95"], test["ci95"])
+    else:
+        half = half_over_seeds(differences)
+    difference = Score(statistics.fmean(differences), half, len(pairs))
+    tests = [test for _, test in pairs]
+    return Shifted(score(tests), difference, max(test["seen"] for test in tests))
+
+
+def figures(records: Iterable[Row], shifts: Shifts) -> dict[str, Figure | None]:
+    """All figures by name, None where nothing was tried."""
+    return {"shift": shift(list(records), shifts)}
+
+
+@in_house_style
+def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
+    """Test accuracy on the learners' own data set and on others, as bars from zero."""
+    panels = tried(records, shifts)
+    if not panels:
+        return None
+    found = list({id(comparison): comparison for comparison, _ in panels}.values())
+    looks = styles(chain.from_iterable(c.rows for c in found), found)
+    figure, axes = new_figure(len(panels), 1, 7.2, 2.3)
+    for ax, (comparison, setting) in zip(axes, panels, strict=True):
+        groups = tested_on(comparison, setting, shifts)
+        labels = [label for label in comparison.labels if label in next(iter(groups.values()))]
+        pitch = group_pitch(len(labels))
+        upright = 6.4 * 72 * pitch / max(1.3, len(groups)) < 24
+        tops = [100.0]
+        for x, label, name in bar_places(ax, labels, list(groups), pitch):
+            if (result := groups[name].get(label)) is not None:
+                ax.bar(x, result.mean, 0.86 * pitch, linewidth=0.8, **looks[label].bar())
+                ax.errorbar(x, result.mean, result.half, color=INK, capsize=1.5, linewidth=0.7)
+                write_value(ax, x, result.mean + result.half, f"{result.mean:.1f}", upright)
+                tops.append(result.mean + result.half)
+        ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
+        ax.axhline(100 / ways, color=INK, linestyle=(0, (3, 2)), linewidth=0.9)
+        ax.set_ylim(0, max(tops) + (15 if upright else 9))
+        ax.set_yticks(range(0, 101, 20))
+        ax.set_ylabel("Test accuracy (%)")
+        ax.grid(axis="y")
+        ax.set_title(panel_title(comparison, f"trained for {setting}"))
+    keys = [Patch(label=x, linewidth=0.8, **looks[x].bar()) for x in labels_of(found)]
+    legend(figure, keys)
+    finish(figure, BARS_NOTE, found)
+    return figure
+
+
+def tested_on(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, dict[str, Score]]:
+    """By data set, the learners' own first, the score of each learner that was tested elsewhere."""
+    found = shifted(comparison, setting, shifts)
+    own = comparison.rows[0]["dataset"]
+    groups = {f"{own} (trained on)": {x: score(comparison.at(x, setting)) for x in found}}
+    for name in sorted({name for tests in found.values() for name in tests}):
+        groups[name] = {x: tests[name].score for x, tests in found.items() if name in tests}
+    return groups
