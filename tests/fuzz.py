@@ -176,6 +176,9 @@ def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
     probe = "varied,value,queries,episodes,accuracy,ci95\n"
     probe += "".join(f"statistics,{each},15,9,90.5,1.5\n" for each in trials.STATISTICS)
     (path.parent / "probe.csv").write_text(probe)
+    shift = "dataset,data_digest,episodes,episodes_digest,accuracy,ci95,seen\n"
+    shift += "".join(f"{each},ab12,9,cd34,60.5,1.5,0.0\n" for each in ("glyphs", "fc100"))
+    (path.parent / "shift.csv").write_text(shift)
     config = composed("algo=maml")
     (path.parent / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -185,6 +188,7 @@ def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
         "episodes.csv": store.episodes,
         "history.csv": store.history,
         "probe.csv": store.trials,
+        "shift.csv": store.shifts,
     }
 
     def read(content: bytes) -> str:
@@ -195,7 +199,11 @@ def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
             return "refused"
         found = report.gather(folder)
         report.texts(found)
-        kept = {"history.csv": found.curves, "probe.csv": found.probed}
+        kept = {
+            "history.csv": found.curves,
+            "probe.csv": found.probed,
+            "shift.csv": found.shifted,
+        }
         cells = kept.get(file, [row["cell"] for row in found.records])
         return "read" if first["cell"] in cells else "refused"
 
@@ -428,6 +436,7 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "episodes.csv": csv("episodes.csv"),
     "history.csv": csv("history.csv"),
     "probe.csv": csv("probe.csv"),
+    "shift.csv": csv("shift.csv"),
     "config.yaml, bytes": configuration_bytes,
     "config.yaml, values": configuration_values,
     "multirun.yaml": sweep,

@@ -196,7 +196,7 @@ def tested_on(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str,
     """By data set, the learners' own first, the score of each learner that was tested elsewhere."""
     found = shifted(comparison, setting, shifts)
     own = comparison.rows[0]["dataset"]
-    groups = {f"{own} (trained on)": {x: score(comparison.at(x, setting)) for x in found}}
+    groups = {f"{own} (own)": {x: score(comparison.at(x, setting)) for x in found}}
     for name in sorted({name for tests in found.values() for name in tests}):
         groups[name] = {x: tests[name].score for x, tests in found.items() if name in tests}
     return groups

@@ -20,6 +20,7 @@ from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import labelled
 from tests.bench.report.samples import Row, curve, episodes, failed, record
 from tests.bench.report.test_leaderboard import FOUR, board, row
+from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
@@ -70,7 +71,17 @@ def rendered(rows: list[Row], **more: Any) -> str:
     probed = {
         e["cell"]: tried(e, STATISTICS) for e in finished if e["algo"] in ("maml", "protonet")
     }
-    return page.html(rows, boards, curves, more.get("probed", probed), more.get("claimed", []))
+    shifted = {
+        e["cell"]: elsewhere({"glyphs": 60.0, "<b>": 9.0}) for e in finished if e["seed"] == 0
+    }
+    return page.html(
+        rows,
+        boards,
+        curves,
+        more.get("probed", probed),
+        more.get("shifted", shifted),
+        more.get("claimed", []),
+    )
 
 
 def large() -> list[Row]:
@@ -204,6 +215,7 @@ def test_sections_of_a_large_folder(whole: Page) -> None:
         "learning-curves",
         "adaptation",
         "transduction-gaps",
+        "other-data-sets",
         "throughput",
         "missing-and-failed-cells",
         "provenance",
@@ -217,7 +229,7 @@ def test_sections_of_a_large_folder(whole: Page) -> None:
 
 
 def test_one_learner_with_one_seed_has_no_empty_section() -> None:
-    made = Page(rendered([record("maml")], probed={}))
+    made = Page(rendered([record("maml")], probed={}, shifted={}))
     assert [each["id"] for each in made.all("section")] == [
         "in-short",
         "what-was-compared",
@@ -236,10 +248,10 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
 def test_learning_curves_need_a_history() -> None:
     rows = [record("maml"), record("protonet")]
     boards = leaderboards(rows, {each["cell"]: episodes(each) for each in rows})
-    without = page.html(rows, boards, {}, {}, [])
+    without = page.html(rows, boards, {}, {}, {}, [])
     assert "learning-curves" not in Page(without).texts and "Time to accuracy" not in without
     low = {each["cell"]: curve(each).assign(val_accuracy=30.0) for each in rows}
-    never = page.html(rows, boards, low, {}, [])
+    never = page.html(rows, boards, low, {}, {}, [])
     assert "learning-curves" in Page(never).texts and "Time to accuracy" not in never
 
 
@@ -350,6 +362,7 @@ def figures(rows: list[Row]) -> dict[str, list[interactive.Plot]]:
         "seconds": interactive.learning_curves(rows, curves, "seconds"),
         "cost": interactive.cost(rows),
         "adaptation": interactive.adaptation(rows, probed),
+        "shift": interactive.shift(rows, {e["cell"]: elsewhere({"x": 9.0}) for e in finished}),
         "throughput": interactive.throughput(rows),
         "meta_batch": interactive.throughput_meta_batch(rows),
     }

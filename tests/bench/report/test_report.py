@@ -21,6 +21,7 @@ from bench.mistake import Mistake
 from bench.report import build, plots, rankings
 from bench.report.__main__ import main
 from tests.bench.report.samples import Row, curve, failed, folder, record
+from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
 
 ROOT = Path(__file__).parents[3]
@@ -113,9 +114,13 @@ def test_the_order_in_which_rows_are_read_changes_no_byte(
         if row["status"] == "done" and row["algo"] in ("maml", "protonet"):
             trials = tried(row, STATISTICS)
             trials.to_csv(tmp_path / "runs" / row["cell"] / "probe.csv", index=False)
+            tests = elsewhere({"glyphs": 60.0})
+            tests.to_csv(tmp_path / "runs" / row["cell"] / "shift.csv", index=False)
     monkeypatch.setattr(report, "image", what_is_drawn)
     before = {path: path.read_bytes() for path in build(tmp_path).paths}
-    wanted = {f"figures/{name}.png" for name in (*FIGURES, "throughput_meta_batch", "adaptation")}
+    wanted = {
+        f"figures/{name}.png" for name in (*FIGURES, "throughput_meta_batch", "adaptation", "shift")
+    }
     wanted |= {"report.html", "saturation.md", "probe.csv", "transduction.tex", "pairs.csv"}
     assert wanted <= {str(path.relative_to(tmp_path)) for path in before}
 
