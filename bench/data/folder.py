@@ -29,7 +29,7 @@ from bench.data.cache import Folders, prepared
 from bench.data.class_split import random_split, read_split
 from bench.data.guard import fingerprints
 from bench.data.photos import photo_or_reason, suffixes
-from bench.data.pool import Dataset, Pool, content_digest
+from bench.data.pool import Dataset, Pool
 from bench.mistake import Mistake
 from bench.usage import names
 
@@ -39,9 +39,6 @@ MOST_NAMED = 3
 """So many files or classes are named in a message; the others are counted."""
 MOST_LETTERS = 40
 """Of a data set's name in tables and of files."""
-
-_whole: set[tuple[Path, int, str]] = set()
-"""Files, with their time of change in ns and digest, that this process found to be as written."""
 
 
 class File(NamedTuple):
@@ -210,10 +207,8 @@ class Photos:
         if facts.digest is None:
             return None
         try:
-            version = (path, path.stat().st_mtime_ns, facts.digest)
             splits = self.splits(path, facts)
-            if version in _whole or content_digest(splits) == facts.digest:
-                _whole.add(version)
+            if pixels.whole(path, splits, facts.digest):
                 return Dataset(self.name, facts.digest, splits)
         except (OSError, ValueError) as error:
             log.debug("%s: %r", path, error)

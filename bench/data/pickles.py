@@ -25,7 +25,7 @@ class Type(Enum):
     INT64 = "i8"
 
 
-@dataclass
+@dataclass(slots=True)
 class Array:
     """An array as a pickle states it: its bytes, not yet looked at, are a part of the pickle or text."""
 

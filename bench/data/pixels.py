@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from math import prod
 from os import SEEK_END
@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from bench.data.photos import Source, side_by_side
+from bench.data.pool import Pool, content_digest
 from bench.files import write_whole
 from bench.mistake import Mistake
 
@@ -31,6 +32,9 @@ SAVE_SECONDS = 2.0
 """What was made is counted when so much time has passed since it last was."""
 
 Shape = tuple[int, int, int]
+
+_whole: set[tuple[Path, int, str]] = set()
+"""Files, with their time of change in ns and digest, that this process found to be as written."""
 
 
 @dataclass
@@ -142,3 +146,14 @@ def mapped(path: Path, count: int, shape: Shape) -> Tensor:
     images = np.memmap(path, np.uint8, "r", shape=(count, *shape))
     with warnings.catch_warnings(action="ignore"):  # torch says that they cannot be written to
         return torch.from_numpy(images)
+
+
+def whole(path: Path, splits: Mapping[str, Pool], digest: str) -> bool:
+    """Whether the pools mapped from a file have that digest; they are read once a process to tell.
+
+    Raises OSError when the file is not there.
+    """
+    version = (path, path.stat().st_mtime_ns, digest)
+    if version not in _whole and content_digest(splits) == digest:
+        _whole.add(version)
+    return version in _whole

@@ -181,6 +181,52 @@ class MiniImagenet:
         }
 
 
+class TieredImagenet:
+    """The six files of tieredImageNet, of a few classes of 2 to 4 images, and what they should give.
+
+    The images of a class lie anywhere.
+    """
+
+    LABELS: ClassVar = {
+        "train": [2, 0, 1, 0, 2, 2, 1, 2],
+        "val": [1, 1, 0, 0, 0],
+        "test": [0, 1, 0, 1, 1],
+    }
+    CLASSES: ClassVar = {split: max(labels) + 1 for split, labels in LABELS.items()}
+    IMAGES: ClassVar = {split: len(labels) for split, labels in LABELS.items()}
+
+    def __init__(self, seed: int = 0) -> None:
+        draw = np.random.default_rng(seed)
+        self.pixels = {
+            split: np.repeat(draw.integers(0, 256, (count, 84, 84, 1), np.uint8), 3, 3)
+            for split, count in self.IMAGES.items()
+        }
+        for images in self.pixels.values():
+            images[:, :20] = (10, 100, 200)  # which a PNG file holds in a few bytes
+
+    def classes(self, split: str) -> dict[str, torch.Tensor]:
+        """The images of each class in the order of the file, uint8 [n, 3, 84, 84]."""
+        labels = np.array(self.LABELS[split])
+        return {
+            f"{split}/{c:03}": torch.from_numpy(
+                self.pixels[split][labels == c].transpose(0, 3, 1, 2).copy()
+            )
+            for c in range(self.CLASSES[split])
+        }
+
+    def contents(self) -> dict[str, object]:
+        """What is in the files, by their names."""
+        found: dict[str, object] = {}
+        for split, images in self.pixels.items():
+            files = [png(Image.fromarray(each)) for each in images]
+            found[f"{split}_images_png.pkl"] = [np.frombuffer(f, np.uint8)[:, None] for f in files]
+            found[f"{split}_labels.pkl"] = {
+                "label_specific": np.array(self.LABELS[split], np.int32),
+                "label_specific_str": ["crane"] * self.CLASSES[split],
+            }
+        return found
+
+
 def entry(name: str, size: int, **fields: object) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size = size

@@ -438,7 +438,7 @@ def test_a_pool_larger_than_the_memory_allowed_is_drawn_from(tmp_path: Path) -> 
         assert drawn.flatten(1).float().mean(1).tolist() == [3, 249, 77]
         pool = folder.Pool(images, torch.tensor([0, count]), ("all",))
         assert pool.to("cpu").images.data_ptr() == images.data_ptr(), "not copied"
-        digest = folder.content_digest({"train": pool})
+        digest = pixels.content_digest({"train": pool})
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (-1, hard))
-    assert digest == folder.content_digest({"train": pool})
+    assert digest == pixels.content_digest({"train": pool})
