@@ -10,9 +10,6 @@ such as seal and otter. Ten pairs have one image in the official training set an
 set, which are the same to a few-shot learner. Nothing is left out, as in published figures.
 """
 
-import gzip
-import tarfile
-import zlib
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +24,7 @@ from bench.data.cache import Folders, cached
 from bench.data.guard import check
 from bench.data.pickles import Type, is_array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
+from bench.data.tars import READ_ERRORS, members
 from bench.mistake import Mistake
 
 ARCHIVE = "cifar-100-python.tar.gz"
@@ -106,10 +104,6 @@ def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
     return classes
 
 
-# what is raised below on content that is not what it should be
-READ_ERRORS = (zlib.error, EOFError, OSError, tarfile.TarError, ValueError)
-
-
 def arrange(members: dict[str, Any]) -> dict[str, Tensor]:
     """All classes by name, each uint8 [600, 3, 32, 32], images by file name; raises ValueError.
 
@@ -163,42 +157,22 @@ def pixels(member: dict[str, Any], count: int) -> np.ndarray:
 def read_members(file: BinaryIO) -> dict[str, Any]:
     """What the pickles ``meta``, ``train`` and ``test`` of an archive hold; raises one of READ_ERRORS.
 
-    Other members are passed over. No more of the archive is unpacked than the official one has,
-    and sizes are believed only up to that: ``tarfile`` by itself takes in whatever is announced.
+    No more of the archive is unpacked than the official one has.
     """
+
+    def most(name: str) -> int | None:
+        stem = MEMBERS.get(name)
+        return BYTES + ROWS.get(stem, 0) * BYTES_PER_ROW if stem else None
+
     found: dict[str, Any] = {}
-    others = 0
-    with gzip.GzipFile(fileobj=file) as stream:
-        # a block of zeros ends the archive
-        while (header := take(stream, tarfile.BLOCKSIZE)).strip(b"\0"):
-            info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-            stem = MEMBERS.get(info.name)
-            rows = ROWS.get(stem or "", 0)
-            most = BYTES + rows * BYTES_PER_ROW if stem else max(0, OTHER_BYTES - others)
-            if not 0 <= info.size <= most:
-                raise ValueError(
-                    f"its member {info.name} has {info.size} bytes, {most} are possible"
-                )
-            padding = -info.size % tarfile.BLOCKSIZE
-            if stem is None:
-                others += tarfile.BLOCKSIZE + len(take(stream, info.size + padding))
-                continue
-            if stem in found or not info.isreg():
-                raise ValueError(f"its member {info.name} is there twice or is no plain file")
-            instructions = INSTRUCTIONS + rows * INSTRUCTIONS_PER_ROW
-            try:
-                found[stem] = read_pickle(take(stream, info.size), instructions)
-            except ValueError as error:
-                raise ValueError(f"its member {info.name}: {error}") from None
-            take(stream, padding)
+    for name, content in members(file, most, OTHER_BYTES):
+        stem = MEMBERS[name]
+        instructions = INSTRUCTIONS + ROWS.get(stem, 0) * INSTRUCTIONS_PER_ROW
+        try:
+            found[stem] = read_pickle(content, instructions)
+        except ValueError as error:
+            raise ValueError(f"its member {name}: {error}") from None
+        del content  # before the next one is read
     if missing := set(MEMBERS.values()) - set(found):
         raise ValueError(f"it has no member {min(missing)}")
     return found
-
-
-def take(stream: gzip.GzipFile, size: int) -> bytes:
-    """The next ``size`` bytes; raises EOFError when there are fewer."""
-    content = stream.read(size)
-    if len(content) < size:
-        raise EOFError("it ends too early")
-    return content
