@@ -30,10 +30,12 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
+from PIL import Image
 
 from bench import config, report, tensors, usage
 from bench.compose import composed
-from bench.data import cache, cifar100, omniglot
+from bench.data import cache, cifar100, miniimagenet, omniglot, tieredimagenet
+from bench.data.guard import check_pool
 from bench.data.pickles import Array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
 from bench.mistake import Mistake
@@ -49,6 +51,8 @@ from tests.bench.data.fakes import (
     Archives,
     Cifar,
     packed,
+    png,
+    python,
     python3,
 )
 from tests.bench.report import samples
@@ -163,7 +167,16 @@ def dumped(tree: Any) -> bytes:
 
 # What reads it
 
-PICKLED = (b"cos\nsystem\n", b"cbuiltins\nbytearray\n", b"R", b"\x85", b"J\xff\xff\xff\x7f", b".")
+PICKLED = (
+    b"\x8c\x02os\x8c\x06system\x93",
+    b"\x94",
+    b"cos\nsystem\n",
+    b"cbuiltins\nbytearray\n",
+    b"R",
+    b"\x85",
+    b"J\xff\xff\xff\x7f",
+    b".",
+)
 
 Target = tuple[st.SearchStrategy[Any], Callable[[Any], str]]
 
@@ -394,7 +407,8 @@ def photographs(folder: Path) -> Target:
 
 def pickled(folder: Path) -> Target:
     """A pickle of data."""
-    good = python3({"data": np.zeros((2, 3), np.uint8), "names": ["a", "b"], "labels": [0, 1]})
+    value = {"data": np.zeros((2, 3), np.uint8), "names": ["a", "b"], "labels": [0, 1]}
+    good = st.sampled_from([python3(value), python(3)(value), python(4)(value)])
 
     def read(content: bytes) -> str:
         try:
@@ -406,7 +420,49 @@ def pickled(folder: Path) -> Target:
                 assert found.values().nbytes <= len(content)
         return "read"
 
+    return good.flatmap(lambda content: damaged(content, PICKLED)), read
+
+
+def miniimagenet_file(folder: Path) -> Target:
+    """A file of miniImageNet, whose images nothing vouches for: what is read must have its shape."""
+    pixels = np.arange(2 * 84 * 84 * 3, dtype=np.uint8).reshape(2, 84, 84, 3)
+    good = python(4)({"image_data": pixels, "class_dict": {"a": [1, 0]}})
+    path = folder / "miniimagenet" / "mini-imagenet-cache-train.pkl"
+    path.parent.mkdir()
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            with patch.multiple(miniimagenet, CLASSES={"train": 1}, IMAGES=2):
+                pool = miniimagenet.pool_of(cache.Folders(folder, folder), "", "train")
+        except Mistake as mistake:
+            assert str(mistake).startswith(f"{path} ")
+            return "refused"
+        check_pool("train", pool)
+        return "read"
+
     return damaged(good, PICKLED), read
+
+
+def tieredimagenet_file(folder: Path) -> Target:
+    """A file of images of tieredImageNet: what is read must have their shape."""
+    image = Image.linear_gradient("L").resize((84, 84)).convert("RGB")
+    good = python(4)([np.frombuffer(png(image), np.uint8)[:, None]] * 2)
+    path = folder / "train_images_png.pkl"
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            with patch.multiple(tieredimagenet, IMAGES={"train": 2}), path.open("rb") as file:
+                sources = tieredimagenet.images_in("train")(file, "the file", "mend it")
+            images = [tieredimagenet.decoded(source) for source in sources]
+        except Mistake as mistake:
+            assert str(mistake).startswith("the file ")
+            return "refused"
+        assert [(each.shape, each.dtype) for each in images] == [((3, 84, 84), np.uint8)] * 2
+        return "read"
+
+    return damaged(good, (*PICKLED, b"\x89PNG\r\n", b"IDAT")), read
 
 
 def benchmarks(folder: Path) -> Target:
@@ -446,6 +502,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "Omniglot's archive": archive,
     "CIFAR's archive": photographs,
     "pickled data": pickled,
+    "miniImageNet's file": miniimagenet_file,
+    "tieredImageNet's file": tieredimagenet_file,
     "options": command_line,
     "saved benchmarks": benchmarks,
 }
