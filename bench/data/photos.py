@@ -98,10 +98,12 @@ def flat(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def photo_or_reason(path: Path, side: int, channels: int) -> np.ndarray | str:
+def photo_or_reason(
+    file: Path | BinaryIO, side: int, channels: int, only: list[str] | None = None
+) -> np.ndarray | str:
     """`photo`, or why the file cannot be read, without its place on this machine."""
     try:
-        return photo(path, side, channels)
+        return photo(file, side, channels, only)
     except UnidentifiedImageError:
         return "it is no image that Pillow knows"
     except OSError as error:

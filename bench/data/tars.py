@@ -30,21 +30,22 @@ def members(
         # a block of zeros ends the archive
         while (header := take(stream, tarfile.BLOCKSIZE)).strip(b"\0"):
             info = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
-            wanted = most(info.name)
+            name = info.name.removeprefix("./")  # which some packers write
+            wanted = most(name)
             possible = max(0, others) if wanted is None else wanted
             if not 0 <= info.size <= possible:
                 raise ValueError(
-                    f"its member {info.name} has {info.size} bytes, {possible} are possible"
+                    f"its member {name} has {info.size} bytes, {possible} are possible"
                 )
             padding = -info.size % tarfile.BLOCKSIZE
             if wanted is None:
                 others -= tarfile.BLOCKSIZE + info.size + padding
                 skip(stream, info.size + padding)
                 continue
-            if info.name in seen or not info.isreg():
-                raise ValueError(f"its member {info.name} is there twice or is no plain file")
-            seen.add(info.name)
-            yield info.name, take(stream, info.size)
+            if name in seen or not info.isreg():
+                raise ValueError(f"its member {name} is there twice or is no plain file")
+            seen.add(name)
+            yield name, take(stream, info.size)
             skip(stream, padding)
 
 

@@ -1,0 +1,176 @@
+"""CUB-200-2011: 11,788 photographs of 200 species of birds, for telling like from like.
+
+Wah, Branson, Welinder, Perona, Belongie 2011, "The Caltech-UCSD Birds-200-2011 dataset"; the class split
+100 / 50 / 50 is that of Chen et al. 2019 ("A closer look at few-shot classification"): of the species in
+their official order every other one, from the first, is trained on, and of the rest every other one is
+for validation. So tested species have close relatives among the trained ones.
+
+Images are uint8 [3, 84, 84]: the middle square of a photograph, scaled down (`photos`). The code of
+Chen et al. scales the whole photograph to 96 x 96, which changes its proportions, and takes the middle
+84 x 84; in training it takes random parts and changes colours. Neither uses the archive's bounding boxes.
+
+No content digest is pinned, since the archive was not at hand. It is held to what is known of it: its
+classes, images and labels, and its MD5 sum, of which only a warning is made, since the same images may
+be packed in more than one way.
+"""
+
+import hashlib
+import io
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from bench.data import photos
+from bench.data.archives import from_archive
+from bench.data.cache import Folders, cached
+from bench.data.guard import check
+from bench.data.photos import photo_or_reason, side_by_side
+from bench.data.pool import Dataset, Pool
+from bench.data.tars import CHUNK, READ_ERRORS, members
+from bench.mistake import Mistake
+
+log = logging.getLogger(__name__)
+
+ARCHIVE = "CUB_200_2011.tgz"
+MD5 = "97eceeb196236b17998738112f37df78"
+CLASSES = 200
+IMAGES = 11_788
+SIDE = 84
+
+LISTS = {f"CUB_200_2011/{name}.txt": name for name in ("images", "classes", "image_class_labels")}
+MEMBER = re.compile(r"CUB_200_2011/images/(\w[^/]*/\w[^/]*\.jpg)")
+# of a list, of a photograph, and of all that is in the archive beside them, such as attributes
+LIST_BYTES, IMAGE_BYTES, OTHER_BYTES = 5_000_000, 5_000_000, 500_000_000
+
+
+def prepare(folders: Folders, *, url: str) -> Dataset:
+    """CUB-200-2011 from its official archive; see the module for what the images are.
+
+    ``url`` is where the archive is downloaded from when neither folder has it as
+    ``cub/CUB_200_2011.tgz``.
+
+    Raises Mistake when the archive is missing and cannot be downloaded, is damaged, or has not the
+    official classes and images; images that are in two splits are logged.
+    """
+
+    def build() -> Dataset:
+        classes = from_archive(folders, "cub", ARCHIVE, [ARCHIVE], url, images_in)
+        splits = {
+            split: Pool.of({name: classes[name] for name in names})
+            for split, names in split_names(list(classes)).items()
+        }
+        check(splits, known_shared=None)
+        return Dataset.of("cub", splits)
+
+    recipe = repr((CLASSES, IMAGES, SIDE)).encode() + Path(photos.__file__).read_bytes()
+    return replace(cached(folders.cache, "cub", recipe, build), known_shared=None)
+
+
+def split_names(names: list[str]) -> dict[str, list[str]]:
+    """The classes of each split, of all classes in their official order."""
+    return {"train": names[::2], "val": names[1::4], "test": names[3::4]}
+
+
+def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
+    """All classes by name, in their official order, each uint8 [n, 3, 84, 84], images by file name.
+
+    Raises Mistake; ``source`` and ``advice`` are as in `from_archive`.
+    """
+    try:
+        digest = md5_of(file)
+        classes = arrange(*read_archive(file))
+    except READ_ERRORS as error:
+        # which may repeat what the file says, however long that is
+        reason = ascii(str(error)[:200])[1:-1]
+        raise Mistake(f"{source} is damaged or not CUB-200-2011 ({reason}); {advice}") from None
+    if digest != MD5:
+        log.warning(
+            "%s has the classes of CUB-200-2011 and as many images, but its MD5 sum is %s and not %s, "
+            "that of the official file; compare only rows of the same data digest",
+            source,
+            digest,
+            MD5,
+        )
+    return classes
+
+
+def md5_of(file: BinaryIO) -> str:
+    """The MD5 sum (hexadecimal) of a file, which is left at its start."""
+    digest = hashlib.md5(usedforsecurity=False)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    file.seek(0)
+    return digest.hexdigest()
+
+
+def read_archive(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The photographs of an archive by class and file name, and its lists; raises one of READ_ERRORS."""
+    lists: dict[str, str] = {}
+
+    def most(name: str) -> int | None:
+        if name in LISTS:
+            return LIST_BYTES
+        return IMAGE_BYTES if MEMBER.fullmatch(name) else None
+
+    def photographs() -> Iterator[tuple[str, bytes]]:
+        for name, content in members(file, most, OTHER_BYTES):
+            if match := MEMBER.fullmatch(name):
+                yield match[1], content
+            else:
+                lists[LISTS[name]] = content.decode()
+
+    def scaled(photograph: tuple[str, bytes]) -> tuple[str, Tensor]:
+        name, content = photograph
+        image = photo_or_reason(io.BytesIO(content), SIDE, 3, ["JPEG"])
+        if isinstance(image, str):
+            raise ValueError(f"its image {name} cannot be read: {image}")
+        return name, torch.from_numpy(image.copy())
+
+    images: dict[str, Tensor] = {}
+    for name, image in side_by_side(scaled, photographs(), "Preparing cub", IMAGES):
+        images[name] = image
+        if len(images) > IMAGES:
+            raise ValueError(f"it has more than {IMAGES} images")
+    return images, lists
+
+
+def arrange(images: dict[str, Tensor], lists: dict[str, str]) -> dict[str, Tensor]:
+    """All classes by name, in their official order, images by file name; raises ValueError.
+
+    Takes the images out of ``images``; both are as `read_archive` gives them.
+    """
+    names = numbered(lists, "classes", CLASSES)
+    files = numbered(lists, "images", IMAGES)
+    labels = numbered(lists, "image_class_labels", IMAGES)
+    for number, name in enumerate(names, 1):
+        if not re.fullmatch(rf"{number:03}\.\w[^/]*", name):
+            raise ValueError(f"its class {number} is named {name!r}")
+    for file, label in zip(files, labels, strict=True):
+        if not label.isdecimal() or not 1 <= int(label) <= CLASSES:
+            raise ValueError(f"its image {file} has the label {label}")
+        if file.split("/")[0] != names[int(label) - 1]:
+            raise ValueError(f"its image {file} is not in the folder of its label {label}")
+    if lacking := set(files) - set(images):
+        raise ValueError(f"it has no image {min(lacking)}")
+    if unlisted := set(images) - set(files):
+        raise ValueError(f"its image {min(unlisted)} is not in images.txt")
+    each: dict[str, list[Tensor]] = {name: [] for name in names}
+    for file in sorted(files):
+        each[file.split("/")[0]].append(images.pop(file))
+    if empty := [name for name in names if not each[name]]:
+        raise ValueError(f"it has no images of {empty[0]}")
+    return {name: torch.stack(those) for name, those in each.items()}
+
+
+def numbered(lists: dict[str, str], name: str, count: int) -> list[str]:
+    """What a list says of the numbers 1 to ``count``; raises ValueError when it is no such list."""
+    lines = [line.partition(" ") for line in lists.get(name, "").splitlines()]
+    if [number for number, _, _ in lines] != [str(n) for n in range(1, count + 1)]:
+        raise ValueError(f"its {name}.txt has not the numbers 1 to {count}")
+    return [value for _, _, value in lines]
