@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -125,6 +125,12 @@ def explain(error: Exception) -> Mistake:
         return no_such(error.missing_cfg_file)
     if nested := re.search(r"Could not find '(experiment/.+)'", str(error)):
         return no_such(nested[1])
+    if isinstance(error, OverrideParseException):
+        key, _, value = error.override.partition("=")
+        return Mistake(
+            f"Cannot read {error.override}; a value with signs such as ~ and ( or other letters than a to z takes "
+            f"quotes of its own within those of the shell: '{key}=\"{value}\"'."
+        )
     unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
     if unknown:
         known = [key for file in CONF.rglob("*.yaml") for key in read_sentences(file)]

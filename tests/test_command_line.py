@@ -124,6 +124,10 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
         (["train.lr=1"], "There is no option 'train.lr'"),
         (["algo.inner_rate=1"], "There is no option 'algo.inner_rate' with these choices"),
         (["shots=many"], "shots=many is not possible: it should be a valid integer."),
+        (
+            ["dataset.path=~/фото"],
+            """quotes of its own within those of the shell: 'dataset.path="~/фото"'.""",
+        ),
         (["-m", "ways=3,1000"], "ways=1000 is more than the"),
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
     ],
