@@ -8,6 +8,9 @@ Z and learned scale gamma,
 
     logits = gamma * f(query) F' Z.
 
+The ridge head (`algorithms.ridge`) is stated as the quadratic programme with the kernel K = FF',
+min_z 1/2 z'(K + lambda I)z - 2 <y, z>, whose solution is twice that of the textbook's regression.
+
 As in the official code, support and query sets pass the backbone one after the other, and batch norm
 uses its running statistics in evaluation. What differs: in training, batch norm sees one task, where
 the official code has all tasks of a meta-batch in one batch; so tasks do not depend on each other.
@@ -19,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.features import FeatureLearner
-from algorithms.svm import crammer_singer, linear_kernel, ridge
+from algorithms.features import FeatureLearner, one_hot
+from algorithms.ridge import ridge
+from algorithms.svm import crammer_singer, linear_kernel
 
 
 class MetaOptNet(FeatureLearner):
@@ -30,6 +34,8 @@ class MetaOptNet(FeatureLearner):
     gamma starts at ``initial_scale`` (the official code starts at 1, but has a rate of 0.1 to leave
     it with; Adam's smaller steps would take most of a short training to get there).
     """
+
+    one_pass = False
 
     def __init__(
         self,
@@ -47,20 +53,15 @@ class MetaOptNet(FeatureLearner):
         self.ridge_lambda = ridge_lambda
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
-    def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Tensor, Tensor]:
-        """One weight vector a class, [T, N, F], with the support images for `predict`."""
-        ways, images = support_y.shape[1], support_x.flatten(1, 2)
-        features = self.support_features(images)
-        # Unlike one_hot, this asks nothing of the labels that a GPU would be waited for.
-        targets = support_y.flatten(1).unsqueeze(-1) == torch.arange(ways, device=support_y.device)
+    def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
+        """One weight vector a class, [T, N, F]."""
+        labels = one_hot(support_y)
+        if self.head == "ridge":
+            return 2 * ridge(features, labels, self.ridge_lambda).mT
         kernel = linear_kernel(features)
-        if self.head == "svm":
-            dual = crammer_singer(kernel, targets.to(kernel), self.svm_c)
-        else:
-            dual = ridge(kernel, targets.to(kernel), self.ridge_lambda)
-        return dual.to(features.dtype).mT @ features, images
+        dual = crammer_singer(kernel, labels.to(kernel), self.svm_c)
+        return dual.to(features.dtype).mT @ features
 
-    def predict(self, adapted: tuple[Tensor, Tensor], query_x: Tensor) -> Tensor:
+    def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Scaled inner products of the queries' features with each class's weight vector."""
-        classifier, support_x = adapted
-        return self.scale * (self.query_features(support_x, query_x) @ classifier.mT)
+        return self.scale * (features @ fitted.mT)

@@ -22,25 +22,13 @@ class ProtoNet(FeatureLearner):
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__(backbone)
 
-    def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Prototypes [T, N, F] of the classes, with the support images for `predict`."""
-        ways, shots = support_y.shape[1:]
-        images = support_x.flatten(1, 2)
-        return self.support_features(images).unflatten(1, (ways, shots)).mean(2), images
+    def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
+        """Prototypes [T, N, F] of the classes."""
+        return features.unflatten(1, support_y.shape[1:]).mean(2)
 
-    def predict(self, adapted: tuple[Tensor, Tensor], query_x: Tensor) -> Tensor:
+    def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Minus the squared Euclidean distance of each query to each prototype."""
-        prototypes, support_x = adapted
-        return minus_squared_distance(self.query_features(support_x, query_x), prototypes)
-
-    def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-        """As `adapt` and `predict`, with all images in one pass of the backbone where that may be."""
-        if self.by_batches:
-            return super().forward(support_x, support_y, query_x)
-        ways, shots = support_y.shape[1:]
-        features = self.backbone(torch.cat((support_x.flatten(1, 2), query_x), 1))
-        support, query = features.tensor_split([ways * shots], dim=1)
-        return minus_squared_distance(query, support.unflatten(1, (ways, shots)).mean(2))
+        return minus_squared_distance(features, fitted)
 
 
 def minus_squared_distance(queries: Tensor, centres: Tensor) -> Tensor:

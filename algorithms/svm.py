@@ -1,4 +1,4 @@
-"""The heads of MetaOptNet: the Crammer-Singer SVM and ridge regression, solved in the dual.
+"""The head of MetaOptNet: the Crammer-Singer SVM, solved in the dual.
 
 Lee et al. 2019, Meta-Learning with Differentiable Convex Optimization, arXiv 1904.03758. Here T is
 the number of tasks, S of support examples, N of ways; K [S, S] is the kernel of one task's support
@@ -100,23 +100,6 @@ def kkt_residual(kernel: Tensor, labels_one_hot: Tensor, z: Tensor, C: float = 0
     return torch.maximum(
         torch.maximum(complementarity, -slack).amax((1, 2)), z.sum(-1).abs().amax(-1)
     )
-
-
-def ridge(kernel: Tensor, targets: Tensor, lam: float = 50.0) -> Tensor:
-    """Dual coefficients [T, S, N] of ridge regression, from kernels [T, S, S], targets [T, S, N].
-
-    MetaOptNet states this head as the quadratic programme min_a 1/2 a'(K + lam I) a - 2 <y, a>,
-    whose stationary point is a = 2 (K + lam I)^-1 y. The textbook's ridge regression
-    (R2-D2, Bertinetto et al. 2019, arXiv 1805.08136) has no factor 2, which is a logit scale only.
-    The dtype is the kernel's. Differentiable in both arguments, to any order.
-    """
-    _check_shapes(kernel, targets)
-    if not lam > 0:
-        raise ValueError(f"lam must be positive, not {lam}.")
-    eye = torch.eye(kernel.shape[-1], dtype=kernel.dtype, device=kernel.device)
-    # The _ex variant neither waits for a GPU nor lets one bad task stop the others.
-    factor, _ = torch.linalg.cholesky_ex(kernel + lam * eye)
-    return 2 * torch.cholesky_solve(targets.to(kernel.dtype), factor)
 
 
 def _check_shapes(kernel: Tensor, labels: Tensor) -> None:

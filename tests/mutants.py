@@ -34,6 +34,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     " ../bench/test_precision.py"
     " -k 'left_out or test_mlp or test_conv4 or (test_precision and metaoptnet)'",
     "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
+    "algorithms/backbones/conv4_wide.py": "test_conv4_wide.py test_defaults.py -k conv4_wide",
     "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
     "algorithms/batch_norm.py": "test_batch_norm.py",
     "algorithms/classifier.py": "test_maml.py -k 'not finite'",
@@ -51,6 +52,8 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
     "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
     " -k 'reptile and not fresh_episodes and not pooled and not mlp'",
+    "algorithms/r2d2.py": "test_r2d2.py test_defaults.py -k r2d2",
+    "algorithms/ridge.py": "test_ridge.py",
     "algorithms/stateless.py": "test_maml.py",
     "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
     "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from algorithms.svm import crammer_singer, kkt_residual, linear_kernel, ridge
+from algorithms.svm import crammer_singer, kkt_residual, linear_kernel
 
 SHAPES = [(5, 1, 64), (5, 5, 64), (2, 5, 16), (5, 15, 64), (20, 1, 64)]
 
@@ -476,38 +476,3 @@ def test_the_optimality_conditions_hold(
     z = crammer_singer(gram(features), labels, C, iterations=40)
     assert kkt_residual(gram(features), labels, z, C).max() < 1e-9
     assert (z <= C * labels + 1e-14).all()
-
-
-def test_ridge_solves_its_quadratic_programme() -> None:
-    """The gradient of 1/2 a'(K + lam I) a - 2 <y, a>, by autograd, vanishes at the result."""
-    features, labels = problem(3, 5, 2, 64)
-    kernel = gram(features)
-    a = ridge(kernel, labels, 50.0).requires_grad_()
-    regularised = kernel + 50 * torch.eye(10, dtype=torch.float64)
-    objective = (a * (regularised @ a)).sum() / 2 - 2 * (labels * a).sum()
-    (slope,) = torch.autograd.grad(objective, a)
-    assert slope.abs().max() < 1e-13
-
-
-def test_ridge_by_hand() -> None:
-    """K = 2 I and lam = 6: a = 2 y / (2 + 6) = y / 4. Without lam it is the paper's 50."""
-    labels = torch.eye(3)[None]
-    torch.testing.assert_close(ridge(2 * labels, labels, 6.0), labels / 4)
-    torch.testing.assert_close(ridge(2 * labels, labels), labels / 26)
-
-
-def test_ridge_differentiates_to_second_order() -> None:
-    features, labels = problem(1, 3, 1, 8)
-
-    def head(x: Tensor) -> Tensor:
-        return ridge(gram(x), labels, 0.5)
-
-    assert torch.autograd.gradcheck(head, features.requires_grad_())
-    assert torch.autograd.gradgradcheck(head, features)
-
-
-def test_ridge_refuses_what_does_not_fit() -> None:
-    with pytest.raises(ValueError, match="needed"):
-        ridge(torch.zeros(1, 2, 3), torch.zeros(1, 2, 2))
-    with pytest.raises(ValueError, match="positive"):
-        ridge(torch.zeros(1, 2, 2), torch.zeros(1, 2, 2), 0.0)
