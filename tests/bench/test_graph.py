@@ -17,6 +17,7 @@ from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
+from algorithms.r2d2 import R2D2
 from algorithms.reptile import Reptile
 from bench import train
 from bench.config import Train
@@ -38,6 +39,7 @@ LEARNERS = {
     "protonet, dropping": (ProtoNet, {}),
     "metaoptnet": (MetaOptNet, {}),
     "metaoptnet, ridge": (MetaOptNet, {"head": "ridge"}),
+    "r2d2": (R2D2, {"learn_lambda": True}),
 }
 OPTIMIZERS = {
     "adam": {"optimizer": "adam", "weight_decay": 0.1},
