@@ -45,6 +45,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     " -k 'test_learner or what_cannot or protonet and (depends_on_other or same_operators)'",
     "algorithms/maml.py": "test_maml.py test_defaults.py ../bench/test_precision.py"
     " -k '(test_defaults and maml) or test_maml or what_cannot'",
+    "algorithms/matchingnet.py": "test_matchingnet.py test_defaults.py -k matchingnet",
     "algorithms/metaoptnet.py": "test_metaoptnet.py test_defaults.py test_laws.py"
     " -k 'metaoptnet and not by_heart and not fresh_episodes and not pooled and not mlp'",
     "algorithms/noise.py": "test_noise.py",
