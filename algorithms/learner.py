@@ -26,6 +26,7 @@ class Episodes(NamedTuple):
     support_y: Tensor  # [T, N, K], int64
     query_x: Tensor  # [T, M, C, H, W]
     query_y: Tensor  # [T, M], int64 in [0, N)
+    classes: Tensor  # [T, N], int64: which classes of the data set these are; for training alone
 
 
 class Shape(NamedTuple):
@@ -61,6 +62,9 @@ class Learner(nn.Module):
 
     learns_from_queries: ClassVar[bool] = True
     """Whether the outer loss is on the queries of training episodes; if not, they have none."""
+
+    learns_classes: ClassVar[bool] = False
+    """Whether it learns to tell all training classes apart: it is then made for so many ``ways``."""
 
     recordable: ClassVar[bool] = True
     """Whether `meta_gradient` issues the same operators on the same memory each time and never waits
@@ -98,6 +102,10 @@ class Learner(nn.Module):
         """Adapt to the support sets and classify the queries; gives logits [T, M, N]."""
         return self.predict(self.adapt(support_x, support_y), query_x)
 
+    def outer(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
+        """Logits [T, M, N] and labels [T, M], whose cross-entropy is the outer loss."""
+        return self(episodes.support_x, episodes.support_y, episodes.query_x), episodes.query_y
+
     def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
         """Add the outer gradient, a mean over the T tasks, to ``.grad`` of the meta-parameters.
 
@@ -109,16 +117,16 @@ class Learner(nn.Module):
 
         def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, Gradients, Buffers]:
             learner = with_tensors(self, {n: b.clone() for n, b in self.named_buffers()})
-            logits = learner(chunk.support_x, chunk.support_y, chunk.query_x)
+            logits, labels = learner.outer(chunk)
             share = len(logits) / tasks
             loss = share * F.cross_entropy(
                 logits.flatten(0, 1),
-                chunk.query_y.flatten(),
+                labels.flatten(),
                 label_smoothing=self.label_smoothing,
             )
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             buffers = [b * share if b.is_floating_point() else b for b in learner.buffers()]
-            return loss.detach(), accuracy(logits, chunk.query_y), gradients, buffers
+            return loss.detach(), accuracy(logits, labels), gradients, buffers
 
         # Added up in the order of the tasks, however the chunks were run: the same bits each time.
         losses, accuracies, all_gradients, all_buffers = zip(

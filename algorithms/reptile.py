@@ -23,7 +23,7 @@ from torch import Tensor
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights
 from algorithms.learner import Episodes, Learner, accuracy, add_gradient
-from algorithms.noise import scrambled
+from algorithms.shuffles import shuffles
 from algorithms.statistics import OF_BATCHES
 from algorithms.threads import side_by_side
 
@@ -169,6 +169,4 @@ def minibatches(images: int, batch: int, count: int, number: Tensor) -> Tensor:
     """
     batch = min(batch, images)
     rounds = -(-batch * count // images)
-    places = torch.arange(rounds * images, device=number.device).view(rounds, images)
-    order = scrambled(number * 2**32 + places).argsort(stable=True)
-    return order.flatten()[: batch * count].view(count, batch)
+    return shuffles(images, rounds, number).flatten()[: batch * count].view(count, batch)

@@ -120,14 +120,20 @@ def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
 
 
 def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
-    """The untrained learner on the CPU; its initial weights depend on the seed alone."""
+    """The untrained learner on the CPU; its initial weights depend on the seed alone.
+
+    It is made for so many ways, or for all training classes where it learns to tell those apart.
+    """
     image_shape = tuple(dataset.splits["train"].images.shape[1:])
+    method = config.algo.resolve()
+    classes = sum(len(dataset.splits[part].names) for part in config.train.split.split("+"))
+    outputs = classes if getattr(method, "learns_classes", False) else ways
     seed = key_of("initial weights", config.seed)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
             backbone = config.backbone.resolve()(image_shape, **config.backbone.options)
-            return config.algo.resolve()(backbone, ways, **config.algo.options)
+            return method(backbone, outputs, **config.algo.options)
         except ValueError as error:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
         except Exception as error:

@@ -32,7 +32,7 @@ class EpisodeSampler:
         widest = max(len(pool.names), shape.ways * self._largest_class)
         self._ahead = max(1, min(1024, PLAN_ELEMENTS // widest))
         self._planned = range(0)
-        self._plan = pool.offsets.new_empty(0)
+        self._plan = self._plan_classes = pool.offsets.new_empty(0)
         labels = torch.arange(shape.ways, device=pool.offsets.device)
         self._support_y = labels[:, None].expand(-1, shape.shots)
         self._query_y = labels.repeat_interleave(shape.queries)
@@ -58,21 +58,27 @@ class EpisodeSampler:
 
     def classes(self, first: int, count: int) -> Tensor:
         """The classes of episodes ``first .. first+count-1`` in the order of their labels: [T, N]."""
-        rows = self.rows(first, count)[..., 0].contiguous()
-        return torch.searchsorted(self.pool.offsets, rows, right=True) - 1
+        return self._classes_of(self.rows(first, count))
+
+    def _classes_of(self, rows: Tensor) -> Tensor:
+        """The classes [T, N] that own rows [T, N, K+Q] of the pool."""
+        return torch.searchsorted(self.pool.offsets, rows[..., 0].contiguous(), right=True) - 1
 
     def draw(self, first: int, count: int) -> Episodes:
         """Episodes ``first .. first+count-1`` as a meta-batch of ``count`` tasks; images are uint8."""
         if not (first in self._planned and first + count <= self._planned.stop):
             self._planned = range(first, first + max(count, self._ahead))
             self._plan = self.rows(first, len(self._planned))
-        plan = self._plan[first - self._planned.start :][:count]
+            self._plan_classes = self._classes_of(self._plan)
+        begin = first - self._planned.start
+        plan = self._plan[begin : begin + count]
         shots, queries = self.shape.shots, self.shape.queries
         return Episodes(
             self._images(plan[..., :shots]),
             self._support_y.expand(count, -1, -1),
             self._images(plan[..., shots : shots + queries]).flatten(1, 2),
             self._query_y.expand(count, -1),
+            self._plan_classes[begin : begin + count],
         )
 
     def digest(self, count: int) -> str:

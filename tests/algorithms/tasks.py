@@ -24,6 +24,7 @@ def random_episodes(
         labels[:, None].expand(tasks, ways, shots),
         query_x.flatten(1, 2),
         labels.repeat_interleave(queries).expand(tasks, -1),
+        labels.expand(tasks, -1),
     )
 
 

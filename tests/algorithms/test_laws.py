@@ -66,6 +66,8 @@ def made(algo: str, backbone: str, *options: str) -> Learner:
     learner = cell.algo.resolve()(network, WAYS, **cell.algo.options).double()
     if algo.endswith("reptile"):
         learner.test_inner_steps, learner.inner_rate = 3, 0.01
+    if learner.learns_classes:
+        learner.test_epochs, learner.head_rate = 5, 0.3
     learner.meta_gradient(training_episodes(learner))
     learner.zero_grad()
     return learner
@@ -236,6 +238,8 @@ def test_naming_the_classes_in_another_order_renames_the_answers(algo):
     learner = make(algo, "strided", *options).eval()
     if algo.endswith("reptile"):  # one mini-batch, so that its images are the same in any order
         learner.test_inner_batch = WAYS * 2
+    if learner.learns_classes:
+        learner.test_batch = WAYS * 2
     episodes = random_episodes(2, WAYS, shots=2, queries=2)
     order = torch.tensor([2, 0, 1])
     expected = classify(learner, episodes)[..., order]
@@ -252,6 +256,8 @@ def test_the_order_of_tasks_and_of_the_images_of_a_class_does_not_matter(algo):
     learner = make(algo, "strided", *options)
     if algo.endswith("reptile"):
         learner.inner_batch = learner.test_inner_batch = WAYS * 2
+    if learner.learns_classes:
+        learner.test_batch = WAYS * 2
     tasks = torch.tensor([2, 0, 3, 1])
 
     def reordered(episodes: Episodes) -> Episodes:
@@ -299,8 +305,8 @@ def test_everything_keeps_the_dtype_and_the_device_of_the_learner(algo, device, 
     else:  # what is made without a word about its kind would be of another kind
         torch.set_default_dtype(torch.float64 if dtype == torch.float32 else torch.float32)
         made_by_default = torch.device("meta")
-    x, y, queries, labels = (part.to(device) for part in training_episodes(learner))
-    episodes = Episodes(x.to(dtype), y, queries.to(dtype), labels)
+    x, y, queries, labels, classes = (part.to(device) for part in training_episodes(learner))
+    episodes = Episodes(x.to(dtype), y, queries.to(dtype), labels, classes)
     with made_by_default:
         metrics = learner.meta_gradient(episodes)
         logits = classify(learner.eval(), episodes._replace(query_x=episodes.support_x[:, 0]))

@@ -34,7 +34,7 @@ def episodes_of(*queries: float) -> Episodes:
     """One query of class 0 a task."""
     support = torch.zeros(len(queries), 2, 1)
     labels = torch.zeros(len(queries), 1, dtype=torch.int64)
-    return Episodes(support, support.long(), torch.tensor(queries)[:, None], labels)
+    return Episodes(support, support.long(), torch.tensor(queries)[:, None], labels, labels)
 
 
 @pytest.fixture(params=[1, 2])

@@ -30,7 +30,7 @@ def test_hand_derived_outer_gradient():
     support_x = torch.ones(2, 1, 1, 1, 1, 1, dtype=torch.float64)
     empty = torch.empty(2, 0)
     labels = torch.zeros(2, 1, 1, dtype=torch.int64)
-    metrics = learner.meta_gradient(Episodes(support_x, labels, empty, empty))
+    metrics = learner.meta_gradient(Episodes(support_x, labels, empty, empty, empty))
     assert metrics["loss"].item() == pytest.approx(math.log1p(math.exp(-2)), rel=1e-12)
     assert metrics["accuracy"] == 1
     move = 0.5 + torch.sigmoid(torch.tensor(-2.0, dtype=torch.float64)).item()

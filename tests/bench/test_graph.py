@@ -12,6 +12,7 @@ from algorithms import svm
 from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
+from algorithms.baselinepp import BaselinePP
 from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
@@ -40,6 +41,7 @@ LEARNERS = {
     "metaoptnet": (MetaOptNet, {}),
     "metaoptnet, ridge": (MetaOptNet, {"head": "ridge"}),
     "r2d2": (R2D2, {"learn_lambda": True}),
+    "baselinepp": (BaselinePP, {}),
 }
 OPTIMIZERS = {
     "adam": {"optimizer": "adam", "weight_decay": 0.1},
@@ -101,12 +103,12 @@ def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.Ou
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (120, 1, 16, 16), dtype=torch.uint8, generator=generator)
     pool = Pool.of({str(c): images[12 * c : 12 * c + 12] for c in range(10)})
-    queries = 0 if make is Reptile else 2
+    queries = 2 if make.learns_from_queries else 0
     torch.manual_seed(0)
     backbone: Backbone = Conv4((1, 16, 16), downsample="pool", filters=4)
     if "dropping" in name:
         backbone = ResNet12((1, 16, 16), filters=1, drop_rate=0.3, drop_steps=4)
-    learner = make(backbone, 3, **options)
+    learner = make(backbone, 10 if make.learns_classes else 3, **options)
     plan = Train(
         images=6 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
         **PLAIN | {"schedule": "cosine"} | OPTIMIZERS[optimizer],
@@ -203,7 +205,7 @@ def test_a_cuda_graph_trains_as_the_operators_do(name, monkeypatch, caplog):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_recording_does_not_run_the_step():
     total = torch.zeros((), device="cuda")
-    episodes = Episodes(*(torch.ones(2, device="cuda") for _ in range(4)))
+    episodes = Episodes(*(torch.ones(2, device="cuda") for _ in range(5)))
 
     def step(episodes):
         return {"loss": total.add_(episodes.query_x.sum())}

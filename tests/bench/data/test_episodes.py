@@ -68,6 +68,7 @@ def test_episodes_have_the_promised_shape_and_labels():
             assert len({tuple(image) for image in of_class}) == 5, "no image comes twice"
     assert drawn.support_y.tolist() == [[[n, n] for n in range(4)]] * 50
     assert drawn.query_y.tolist() == [[n for n in range(4) for _ in range(3)]] * 50
+    assert torch.equal(drawn.classes, classes[..., 0].long())
 
 
 def test_an_episode_is_a_function_of_its_number_alone():
@@ -78,6 +79,8 @@ def test_an_episode_is_a_function_of_its_number_alone():
     for first, count in ((1500, 7), (0, 3), (1016, 8), (1020, 8), (1021, 1), (2999, 1)):
         drawn, again = other.draw(first, count), one.draw(first, count)
         assert torch.equal(drawn.query_x, again.query_x)
+        classes = one.classes(first, count)
+        assert torch.equal(drawn.classes, classes) and torch.equal(again.classes, classes)
         rows = whole[first : first + count, :, :1]
         assert torch.equal(drawn.support_x, pool().images[rows])
     far = one.rows(2**32 + 5, 1)
