@@ -7,15 +7,16 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones.conv4_wide import Conv4Wide
+from algorithms.noise import dropout
 from algorithms.stateless import with_tensors
 
 IMAGES = torch.rand(3, 4, 1, 26, 17, generator=torch.Generator().manual_seed(1)).double()
 
 
-def wide() -> Conv4Wide:
+def wide(drop_rate: float = 0.0) -> Conv4Wide:
     """A narrow one for grey images of 26x17 pixels, with scales and offsets away from 1 and 0."""
     torch.manual_seed(0)
-    network = Conv4Wide((1, 26, 17), filters=3).double()
+    network = Conv4Wide((1, 26, 17), filters=3, drop_rate=drop_rate).double()
     for parameter in network.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, 1.0, 0.3)
@@ -54,7 +55,7 @@ class Plain(nn.Module):
 def test_the_sizes_are_those_of_the_official_network(side, third, fourth):
     """What its training script says of the features of both blocks. Kernels of 3x3 between 3, 96, 192,
     384 and 512 channels, 9 * 289,056, with two numbers for each of the 1,184 filters."""
-    network = Conv4Wide((3, side, side))
+    network = Conv4Wide((3, side, side), drop_rate=0.0)
     assert network.features == third + fourth
     assert sum(p.numel() for p in network.parameters()) == 2_601_504 + 2_368
 
@@ -90,3 +91,30 @@ def test_images_too_small_for_its_poolings_are_refused():
         with pytest.raises(ValueError, match="at least 16x16"):
             Conv4Wide(shape)
     assert Conv4Wide((1, 16, 16), filters=3).features == 28
+    for rate in (-0.1, 1.0):
+        with pytest.raises(ValueError, match="drop_rate must be from 0"):
+            Conv4Wide((1, 16, 16), drop_rate=rate)
+
+
+class Dropping(Plain):
+    """With the masks of these keys behind its last two blocks."""
+
+    def __init__(self, weights: dict[str, Tensor], keys: Tensor, rate: float) -> None:
+        super().__init__(weights)
+        for block, site in ((self.third, 2), (self.fourth, 3)):
+            block.register_forward_hook(lambda _, __, x, site=site: dropout(x, keys, site, rate))
+
+
+@pytest.mark.parametrize("per_task", [False, True])
+def test_training_drops_elements_behind_the_last_two_blocks(per_task):
+    network = wide(drop_rate=0.4)
+    features = network.by_task(IMAGES) if per_task else network(IMAGES)
+    weights = dict(network.named_parameters())
+    for task, images in enumerate(IMAGES):
+        keys = network.noise.keys(images[None])
+        torch.testing.assert_close(features[task], Dropping(weights, keys, 0.4)(images))
+    zeros = (features[..., 12 * 2 :] == 0).double().mean().item()  # of the fourth block
+    assert zeros == pytest.approx(0.4, abs=0.1)
+    plain = wide().eval()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    assert torch.equal(network.eval()(IMAGES), plain(IMAGES))
