@@ -128,7 +128,7 @@ def explain(error: Exception) -> Mistake:
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return Mistake(
-            f"Cannot read {error.override}; a value with signs such as ~ and ( or other letters than a to z takes "
+            f"Cannot read {error.override}; a value with signs such as ~ or letters beyond a to z takes "
             f"quotes of its own within those of the shell: '{key}=\"{value}\"'."
         )
     unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
