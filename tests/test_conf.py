@@ -169,14 +169,18 @@ def test_experiments_take_the_official_number_of_steps(name):
         "metaoptnet": 60_000,
         "metaoptnet_rr": 60_000,
         "metaoptnet_trainval": 60_000,
+        "protonet_wide": 20_000,
+        "matchingnet": 20_000,
+        "r2d2": 20_000,
         "reptile": 100_000 if cell.ways == 5 else 200_000,
     }[method.removesuffix("_transductive")]
-    method = re.sub("_trainval|_resnet12", "", method)
+    method = re.sub("_trainval|_resnet12|_wide", "", method)
     assert cell.train.images == steps * images
-    assert cell.algo.name == {"fomaml": "maml"}.get(method, method).removesuffix("_transductive")
+    learner = {"fomaml": "maml", "protonet_wide": "protonet"}.get(method, method)
+    assert cell.algo.name == learner.removesuffix("_transductive")
     order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
     assert cell.algo.options.get("second_order") is order.get(method)
     if method == "reptile":
         assert cell.algo.options["statistics"] == "one_query"
-    elif method in order:
+    elif "statistics" in cell.algo.options:
         assert cell.algo.options["statistics"] == "queries", "transductive"

@@ -32,7 +32,7 @@ def test_each_published_figure_has_its_experiment_and_each_experiment_its_figure
     figures, without = claims.published()
     names = [claim.experiment for claim in figures]
     assert sorted(names) == [n for n in usage.names("experiment") if n.startswith("paper/")]
-    for method in ("MetaOptNet", "ProtoMAML"):
+    for method in ("MetaOptNet", "ProtoMAML", "Baseline"):
         assert any(method in sentence for sentence in without)
     for claim in figures:
         assert re.fullmatch(r"\d\d\.\d+( ± \d\.\d+)?", claim.printed), claim
