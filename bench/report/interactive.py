@@ -245,7 +245,8 @@ def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
                         "name": _plain(label),
                         "x": [_plain(name, 14) for name in scores],
                         "y": [each.mean for each in scores.values()],
-                        "error_y": _bar([each.half for each in scores.values()], looks[label]),
+                        "error_y": _bar([each.half for each in scores.values()], looks[label])
+                        | {"color": "gray"},  # seen on the bar and above it
                         "hoverinfo": "text",
                         "hovertext": [
                             _hover(label, name, f"{score_text(each)} %")
