@@ -184,3 +184,22 @@ def test_experiments_take_the_official_number_of_steps(name):
         assert cell.algo.options["statistics"] == "one_query"
     elif "statistics" in cell.algo.options:
         assert cell.algo.options["statistics"] == "queries", "transductive"
+
+
+PAGES = [("learners", name) for name in usage.names("algo") if "/" not in name]
+PAGES += [("datasets", name) for name in usage.names("dataset")]
+
+
+@pytest.mark.parametrize(("folder", "name"), PAGES)
+def test_every_learner_and_data_set_has_its_page(folder, name):
+    page = (ROOT / "docs" / folder / f"{name}.md").read_text()
+    assert f"{folder[:-1].replace('learner', 'algo')}={name}" in page, "how to run it"
+    assert page.count("\n## Measured\n") == 1
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str
+)
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert "://" in link or (page.parent / link).exists(), link

@@ -3,6 +3,8 @@
 import json
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -417,9 +419,16 @@ def test_names_fit_tables_and_files(prepare: Callable[..., Dataset]) -> None:
 
 
 def test_a_pool_larger_than_the_memory_allowed_is_drawn_from(tmp_path: Path) -> None:
+    """In a process of its own: the heap of a long one has room that no limit counts."""
+    call = f"from {__name__} import draw_with_little_memory as draw; draw({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def draw_with_little_memory(folder_name: str) -> None:
     """96 MB of images are made and drawn where no more than 48 MB of memory may be taken."""
     shape, count = (3, 256, 256), 512
-    path = tmp_path / "large.pixels"
+    path = Path(folder_name) / "large.pixels"
 
     def image(number: int) -> np.ndarray:
         return np.full(shape, number % 251, np.uint8)
