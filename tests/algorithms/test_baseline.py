@@ -9,6 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from algorithms.backbones.mlp import MLP
 from algorithms.baseline import Baseline
 from algorithms.baselinepp import BaselinePP
+from algorithms.learner import Shape
 from algorithms.shuffles import shuffles
 from tests.algorithms.tasks import random_episodes
 
@@ -122,6 +123,13 @@ def test_the_training_head_has_no_say_in_a_test_task(learner):
     for parameter in learner.head.parameters():
         parameter.data.mul_(-3)
     assert torch.equal(learner(*episodes[:3]), before)
+
+
+@pytest.mark.parametrize("learner", LEARNERS)
+def test_training_needs_classes_and_no_queries(learner):
+    assert learner.learns_classes
+    assert make(learner).supports(Shape(16, 1, 0), Shape(5, 1, 15)) == (True, "")
+    assert not make(learner).supports(Shape(16, 1, 1), Shape(5, 1, 15))[0]
 
 
 def test_a_fit_records_nothing_and_leaves_features_as_they_are():

@@ -90,6 +90,16 @@ def test_the_global_random_state_of_a_host_program_is_untouched(make):
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_a_learner_of_classes_is_made_for_all_that_it_is_trained_on(make):
+    cell = make("algo=baseline", "algo.test_epochs=1")
+    train, val = (len(cell.dataset.splits[split].names) for split in ("train", "val"))
+    assert cells.run(cell)["status"] == "done"
+    both = make("algo=baseline", "train.split=train+val", "validation.times=1")
+    for each, classes in ((cell, train), (both, train + val)):
+        learner = cells.build_learner(each.config, each.dataset, each.train_shape.ways)
+        assert learner.head.out_features == classes
+
+
 def loop_of(cell: cells.Cell) -> tuple[OuterLoop, cells.EpisodeSampler]:
     learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
     pools = cell.dataset.splits
