@@ -56,7 +56,7 @@ class MAML(Learner):
         adapts: Literal["all", "head"] = "all",
         inner_steps: int = 1,
         test_inner_steps: int = 3,
-        inner_rate: float = 0.4,
+        inner_rate: float = 0.1,
         learn_inner_rate: Literal[False, True, "per_weight"] = False,
         second_order: bool = True,
         statistics: Literal["support", "one_query", "queries"] = "support",

@@ -26,7 +26,7 @@ class MAML(TaskLoop):
         *,
         inner_steps: int = 1,
         test_inner_steps: int = 5,
-        inner_rate: float = 0.4,
+        inner_rate: float = 0.1,
         second_order: bool = True,
     ) -> None:
         super().__init__()
