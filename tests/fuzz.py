@@ -34,8 +34,10 @@ from PIL import Image
 
 from bench import config, report, tensors, usage
 from bench.compose import composed
-from bench.data import cache, cifar100, miniimagenet, omniglot, tieredimagenet
+from bench.data import cache, cifar100, miniimagenet, omniglot, pixels, tieredimagenet
+from bench.data.class_split import read_split
 from bench.data.guard import check_pool
+from bench.data.photos import photo_or_reason
 from bench.data.pickles import Array, read_pickle
 from bench.data.pool import Dataset, Pool, content_digest
 from bench.mistake import Mistake
@@ -465,6 +467,67 @@ def tieredimagenet_file(folder: Path) -> Target:
     return damaged(good, (*PICKLED, b"\x89PNG\r\n", b"IDAT")), read
 
 
+def user_image(folder: Path) -> Target:
+    """An image file of any kind: an image of the wanted shape, or words."""
+    picture = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
+    kinds = []
+    for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "ICO", "PPM"):
+        picture.save(file := io.BytesIO(), kind)
+        kinds.append(file.getvalue())
+
+    def read(content: bytes) -> str:
+        found = photo_or_reason(io.BytesIO(content), 8, 3)
+        if isinstance(found, str):
+            assert found and found.isascii() and len(found) <= 100
+            return "refused"
+        assert (found.shape, found.dtype) == ((3, 8, 8), np.uint8)
+        return "read"
+
+    return st.sampled_from(kinds).flatmap(damaged), read
+
+
+def class_split(folder: Path) -> Target:
+    """A file of splits: what is read has each class once, and is not empty."""
+    good = {"train": ["a", "b"], "val": ["c", "d"], "test": ["e", "f"]}
+
+    def read(tree: Any) -> str:
+        path = folder / "split.json"
+        path.write_bytes(dumped(tree))
+        try:
+            found = read_split(path, "abcdef")
+        except Mistake as mistake:
+            assert "\n" not in str(mistake)
+            return "refused"
+        named = [name for names in found.values() for name in names]
+        assert list(found) == ["train", "val", "test"] and all(found.values())
+        assert len(set(named)) == len(named) and set(named) <= set("abcdef")
+        return "read"
+
+    return changed(good), read
+
+
+def mapped_images(folder: Path) -> Target:
+    """What stands beside a file of images: made from the start, or just as far as it is whole."""
+    path = folder / "toy.pixels"
+    images = [np.full((1, 2, 2), number, np.uint8) for number in range(4)]
+
+    def made() -> pixels.Made:
+        return pixels.fill(path, "toy", images, (1, 2, 2), lambda image: image)
+
+    made()
+    good, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
+
+    def read(tree: Any) -> str:
+        path.with_suffix(".json").write_bytes(dumped(tree))
+        path.write_bytes(content)
+        found = pixels.made(path)
+        facts = made()
+        assert facts.done == 4 and path.stat().st_size >= facts.rows * 4
+        return "read" if found == facts else "refused"
+
+    return changed(good), read
+
+
 def benchmarks(folder: Path) -> Target:
     """What pytest-benchmark saved."""
     ratio = dict.fromkeys(speed.Result.__annotations__, 1.5) | {"work": "MAML", "rounds": 5}
@@ -504,6 +567,9 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "pickled data": pickled,
     "miniImageNet's file": miniimagenet_file,
     "tieredImageNet's file": tieredimagenet_file,
+    "an image of one's own": user_image,
+    "a split of classes": class_split,
+    "mapped images": mapped_images,
     "options": command_line,
     "saved benchmarks": benchmarks,
 }

@@ -55,7 +55,12 @@ def made(path: Path) -> Made:
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         unreadable = {int(number): str(why) for number, why in facts["unreadable"].items()}
-        return Made(int(facts["done"]), unreadable, facts["digest"])
+        done, digest = facts["done"], facts["digest"]
+        if type(done) is not int or not isinstance(digest, str | None):
+            return Made()
+        if done < 0 or not all(0 <= number < done for number in unreadable):
+            return Made()
+        return Made(done, unreadable, digest)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Made()
 

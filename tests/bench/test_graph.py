@@ -110,7 +110,7 @@ def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.Ou
         backbone = ResNet12((1, 16, 16), filters=1, drop_rate=0.3, drop_steps=4)
     learner = make(backbone, 10 if make.learns_classes else 3, **options)
     plan = Train(
-        images=6 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
+        images=5 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
         **PLAIN | {"schedule": "cosine"} | OPTIMIZERS[optimizer],
     )  # fmt: skip
     sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))

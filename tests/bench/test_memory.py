@@ -114,7 +114,7 @@ for name in LEARNERS:
     learner.tasks_at_once = memory.tasks_at_once(learner, first(1, episodes))
     learner.meta_gradient(first(4, episodes))  # libraries set themselves up
     peaks = []
-    for _ in range(3):
+    for _ in range(2):
         device.reset_peak_memory(CPU)
         before = device.peak_mib(CPU)
         learner.meta_gradient(episodes)

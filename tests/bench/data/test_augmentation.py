@@ -102,7 +102,8 @@ def test_shifts_flips_and_factors_are_uniform():
     ramp[0, 0] = torch.arange(1, 11)
     ramp[0, 1] = torch.arange(1, 13)[:, None]
     images = ramp.expand(2000, -1, -1, -1)
-    episodes = Episodes(images[None, :, None], torch.zeros(1), images[None, :0], torch.zeros(1))
+    nothing = torch.zeros(1)
+    episodes = Episodes(images[None, :, None], nothing, images[None, :0], nothing, nothing)
     found = Augmentation.of("axes", 1, True, 0.0)(episodes, 0).support_x[0, :, 0]
     columns = found[:, 0, 6, [4, 5]].long()
     flipped = columns[:, 1] < columns[:, 0]
