@@ -13,6 +13,7 @@ OLD = [
     (REFERENCE / name, run.name)
     for name in ("omniglot-cpu", "saturation-cpu")
     for run in (REFERENCE / name / "runs").iterdir()
+    if Store(REFERENCE / name).written(run.name)["schema"] == 1
 ]
 
 
