@@ -494,7 +494,7 @@ def class_split(folder: Path) -> Target:
         path = folder / "split.json"
         path.write_bytes(dumped(tree))
         try:
-            found = read_split(path, "abcdef")
+            found = read_split(path, list("abcdef"))
         except Mistake as mistake:
             assert "\n" not in str(mistake)
             return "refused"
