@@ -170,6 +170,8 @@ def test_experiments_take_the_official_number_of_steps(name):
         "metaoptnet_trainval": 60_000,
         "protonet_wide": 20_000,
         "matchingnet": 20_000,
+        "baseline": 960_000,
+        "baselinepp": 960_000,
         "r2d2": 20_000,
         "reptile": 100_000 if cell.ways == 5 else 200_000,
     }[method.removesuffix("_transductive")]
