@@ -111,7 +111,7 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["algo=mamml"], "There is no algo 'mamml'; choose one of maml, "),
+        (["algo=mamml"], "There is no algo 'mamml'; choose one of anil, "),
         (
             ["dataset=imagenet"],
             "There is no dataset 'imagenet'; choose one of cifar_fs, ",
