@@ -97,10 +97,10 @@ def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache, here
     assert record["episodes_digest"] == same["episodes_digest"]
 
 
-def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, cache):
-    done = bench(
+def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, cache, here):
+    done = here(
         "-m", "train.rate=1e38,0.001", "train.optimizer=sgd", *SMALL, f"results_dir={tmp_path}",
-        cache=cache,
+        f"cache_dir={cache}",
     )  # fmt: skip
     assert done.returncode == 1
     assert "failed: the training loss became" in done.stderr
@@ -202,10 +202,10 @@ def test_help_and_cfg_job_teach_the_options(here):
     assert "  # Gradient steps of the inner loop in training.\n  inner_steps: 1\n" in job.stdout
 
 
-def test_every_learner_on_the_real_omniglot(omniglot_root, tmp_path, cache):
-    done = bench(
+def test_every_learner_on_the_real_omniglot(omniglot_root, tmp_path, cache, here):
+    done = here(
         "-m", "algo=maml,reptile,protonet,metaoptnet", "dataset=omniglot", *SMALL,
-        f"results_dir={tmp_path}", f"data_root={omniglot_root}", cache=cache,
+        f"results_dir={tmp_path}", f"data_root={omniglot_root}", f"cache_dir={cache}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     for word in ("MAML", "Reptile", "ProtoNet", "MetaOptNet"):
