@@ -173,9 +173,10 @@ def test_experiments_take_the_official_number_of_steps(name):
         "baseline": 960_000,
         "baselinepp": 960_000,
         "r2d2": 20_000,
+        "r2d2_64": 20_000,
         "reptile": 100_000 if cell.ways == 5 else 200_000,
     }[method.removesuffix("_transductive")]
-    method = re.sub("_trainval|_resnet12|_wide", "", method)
+    method = re.sub("_trainval|_resnet12|_wide|_64", "", method)
     assert cell.train.images == steps * images
     learner = {"fomaml": "maml", "protonet_wide": "protonet"}.get(method, method)
     assert cell.algo.name == learner.removesuffix("_transductive")
