@@ -16,6 +16,7 @@ from bench.report.rows import (
     comparisons,
     done,
     labelled,
+    recipe_name,
     score,
     shared_facts,
 )
@@ -106,16 +107,7 @@ def table(cross: Cross) -> Table:
 
 def recipe_names(recipes: Sequence[Recipe]) -> list[str]:
     """Short names, such as ``sgd, augmented``; with a letter where two would be the same."""
-    names = []
-    for recipe in recipes:
-        facts = dict(zip(RECIPE, recipe, strict=True))
-        parts = {
-            str(facts["optimizer"]): True,
-            "augmented": facts["augmentation"] != "none",
-            "smoothed": facts["label_smoothing"],
-            str(facts["train_split"]): facts["train_split"] != "train",
-        }
-        names.append(", ".join(part for part, wanted in parts.items() if wanted))
+    names = [recipe_name(dict(zip(RECIPE, recipe, strict=True))) for recipe in recipes]
     return [
         f"{name} {string.ascii_uppercase[names[:i].count(name)]}" if names.count(name) > 1 else name
         for i, name in enumerate(names)

@@ -239,6 +239,7 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
             values.setdefault((*place, fact), set()).add(value)
     several = {(place[0], place[-1]) for place, seen in values.items() if len(seen) > 1}
     differing = {(algo, fact) for algo, fact in several if fact not in but}
+    short = _with_short_recipes(rows, differing)
 
     named = []
     for row in rows:
@@ -246,12 +247,25 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
             _fact(fact, value)
             for fact, value in _variant(row).items()
             if (row["algo"], fact) in differing or fact in row.get("told_apart", {})
+            if row["algo"] not in short or fact not in RECIPE
         ]
+        facts += [recipe_name(row)] if row["algo"] in short else []
         label = NAMES.get(row["algo"]) or str(row["algo"])
         label += f" ({', '.join(facts)})" if facts else ""
         label += DAGGER if row.get("transductive") else ""
         named.append({**row, "label": label})
     return named
+
+
+def recipe_name(row: Row) -> str:
+    """The recipe of a row in a few words, such as ``sgd, augmented``; others may have the same."""
+    parts = {
+        str(row.get("optimizer")): True,
+        "augmented": row.get("augmentation", "none") != "none",
+        "smoothed": row.get("label_smoothing"),
+        str(row.get("train_split")): row.get("train_split", "train") != "train",
+    }
+    return ", ".join(part for part, wanted in parts.items() if wanted)
 
 
 def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
@@ -307,6 +321,18 @@ def interval_note(found: Iterable[Comparison]) -> str:
         count = " or ".join(str(seeds) for seeds in several)
         notes.append(f"where {count} seeds were run, 95 % t-interval over them around their mean")
     return "; ".join(notes)
+
+
+def _with_short_recipes(rows: Sequence[Row], differing: Collection[tuple[str, str]]) -> set[str]:
+    """The algorithms whose recipes differ in several facts, and are told apart by a few words."""
+    found = set()
+    for algo in {algo for algo, fact in differing if fact in RECIPE}:
+        if sum((algo, fact) in differing for fact in RECIPE) > 1:
+            own = [row for row in rows if row["algo"] == algo]
+            recipes = {(recipe_name(r), *(str(r.get(fact)) for fact in RECIPE)) for r in own}
+            if len({name for name, *_ in recipes}) == len(recipes):
+                found.add(algo)
+    return found
 
 
 def _variant(row: Row) -> dict[str, str]:

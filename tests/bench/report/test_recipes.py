@@ -59,6 +59,21 @@ def test_recipes_of_one_short_name_get_letters():
 
 
 def test_recipes_that_differ_are_learners_of_their_own_elsewhere():
-    labels = {row["label"] for row in labelled(crossed()[0])}
-    assert "ProtoNet (optimizer sgd, momentum 0.9, rate 0.1, augmentation none)" in labels
-    assert len(labels) == 6
+    rows, _ = crossed()
+    labels = {row["label"] for row in labelled(rows)}
+    assert labels == {
+        f"{learner} ({recipe})"
+        for learner in ("ProtoNet", "MetaOptNet")
+        for recipe in ("adam", "adam, augmented", "sgd")
+    }
+    slower = {**rows[0], "cell": "slower", "rate": 0.001, "schedule": "linear"}
+    labels = {row["label"] for row in labelled([*rows, slower])}
+    assert len(labels) == 7
+    assert "MetaOptNet (sgd)" in labels
+    full = "optimizer adam, momentum 0.0, rate 0.001, schedule linear, augmentation none"
+    assert f"ProtoNet ({full})" in labels, "a few words would not do"
+    one_fact = [rows[0], {**rows[0], "cell": "slower", "rate": 0.001}]
+    assert [row["label"] for row in labelled(one_fact)] == [
+        "ProtoNet (rate 0.002)",
+        "ProtoNet (rate 0.001)",
+    ]
