@@ -97,7 +97,10 @@ def command(arguments: list[str]) -> int:
         return usage.show(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
     try:
+        usage.check_choices(arguments)
         main()
+    except Mistake as mistake:
+        return told(mistake)
     except usage.HYDRA_MISTAKES as error:
         return told(usage.explain(error))
     return 0

@@ -119,6 +119,15 @@ def no_such(choice: str) -> Mistake:
     return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
 
 
+def check_choices(arguments: list[str]) -> None:
+    """Raises Mistake where a group is given nothing, of which Hydra makes no sentence."""
+    for argument in arguments:
+        group, _, choices = argument.partition("=")
+        if group in (*GROUPS, "recipe", "experiment"):
+            for choice in {"", "null"} & set(choices.split(",")):
+                raise no_such(f"{group}/{choice}")
+
+
 def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:

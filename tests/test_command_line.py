@@ -112,6 +112,8 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     ("arguments", "sentence"),
     [
         (["algo=mamml"], "There is no algo 'mamml'; choose one of anil, "),
+        (["recipe=null"], "There is no recipe 'null'; choose one of augmented, "),
+        (["-m", "algo=maml,"], "There is no algo ''; choose one of anil, "),
         (
             ["dataset=imagenet"],
             "There is no dataset 'imagenet'; choose one of cifar_fs, ",
