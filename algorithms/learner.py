@@ -70,6 +70,10 @@ class Learner(nn.Module):
     """Whether `meta_gradient` issues the same operators on the same memory each time and never waits
     for the device, so that a GPU can record and replay it. What changes is in tensors."""
 
+    divisible: ClassVar[bool] = True
+    """Whether the tasks of a meta-batch can be shared out to several processes, whose outer gradients
+    and running statistics are then averaged."""
+
     label_smoothing: float = 0.0
     """Share of a training label that is spread evenly over all classes; the runner sets it."""
 

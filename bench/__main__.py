@@ -13,8 +13,9 @@ import hydra
 from omegaconf import DictConfig
 
 from bench import usage
-from bench.interrupt import ended
-from bench.mistake import Failed, Mistake, Unkept
+from bench.interrupt import ended, listening
+from bench.mistake import Failed, Lost, Mistake, Unkept
+from bench.world import here, joined
 
 
 @hydra.main(version_base="1.3", config_path=str(usage.CONF), config_name="config")
@@ -22,12 +23,12 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     """Run the cell that the configuration describes, unless it is finished or another process does."""
     cell = check_or_exit(cfg)
     with cell.store.claim(cell.name) as mine:
-        if not mine:
+        if not here().from_first(lambda: mine):
             print(f"{cell.name} is being run by another process")
             return {"status": "running"}
         try:
             return run(cell)
-        except Mistake as mistake:  # results cannot be kept: nor could those of the next cells
+        except Mistake as mistake:  # nor could the next cells be run or kept
             sys.exit(told(mistake))
 
 
@@ -35,7 +36,9 @@ def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or say why not; returns its record."""
     from bench import cell as cells
 
-    before = None if cell.config.overwrite else cell.store.record(cell.name)
+    before = here().from_first(
+        lambda: None if cell.config.overwrite else cell.store.record(cell.name)
+    )
     if before:
         if before["status"] == "done":
             print(f"{cell.name} is already finished (overwrite=true runs it again)")
@@ -48,7 +51,7 @@ def run(cell: Any) -> dict[str, Any]:
         return {"status": "forecast", "seconds": foretold(cell)}
     try:
         return cells.run(cell)
-    except Unkept:
+    except (Unkept, Lost):
         raise
     except Failed as failed:
         reason = str(failed)
@@ -56,7 +59,11 @@ def run(cell: Any) -> dict[str, Any]:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
     print(f"{cell.name} failed: {reason}", file=sys.stderr)
-    return cells.fail(cell, reason)
+    with listening() as interrupt, interrupt.held():  # other processes end, and torchrun then all
+        record = cells.fail(cell, reason)
+    if here().size > 1:
+        sys.exit(1)  # the others may not have failed, and wait for this one
+    return record
 
 
 def check_or_exit(cfg: DictConfig) -> Any:
@@ -64,14 +71,25 @@ def check_or_exit(cfg: DictConfig) -> Any:
     from bench import config
     from bench.store import Store
 
+    name, mistake = "", None
     try:
         read = config.read(cfg)
         Store(read.results_dir).check_writable()
         from bench import cell as cells  # imports torch, which a mistake need not wait for
 
-        return cells.check(read)
-    except Mistake as mistake:
-        sys.exit(told(mistake))
+        cell = cells.check(read)
+        name = cell.name
+    except Mistake as found:
+        mistake = found
+    all_checked = here().each((name, mistake))
+    mistake = next((found for _, found in all_checked if found), None)
+    if not mistake and len({name for name, _ in all_checked}) > 1:
+        mistake = Mistake(
+            "The processes would not run the same cell: they need the same data, options and device."
+        )
+    if mistake:
+        sys.exit(told(mistake) if here().first else mistake.status)
+    return cell
 
 
 def foretold(cell: Any) -> float:
@@ -98,7 +116,8 @@ def command(arguments: list[str]) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
     try:
         usage.check_choices(arguments)
-        main()
+        with joined():
+            main()
     except Mistake as mistake:
         return told(mistake)
     except usage.HYDRA_MISTAKES as error:

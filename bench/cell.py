@@ -32,11 +32,12 @@ from bench.files import Content
 from bench.interrupt import Interrupt, listening
 from bench.memory import out_of_memory, tasks_at_once
 from bench.migrate import SCHEMA
-from bench.mistake import Failed, Mistake
+from bench.mistake import Failed, Lost, Mistake
 from bench.stats import mean_ci95
 from bench.store import Store
 from bench.throughput import measure
 from bench.train import OuterLoop, Training
+from bench.world import World, here
 
 SAVE_SECONDS = 10.0
 """A training is saved when so much time has passed since it last was, so that no more is lost."""
@@ -55,6 +56,7 @@ class Cell:
     train_shape: Shape
     test_shape: Shape
     store: Store
+    world: World
 
     @property
     def finished(self) -> bool:
@@ -92,12 +94,20 @@ def check(config: Config) -> Cell:
     if not possible:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
     recipe.check(plan, config.validation, learner)
+    world = here()
+    if world.size > 1 and not learner.divisible:
+        raise Mistake(f"{config.algo.name} takes tasks one after the other, in one process.")
+    if plan.meta_batch < world.size:
+        raise Mistake(
+            f"{world.size} processes cannot share the {plan.meta_batch} episodes of a meta-batch: give "
+            f"train.meta_batch={world.size} or more, or start fewer."
+        )
     precision.check(config.precision, learner, device)
 
     name = name_of(config, dataset, device.type)
     if not config.overwrite:
         check_stored(store, name)
-    return Cell(config, name, device, dataset, training, test, store)
+    return Cell(config, name, device, dataset, training, test, store, world)
 
 
 def check_stored(store: Store, name: str) -> None:
@@ -176,7 +186,7 @@ def parts(cell: Cell) -> Parts:
     use_arithmetic(config, learner)
     learner.label_smoothing = config.train.label_smoothing
     learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
-    loop = OuterLoop(learner, train_sampler, config.train)
+    loop = OuterLoop(learner, train_sampler, config.train, cell.world)
     return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])
 
 
@@ -197,7 +207,7 @@ def run(cell: Cell) -> dict[str, Any]:
 
     assert training.best is not None
     learner.load_state_dict(training.best_state)
-    tested = evaluate(learner, test_sampler, config.test.episodes, at_once)
+    tested = evaluate(learner, test_sampler, config.test.episodes, at_once, cell.world)
     if not tested.loss.isfinite().all():
         raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
     accuracy, ci95 = mean_ci95(tested.accuracy)
@@ -210,6 +220,7 @@ def run(cell: Cell) -> dict[str, Any]:
         device,
         config.precision,
         config.throughput.seconds,
+        cell.world,
     )
     record = protocol(cell, learner) | {
         "status": "done",
@@ -254,7 +265,7 @@ def _train(
     """
     config, learner = cell.config, training.loop.learner
     maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
-    saved = _saved(cell)
+    saved = cell.world.from_first(lambda: _saved(cell))
     if saved and saved["maker"] == maker:
         training.load_state_dict(saved["training"])
         print(f"{cell.name} goes on from step {training.loop.step:,} of {training.loop.steps:,}")
@@ -263,7 +274,16 @@ def _train(
     last = time.monotonic()
 
     def validate() -> Tensor:
-        return evaluate(learner, sampler, config.validation.episodes, at_once).accuracy
+        return evaluate(learner, sampler, config.validation.episodes, at_once, cell.world).accuracy
+
+    def save() -> None:
+        if not cell.world.first:
+            return
+        state = {"maker": maker, "training": training.state_dict()}
+        try:
+            cell.store.save_progress(cell.name, tensors.to_bytes(state))
+        except OSError as error:  # room may come, and what was saved before is safe
+            tqdm.write(f"{cell.name} could not be saved ({error.strerror})", sys.stderr)
 
     with (
         interrupt.held(),
@@ -272,23 +292,28 @@ def _train(
             initial=len(training.history),
             desc=cell.name,
             unit="validation",
+            disable=not cell.world.first,
         ) as bar,
     ):
-        for found in training.run(
-            validate, lambda: devices.synchronize(cell.device), interrupt.requested
-        ):
-            if found:
-                bar.update()
-                bar.set_postfix_str(f"{found.episodes} episodes, val {found.val_accuracy:.1f} %")
-            if interrupt.requested() or time.monotonic() - last > SAVE_SECONDS:
-                state = {"maker": maker, "training": training.state_dict()}
-                try:
-                    cell.store.save_progress(cell.name, tensors.to_bytes(state))
-                except OSError as error:  # room may come, and what was saved before is safe
-                    tqdm.write(f"{cell.name} could not be saved ({error.strerror})", sys.stderr)
-                last = time.monotonic()
-            if interrupt.requested():
-                break
+        try:
+            for found in training.run(
+                validate, lambda: devices.synchronize(cell.device), interrupt.requested
+            ):
+                if found:
+                    bar.update()
+                    bar.set_postfix_str(
+                        f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
+                    )
+                stopping = cell.world.any(interrupt.requested())
+                if stopping or time.monotonic() - last > SAVE_SECONDS:
+                    save()
+                    last = time.monotonic()
+                if stopping:
+                    interrupt.request()
+                    break
+        except Lost:
+            save()
+            raise
 
 
 def _saved(cell: Cell) -> Any:
@@ -358,6 +383,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "device": cell.device.type,
         "device_name": devices.describe(cell.device),
         "threads": torch.get_num_threads(),
+        "processes": cell.world.size,
         "precision": config.precision,
         "deterministic": config.deterministic,
         "python": platform.python_version(),

@@ -12,6 +12,7 @@ import torch
 from bench.config import Precision
 from bench.mistake import Mistake
 from bench.process import release_memory
+from bench.world import here
 
 
 def choose(name: str) -> torch.device:
@@ -28,7 +29,15 @@ def choose(name: str) -> torch.device:
             f"device={name} was asked for, but torch {torch.__version__} finds no such device here; "
             "use device=cpu or device=auto."
         )
-    return torch.device(name)
+    if name != "cuda" or here().size == 1:
+        return torch.device(name)
+    number, gpus = here().local, torch.cuda.device_count()
+    if number >= gpus:
+        raise Mistake(
+            f"There are more processes here than the {gpus} GPUs: start one a GPU, or use device=cpu."
+        )
+    torch.cuda.set_device(number)
+    return torch.device(name, number)
 
 
 def use_deterministic(on: bool) -> None:

@@ -10,6 +10,7 @@ from algorithms.learner import Episodes, Learner
 from bench.data.episodes import EpisodeSampler
 from bench.memory import out_of_memory
 from bench.mistake import Failed
+from bench.world import ALONE, World
 
 BINS = 15
 """Bins of confidence of the calibration error, as in Guo et al. 2017."""
@@ -89,8 +90,10 @@ def depends_on_places(learner: Learner, sampler: EpisodeSampler) -> bool:
 
 
 @torch.no_grad()
-def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int) -> Scores:
-    """The scores of episodes 0..episodes-1.
+def evaluate(
+    learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: int, world: World = ALONE
+) -> Scores:
+    """The scores of episodes 0..episodes-1, each by one process of the world, told to all.
 
     ``at_once`` episodes are adapted side by side, or as many as fit into memory. The learner is left
     as it was found. Raises Failed when not even one episode fits.
@@ -99,9 +102,10 @@ def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: 
     learner.eval()
     try:
         parts: list[Scores] = []
-        done = 0
-        while done < episodes:
-            drawn = to_float(sampler.draw(done, min(at_once, episodes - done)))
+        mine = world.share(episodes)
+        done = mine.start
+        while done < mine.stop:
+            drawn = to_float(sampler.draw(done, min(at_once, mine.stop - done)))
             try:
                 logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
             except Exception as error:
@@ -116,6 +120,7 @@ def evaluate(learner: Learner, sampler: EpisodeSampler, episodes: int, at_once: 
                 continue
             parts.append(scores(logits.cpu(), drawn.query_y.cpu()))
             done += len(logits)
-        return Scores(*(torch.cat(part) for part in zip(*parts, strict=True)))
+        all_parts = [part for parts in world.each(parts) for part in parts]
+        return Scores(*(torch.cat(part) for part in zip(*all_parts, strict=True)))
     finally:
         learner.train(training)

@@ -33,6 +33,10 @@ class Interrupt:
         """Whether a signal is held back."""
         return self.pending is not None
 
+    def request(self) -> None:
+        """As if SIGTERM had come, if no signal has: another process got one."""
+        self.pending = self.pending or Interrupted(signal.SIGTERM)
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """The first signal within is raised at the end, when what was begun is safe."""

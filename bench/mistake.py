@@ -16,6 +16,12 @@ class Unkept(Mistake):
     status = 74  # EX_IOERR
 
 
+class Lost(Mistake):
+    """Another process that trains the same cell has ended; training can go on from what was saved."""
+
+    status = 75  # EX_TEMPFAIL
+
+
 class Failed(Exception):
     """A cell cannot be finished, told in a sentence: what went wrong, what may help.
 

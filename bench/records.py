@@ -21,7 +21,7 @@ class Stored(BaseModel):
 class Phase(Stored):
     """One row of `bench.throughput.measure`."""
 
-    phase: Literal["draw", "train", "evaluate", "adapt", "infer"]
+    phase: Literal["draw", "train", "train_alone", "evaluate", "adapt", "infer"]
     tasks_per_s: Amount
     images_per_s: Amount
     ms_median: Amount
@@ -32,6 +32,7 @@ class Phase(Stored):
     gflop_per_task: Amount | None = None
     gflop_per_s: Amount | None = None
     matmul_share: Amount | None = None
+    scaling_efficiency: Amount | None = None
     power_w: Amount | None = None
     joules_per_1000_tasks: Amount | None = None
 
@@ -73,6 +74,7 @@ class Protocol(Stored):
     device: Name
     device_name: Text
     threads: Positive
+    processes: Positive
     precision: Name
     deterministic: bool
     python: Text

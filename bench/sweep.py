@@ -11,6 +11,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from bench.usage import HYDRA_MISTAKES, explain
+from bench.world import here
 
 
 class Sweep(Callback):
@@ -45,6 +46,8 @@ class Sweep(Callback):
         from bench.report import __main__ as report
         from bench.report.tables import duration
 
+        if not here().first:
+            return
         if config.dry_run:
             count, total = len(self.foretold), duration(sum(self.foretold))
             print(f"In all {total} for {count} cells, one after the other; nothing was run.")

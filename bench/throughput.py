@@ -17,6 +17,7 @@ from bench.energy import joules
 from bench.evaluate import evaluate, to_float
 from bench.stats import quartiles
 from bench.train import UNRECORDED_STEPS, OuterLoop
+from bench.world import ALONE, World
 
 WARM_UP_CALLS = 1
 LEAST_CALLS, LEAST_SLOW_CALLS = 5, 3
@@ -33,6 +34,7 @@ def measure(
     device: torch.device,
     precision: Precision,
     seconds: float,
+    world: World = ALONE,
 ) -> list[dict[str, Any]]:
     """One row a phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
 
@@ -41,6 +43,8 @@ def measure(
     - ``train``: whole outer steps (draw episodes, outer gradient, optimizer) of ``meta_batch``
       tasks; images are all of a task. It also tells the arithmetic (see `gflop_per_task`) and its
       share of what the device does in a large product of matrices;
+    - ``train_alone``: the same by the first process alone, where there are several; its rate times the
+      processes is what ``scaling_efficiency`` of ``train`` is a share of;
     - ``evaluate``: drawing, adapting and classifying ``at_once`` test episodes;
     - ``adapt``: adapting to the support sets of ``at_once`` test episodes, images being theirs;
     - ``infer``: classifying the queries of adapted tasks, images being the queries.
@@ -48,9 +52,11 @@ def measure(
     Each phase runs for about ``seconds`` after warm-up. Where the device counts its energy (NVIDIA
     GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter moves ten
     times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
+
+    Processes train together; all else is measured by the first, the others give no rows.
     """
-    learner = copy.deepcopy(learner).train()
-    loop = OuterLoop(learner, train_sampler, train)
+    untouched, learner = learner, copy.deepcopy(learner).train()
+    loop = OuterLoop(learner, train_sampler, train, world)
     shape = train_sampler.shape
     images = shape.ways * (shape.shots + shape.queries)
     first = itertools.count(0, train.meta_batch)
@@ -60,13 +66,22 @@ def measure(
 
     for _ in range(UNRECORDED_STEPS):
         loop.advance()
-    rows = [
-        _phase("draw", draw, train.meta_batch, images, device, seconds),
-        _phase("train", loop.advance, train.meta_batch, images, device, seconds),
-    ]
+    tasks = train.meta_batch
+    together = _phase("train", loop.advance, tasks, images, device, seconds, world)
+    if not world.first:
+        return []
+    rows = [_phase("draw", draw, len(loop.mine), images, device, seconds), together]
+    if world.size > 1:
+        alone = OuterLoop(copy.deepcopy(untouched).train(), train_sampler, train)
+        for _ in range(UNRECORDED_STEPS):
+            alone.advance()
+        rows.append(_phase("train_alone", alone.advance, tasks, images, device, seconds))
+        ideal = world.size * rows[-1]["tasks_per_s"]
+        together["scaling_efficiency"] = together["tasks_per_s"] / ideal
     gflop, peak = gflop_per_task(learner, train_sampler), matmul_gflop_per_s(device, precision)
-    speed = gflop * rows[1]["tasks_per_s"]
-    rows[1] |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": speed / peak}
+    speed = gflop * together["tasks_per_s"]
+    share = speed / (world.size * peak)
+    together |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": share}
 
     learner.eval()
     shape = test_sampler.shape
@@ -112,6 +127,7 @@ def _phase(
     images: int,
     device: torch.device,
     seconds: float,
+    world: World = ALONE,
 ) -> dict[str, Any]:
     reset_peak_memory(device)
     for _ in range(WARM_UP_CALLS):
@@ -119,7 +135,7 @@ def _phase(
     synchronize(device)
     durations: list[float] = []
     before = joules(device)
-    while not _enough(durations, seconds):
+    while world.any(not _enough(durations, seconds)):
         start = time.perf_counter()
         work()
         synchronize(device)
@@ -137,6 +153,7 @@ def _phase(
     }
     after = joules(device)
     if before is not None and after is not None:
-        row["power_w"] = (after - before) / sum(durations)
-        row["joules_per_1000_tasks"] = 1e3 * (after - before) / (tasks * len(durations))
+        spent = world.total(after - before)
+        row["power_w"] = spent / sum(durations)
+        row["joules_per_1000_tasks"] = 1e3 * spent / (tasks * len(durations))
     return row

@@ -20,8 +20,9 @@ from bench.data.episodes import EpisodeSampler
 from bench.evaluate import to_float
 from bench.graph import Step, record
 from bench.memory import out_of_memory, release
-from bench.mistake import Failed
+from bench.mistake import Failed, Lost
 from bench.stats import mean_ci95
+from bench.world import ALONE, World
 
 _log = logging.getLogger(__name__)
 
@@ -58,19 +59,32 @@ class OuterLoop:
     ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
     whose rate follows the schedule (see `bench.recipe`). On CUDA the step is soon replayed as a graph;
     the numbers are the same.
+
+    Each process of a world has its share of the meta-batch. Outer gradients, running statistics and
+    metrics, all of them means over tasks, are then put together by one sum, after which all
+    processes do the same step: the numbers are those of one process, up to rounding.
     """
 
-    def __init__(self, learner: Learner, sampler: EpisodeSampler, train: Train) -> None:
-        self.learner, self.sampler, self.train = learner, sampler, train
+    def __init__(
+        self,
+        learner: Learner,
+        sampler: EpisodeSampler,
+        train: Train,
+        world: World = ALONE,
+    ) -> None:
+        self.learner, self.sampler, self.train, self.world = learner, sampler, train, world
+        self.mine = world.share(train.meta_batch)
         ways, shots, queries = sampler.shape
         self.steps = -(-train.images // (train.meta_batch * ways * (shots + queries)))
         self.step = 0
         self._unrecorded = UNRECORDED_STEPS
-        parameters = [p for p in learner.parameters() if p.requires_grad]
+        self.parameters = [p for p in learner.parameters() if p.requires_grad]
         self.rate = torch.tensor(train.rate, device=sampler.pool.images.device)
-        self.optimizer = recipe.optimizer(train, parameters, self.rate)
+        self.optimizer = recipe.optimizer(train, self.parameters, self.rate)
         self.augmented = Augmentation.of(sampler.key, train.crop_padding, train.flip, train.jitter)
-        self._apply: Step = self._update
+        # What other processes take part in cannot be recorded along with the rest.
+        self._eager: Step = self._update if world.size == 1 else self._gradient
+        self._apply: Step = self._eager
 
     def advance(self) -> dict[str, Tensor]:
         """Do one outer step; returns the learner's metrics, unread."""
@@ -78,18 +92,19 @@ class OuterLoop:
         episodes = self.draw(self.step * self.train.meta_batch)
         if self._unrecorded == 0 and recordable(self.learner, self.rate.device):
             try:
-                self._apply = record(self._update, episodes)
+                self._apply = record(self._eager, episodes)
             except RuntimeError as error:
                 reason = str(error).split("\n", 1)[0]
                 _log.warning("Training goes on without a CUDA graph, slower: %s", reason)
-        metrics = self._fitting(episodes)
+        metrics = self._fitting(episodes) if self.world.size == 1 else self._together(episodes)
         self._unrecorded -= 1
         self.step += 1
         return metrics
 
     def draw(self, first: int) -> Episodes:
-        """The ``meta_batch`` training episodes from number ``first`` on, as one step sees them; uint8."""
-        return self.augmented(self.sampler.draw(first, self.train.meta_batch), first)
+        """This process's of the ``meta_batch`` training episodes from number ``first`` on; uint8."""
+        first += self.mine.start
+        return self.augmented(self.sampler.draw(first, len(self.mine)), first)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next steps depend on, for `load_state_dict` of a loop made alike."""
@@ -124,16 +139,42 @@ class OuterLoop:
                         "train.queries, or a smaller backbone, would"
                     ) from None
             self.learner.tasks_at_once = chunk // 2
-            self._apply = self._update  # a recorded step would do as it did before
+            self._apply = self._eager  # a recorded step would do as it did before
             release(self.rate.device)
             _log.warning("Out of memory: trained in chunks of %d tasks from now on", chunk // 2)
 
+    def _together(self, episodes: Episodes) -> dict[str, Tensor]:
+        """The step of a meta-batch that several processes share; Lost leaves all as it was before it."""
+        before = [buffer.clone() for buffer in self.learner.buffers()]
+        metrics = self._fitting(episodes)
+        means = [p.grad for p in self.parameters if p.grad is not None]
+        means += [b for b in self.learner.buffers() if b.is_floating_point()]
+        means += metrics.values()
+        flat = torch.cat([mean.flatten() for mean in means])
+        flat *= len(self.mine) / self.train.meta_batch
+        try:
+            self.world.add(flat)
+        except Lost:
+            for buffer, value in zip(self.learner.buffers(), before, strict=True):
+                buffer.copy_(value)
+            raise
+        for mean, part in zip(means, flat.split([mean.numel() for mean in means]), strict=True):
+            mean.copy_(part.view_as(mean))
+        self._descend()
+        return metrics
+
     def _update(self, episodes: Episodes) -> dict[str, Tensor]:
+        metrics = self._gradient(episodes)
+        self._descend()
+        return metrics
+
+    def _gradient(self, episodes: Episodes) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        metrics = self.learner.meta_gradient(to_float(episodes))
+        return self.learner.meta_gradient(to_float(episodes))
+
+    def _descend(self) -> None:
         self.optimizer.step()
         count_step(self.learner)
-        return metrics
 
 
 def recordable(learner: Learner, device: torch.device) -> bool:
@@ -172,7 +213,8 @@ class Training:
         ``validate`` gives accuracies in percent. Raises Failed.
         """
         # The first step of a process loads code and fills caches: done on a copy, off the clock.
-        OuterLoop(copy.deepcopy(self.loop.learner), self.loop.sampler, self.loop.train).advance()
+        loop = self.loop
+        OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train, loop.world).advance()
         for end in self.ends[len(self.history) :]:
             self._stretch(end, synchronize, stopping)
             while self.loop.step < end:
@@ -213,7 +255,7 @@ class Training:
             metrics = self.loop.advance()
             self.losses.append(metrics["loss"])
             self.accuracies.append(metrics["accuracy"])
-            if stopping() or time.monotonic() > pause:
+            if self.loop.world.any(stopping() or time.monotonic() > pause):
                 break
         synchronize()
         self.seconds += time.perf_counter() - start

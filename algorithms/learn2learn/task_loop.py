@@ -12,9 +12,13 @@ from algorithms.learner import Episodes, Learner, accuracy
 
 
 class TaskLoop(Learner):
-    """A learner that takes the tasks of a meta-batch one at a time."""
+    """A learner that takes the tasks of a meta-batch one at a time.
+
+    Running statistics, and moments of an inner optimizer, go from each task to the next.
+    """
 
     recordable = False
+    divisible = False
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> list[Any]:
         """What `adapt_one` makes of each task."""

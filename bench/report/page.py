@@ -61,6 +61,7 @@ PROVENANCE = (
     "device",
     "device_name",
     "threads",
+    "processes",
     "precision",
     "data_digest",
     "episodes",

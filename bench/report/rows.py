@@ -30,7 +30,7 @@ NAMES = {
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
 ACCURACY = ("data_digest", *NETWORK, "train_images", "episodes")
-THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "torch")
+THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
 RECIPE = (
@@ -43,6 +43,8 @@ RECIPE = (
     "label_smoothing",
     "augmentation",
 )
+USUAL = {"processes": 1}
+"""What goes without saying."""
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (
     "order",
@@ -299,7 +301,7 @@ def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
     facts = []
     for field in fields:
         values = {_plain(row.get(field)) for row in done(rows)}
-        if len(values) == 1 and None not in values:
+        if len(values) == 1 and not values & {None, USUAL.get(field)}:
             facts.append(_fact(field, values.pop()))
     return ", ".join(facts)
 

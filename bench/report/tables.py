@@ -60,6 +60,7 @@ THROUGHPUT_LEADING = (
     "gflop_per_task",
     "gflop_per_s",
     "matmul_share",
+    "scaling_efficiency",
     "power_w",
     "joules_per_1000_tasks",
     "seed",
@@ -68,11 +69,12 @@ THROUGHPUT_LEADING = (
     "calls",
     "device_name",
     "threads",
+    "processes",
     "torch",
     "cell",
 )
 PHASES = ("train", "adapt", "infer")  # of tables to read and figures
-ORDER = ("draw", "train", "evaluate", "adapt", "infer")  # of the CSV, which has all
+ORDER = ("draw", "train", "train_alone", "evaluate", "adapt", "infer")  # of the CSV, which has all
 SATURATED = 0.9
 SATURATION_NOTE = (
     "Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, "

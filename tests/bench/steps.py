@@ -1,0 +1,64 @@
+"""``torchrun --nproc-per-node=2 -m tests.bench.steps FILE``: where outer steps lead, in float64."""
+
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+import yaml
+from torch import Tensor
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Episodes, Shape
+from bench import config, train, usage
+from bench.data.episodes import EpisodeSampler
+from bench.data.pool import Pool
+from bench.world import here, joined
+from tests.bench.small import PLAIN
+
+STEPS = 20
+ALGOS = [name for name in usage.names("algo") if not name.startswith("learn2learn/")]
+# Where a gradient is zero but for rounding, Adam would divide one rounding error by another.
+SGD = {"optimizer": "sgd", "momentum": 0.9, "rate": 0.01}
+
+
+def to_double(episodes: Episodes) -> Episodes:
+    return episodes._replace(
+        support_x=episodes.support_x.double() / 255, query_x=episodes.query_x.double() / 255
+    )
+
+
+def ends() -> dict[str, dict[str, Tensor]]:
+    """The parameters and buffers of each learner after its steps, each on 5 tasks in chunks of 2."""
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(0)
+    images = torch.randint(256, (60, 1, 16, 16), dtype=torch.uint8)
+    pool = Pool(images, torch.arange(0, 61, 10), tuple("abcdef"))
+    plan = PLAIN | SGD | {"images": 10**4, "meta_batch": 5, "ways": 3, "shots": 2, "queries": 4}
+    found = {}
+    try:
+        for algo in ALGOS:
+            options = yaml.safe_load((usage.CONF / "algo" / f"{algo}.yaml").read_text())["algo"]
+            code = config.Code.model_validate(options)
+            method = code.resolve()
+            torch.manual_seed(0)
+            network = Conv4((1, 16, 16), filters=4)
+            learner = method(network, 6 if method.learns_classes else 3, **code.options).train()
+            learner.tasks_at_once = 2
+            shape = Shape(3, 2, 4 if method.learns_from_queries else 0)
+            sampler = EpisodeSampler(pool, shape, ("a",))
+            loop = train.OuterLoop(learner, sampler, config.Train.model_validate(plan), here())
+            with patch.object(train, "to_float", to_double):
+                for _ in range(STEPS):
+                    loss = loop.advance()["loss"]
+            found[algo] = learner.state_dict() | {"the loss": loss}
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return found
+
+
+if __name__ == "__main__":
+    with joined():
+        states = ends()
+        if here().first:
+            torch.save(states, Path(sys.argv[1]))

@@ -1,0 +1,97 @@
+"""Several processes that train one cell."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench import cell as cells
+from bench.mistake import Mistake
+from bench.world import World
+from tests.bench import steps
+from tests.bench.small import SMALL
+
+ROOT = Path(__file__).parents[2]
+TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"]
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """Where two processes come, and where one does."""
+    file = tmp_path_factory.mktemp("world") / "two.pt"
+    command = [*TWO, "tests.bench.steps", str(file)]
+    with subprocess.Popen(command, cwd=ROOT, env=ONE_THREAD) as running:
+        one = steps.ends()
+    assert running.returncode == 0
+    return torch.load(file, weights_only=True), one
+
+
+@pytest.mark.parametrize("algo", steps.ALGOS)
+def test_two_processes_train_as_one_does(both, algo):
+    two, one = (ends[algo] for ends in both)
+    assert two.keys() == one.keys()
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=0, atol=1e-12, msg=name)
+
+
+def process(parent: int, rank: int) -> int:
+    """The number of one of torchrun's processes."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    return next(
+        int(child)
+        for child in children
+        if f"\0RANK={rank}\0" in "\0" + Path(f"/proc/{child}/environ").read_text()
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
+def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache):
+    options = [*SMALL, "algo=maml", "train.images=6000", "validation.times=20"]
+    command = [*TWO, "bench", *options, f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=ONE_THREAD, stderr=pipe, text=True) as running:
+        said = ""
+        while " 2/20 " not in said:
+            said += (char := running.stderr.read(1))
+            assert char, said
+        os.kill(process(running.pid, 1), signal.SIGKILL)
+        said += running.stderr.read()
+    assert running.returncode
+    assert said.count("Process 0 of 2 goes no further, as another one has ended") == 1
+    assert "bench/world.py" not in said, "no stack trace of ours"
+    (progress,) = tmp_path.glob("runs/*/progress.pt")
+    assert torch.load(progress, weights_only=True)["training"]["loop"]["step"] >= 5
+
+    again = subprocess.run(
+        command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True, check=True
+    )
+    begun = re.search(r"goes on from step (\d+) of 50", again.stdout)
+    assert begun and int(begun[1]) >= 5, again.stdout
+    assert again.stdout.count("MAML") == 1, "one process prints"
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert (record["processes"], record["train_episodes"]) == (2, 200)
+    rates = {row["phase"]: row["tasks_per_s"] for row in record["throughput"]}
+    train = record["throughput"][1]
+    assert train["scaling_efficiency"] == pytest.approx(rates["train"] / rates["train_alone"] / 2)
+    assert sum(1 for _ in (progress.parent / "episodes.csv").open()) == 1 + 12
+
+
+def test_episodes_are_shared_out_whole(make, monkeypatch):
+    shares = [World(rank, 3).share(8) for rank in range(3)]
+    assert [number for share in shares for number in share] == list(range(8))
+    assert {len(share) for share in shares} == {2, 3}
+    monkeypatch.setattr(cells, "here", lambda: World(0, 2))
+    with pytest.raises(
+        Mistake, match="cannot share the 1 episodes of a meta-batch: give train.meta"
+    ):
+        make("algo=protonet")
+    pytest.importorskip("learn2learn")
+    with pytest.raises(Mistake, match="takes tasks one after the other"):
+        make("algo=learn2learn/maml")
