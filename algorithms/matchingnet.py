@@ -29,7 +29,7 @@ class MatchingNet(FeatureLearner):
     an eighth of the attention even where all other cosines are 0, and learning is slow.
     """
 
-    def __init__(self, backbone: Backbone, ways: int, *, scale: float = 30.0) -> None:
+    def __init__(self, backbone: Backbone, ways: int, *, scale: float = 100.0) -> None:
         super().__init__(backbone)
         self.scale = scale
 

@@ -40,7 +40,7 @@ class R2D2(FeatureLearner):
         backbone: Backbone,
         ways: int,
         *,
-        ridge_lambda: float = 1.0,
+        ridge_lambda: float = 0.1,
         learn_lambda: bool = False,
         initial_scale: float = 10.0,
     ) -> None:
