@@ -2,6 +2,8 @@
 
 import importlib.util
 
+from bench.migrate import TRAIN_SINCE_4
+
 SMALL = [
     "train.images=480",
     "backbone.filters=4",
@@ -12,20 +14,11 @@ SMALL = [
     "device=cpu",
 ]
 
-PLAIN = {
-    "split": "train",
+PLAIN = TRAIN_SINCE_4 | {
     "optimizer": "adam",
-    "momentum": 0.0,
-    "weight_decay": 0.0,
     "rate": 0.01,
     "schedule": "constant",
     "halving_steps": 1,
-    "step_at": [],
-    "step_factors": [],
-    "label_smoothing": 0.0,
-    "crop_padding": 0,
-    "flip": False,
-    "jitter": 0.0,
 }
 """The recipe of a `bench.config.Train` that has nothing special."""
 

@@ -70,7 +70,7 @@ def test_a_class_too_small_for_an_episode_is_named_and_can_be_left_out(make, pho
 
 @pytest.mark.parametrize(
     ("path", "name"),
-    [("/home/me/photos", "photos"), ("photos/", "photos"), ("../x/./y", "y"), (None, None)],
+    [("/pictures/photos", "photos"), ("photos/", "photos"), ("../x/./y", "y"), (None, None)],
 )
 def test_last_names(path, name):
     assert last_name(path) == name
