@@ -1,10 +1,12 @@
 """Random tasks and plain per-task reference maths, for the tests of learners."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.learner import Episodes
+from algorithms.learner import Episodes, Learner
 
 
 def random_episodes(
@@ -89,3 +91,16 @@ def plain_forward(
             for images in (x, other)
         )
     return x.flatten(1) @ weights["head.weight"].T + weights["head.bias"]
+
+
+def plain_then_own(
+    learner: Learner, plain: Callable[[Learner, Episodes], None]
+) -> dict[str, Tensor]:
+    """The outer gradient of ``plain``; the learner's own, two tasks at once, stays in ``.grad``."""
+    episodes = random_episodes(tasks=5, ways=3, shots=2, queries=3)
+    plain(learner, episodes)
+    expected = {name: p.grad.clone() for name, p in learner.named_parameters()}
+    learner.zero_grad()
+    learner.tasks_at_once = 2
+    learner.meta_gradient(episodes)
+    return expected

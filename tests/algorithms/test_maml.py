@@ -8,7 +8,7 @@ from torch import nn
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
-from tests.algorithms.tasks import PlainConv4, plain_forward, random_episodes
+from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own, random_episodes
 
 
 class Pixel(nn.Module):
@@ -100,13 +100,7 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, adapts
     for rates in learner.inner_rates.parameters() if learned == "per_weight" else ():
         assert rates.shape != () and rates.unique() == 0.5
         nn.init.uniform_(rates, -0.2, 0.8)
-    episodes = random_episodes(tasks=5, ways=3, shots=2, queries=3)
-    plain_meta_gradient(learner, episodes)
-    expected = {name: p.grad.clone() for name, p in learner.named_parameters()}
-
-    learner.zero_grad()
-    learner.tasks_at_once = 2
-    learner.meta_gradient(episodes)
+    expected = plain_then_own(learner, plain_meta_gradient)
 
     for name, parameter in learner.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-10, atol=1e-10)
