@@ -48,6 +48,11 @@ def from_archive(
         return read(new, url, advice)
 
 
+def plain(error: Exception) -> str:
+    """What an error says of an archive, which may repeat what that does, however long that is."""
+    return ascii(str(error)[:200])[1:-1]
+
+
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to be kept at ``path`` unless anything is raised, or a temporary one if that cannot be."""

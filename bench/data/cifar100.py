@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.archives import from_archive
+from bench.data.archives import from_archive, plain
 from bench.data.cache import Folders, cached
 from bench.data.guard import check
 from bench.data.pickles import Type, is_array, read_pickle
@@ -92,9 +92,7 @@ def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
     try:
         classes = arrange(read_members(file))
     except READ_ERRORS as error:
-        # which may repeat what the file says, however long that is
-        reason = ascii(str(error)[:200])[1:-1]
-        raise Mistake(f"{source} is damaged or not CIFAR-100 ({reason}); {advice}") from None
+        raise Mistake(f"{source} is damaged or not CIFAR-100 ({plain(error)}); {advice}") from None
     found = content_digest({"all": Pool.of(classes)})
     if found != DIGEST:
         raise Mistake(

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from bench.data import photos
-from bench.data.archives import from_archive
+from bench.data.archives import from_archive, plain
 from bench.data.cache import Folders, cached
 from bench.data.guard import check
 from bench.data.photos import photo_or_reason, side_by_side
@@ -86,9 +86,9 @@ def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
         digest = md5_of(file)
         classes = arrange(*read_archive(file))
     except READ_ERRORS as error:
-        # which may repeat what the file says, however long that is
-        reason = ascii(str(error)[:200])[1:-1]
-        raise Mistake(f"{source} is damaged or not CUB-200-2011 ({reason}); {advice}") from None
+        raise Mistake(
+            f"{source} is damaged or not CUB-200-2011 ({plain(error)}); {advice}"
+        ) from None
     if digest != MD5:
         log.warning(
             "%s has the classes of CUB-200-2011 and as many images, but its MD5 sum is %s and not %s, "

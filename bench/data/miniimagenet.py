@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from bench.data.archives import from_archive
+from bench.data.archives import from_archive, plain
 from bench.data.cache import Folders, cached
 from bench.data.guard import check
 from bench.data.pickles import Type, is_array, read_mapped
@@ -63,10 +63,8 @@ def pool_of(folders: Folders, url: str, split: str) -> Pool:
             most = INSTRUCTIONS + count * IMAGES * INSTRUCTIONS_PER_IMAGE
             return arrange(read_mapped(file, most), count)
         except ValueError as error:
-            # which may repeat what the file says, however long that is
-            reason = ascii(str(error)[:200])[1:-1]
             raise Mistake(
-                f"{source} is damaged or not the {split} split of miniImageNet ({reason}); {advice}"
+                f"{source} is damaged or not the {split} split of miniImageNet ({plain(error)}); {advice}"
             ) from None
 
     address = f"{url.rstrip('/')}/{FILES[split]}"

@@ -27,7 +27,7 @@ import torch
 from PIL import Image
 
 from bench.data import pixels
-from bench.data.archives import Reader, from_archive
+from bench.data.archives import Reader, from_archive, plain
 from bench.data.cache import Folders, prepared
 from bench.data.guard import check
 from bench.data.pickles import Array, Type, read_mapped
@@ -184,11 +184,6 @@ def images_in(split: str) -> Reader[list[Source]]:
 
 def complaint(source: str, split: str) -> str:
     return f"{source} is damaged or not of the {split} split of tieredImageNet"
-
-
-def plain(error: ValueError) -> str:
-    """What an error says, which may repeat what the file does, however long that is."""
-    return ascii(str(error)[:200])[1:-1]
 
 
 def decoded(source: Source) -> np.ndarray:
