@@ -52,6 +52,12 @@ class Backbone(nn.Module):
         )
 
 
+def check_four_poolings(image_shape: tuple[int, int, int]) -> None:
+    """Raises ValueError where nothing of an image (C, H, W) would be left."""
+    if min(image_shape[1:]) < 16:
+        raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
+
+
 class Convolutional(Backbone):
     """A backbone of `algorithms.layers`' convolutions, whose last feature map becomes the features.
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, Spatial
+from algorithms.backbones import Convolutional, Spatial, check_four_poolings
 from algorithms.layers import BatchNorm2d, Conv2d
 
 
@@ -32,8 +32,8 @@ class Conv4(Convolutional):
         super().__init__(spatial)
         channels, height, width = image_shape
         self.pool = downsample == "pool"
-        if self.pool and min(height, width) < 16:
-            raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
+        if self.pool:
+            check_four_poolings(image_shape)
         stride = 1 if self.pool else 2
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         for _ in range(4):

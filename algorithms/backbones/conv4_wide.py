@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional
+from algorithms.backbones import Convolutional, check_four_poolings
 from algorithms.layers import BatchNorm2d, Conv2d
 from algorithms.noise import dropout
 
@@ -43,8 +43,7 @@ class Conv4Wide(Convolutional):
             raise ValueError("drop_rate must be from 0 to below 1")
         self.drop_rate = drop_rate
         channels, height, width = image_shape
-        if min(height, width) < 16:
-            raise ValueError("its four 2x2 poolings need images of at least 16x16 pixels")
+        check_four_poolings(image_shape)
         widths = [filters, filters * 2, filters * 4, filters * 16 // 3]
         self.convolutions = nn.ModuleList(
             Conv2d(before, after, 3, padding=1, bias=False)

@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, Spatial
+from algorithms.backbones import Convolutional, Spatial, check_four_poolings
 from algorithms.layers import BatchNorm2d, Conv2d
 from algorithms.noise import drop_block, dropout
 
@@ -80,8 +80,7 @@ class ResNet12(Convolutional):
             )
         self.drop_rate, self.drop_block, self.drop_steps = drop_rate, drop_block, drop_steps
         channels, height, width = image_shape
-        if min(height, width) < 16:
-            raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
+        check_four_poolings(image_shape)
         widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
         self.blocks = nn.ModuleList(
             Block(before, after) for before, after in pairwise([channels, *widths])
