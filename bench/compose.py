@@ -20,6 +20,6 @@ def composed(*overrides: str) -> Any:
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return OmegaConf.to_container(hydra.compose("config", list(overrides)))
+            return OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
     finally:
         GlobalHydra.instance().hydra = running

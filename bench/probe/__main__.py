@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pandas as pd
 from tqdm import tqdm
 
+from bench import usage
 from bench.data.cache import Folders
 from bench.interrupt import ended
 from bench.mistake import Mistake
@@ -26,6 +27,7 @@ from bench.stored import parameters, stored
 USAGE = """\
 Usage: python -m bench.probe [results_dir=DIR] [episodes=N] [data_root=DIR] [cache_dir=DIR]
        python -m bench.probe datasets=NAME,NAME... [...]
+       python -m bench.probe datasets=NAME dataset.OPTION=VALUE... [...]
 
 Evaluates the trained parameters of each finished run under DIR/runs on N test episodes (100 when not
 given), the same ones for all learners, and varies one thing at a time (a minute a run on 2 cores):
@@ -37,9 +39,9 @@ given), the same ones for all learners, and varies one thing at a time (a minute
 Writes runs/<cell>/probe.csv and rebuilds the report: transduction.md and figures/adaptation.*.
 
 With datasets=..., such as omniglot,fc100, it evaluates instead on the test episodes of those data sets,
-with the defaults of conf/dataset/, of the ways, shots and queries that each run was tested with. Their
-images are brought to the shape of the run's: colour to grey by luma, grey to colour by repetition,
-bilinear antialiased scaling.
+with the defaults of conf/dataset/, of the ways, shots and queries that each run was tested with. One
+alone may have other options, such as datasets=folder dataset.path=photos/. Images are brought to the
+shape of the run's: colour to grey by luma, grey to colour by repetition, bilinear antialiased scaling.
 Writes runs/<cell>/shift.csv and rebuilds the report: shift.md, shift.csv and figures/shift.*."""
 
 
@@ -49,13 +51,14 @@ def main(arguments: list[str]) -> int:
         print(USAGE)
         return 0
     try:
-        given = parse(arguments)
+        options = [argument for argument in arguments if argument.startswith("dataset.")]
+        given = parse([argument for argument in arguments if argument not in options])
         store = Store(given["results_dir"] or "results")
         folders = {key: given[key] for key in ("data_root", "cache_dir")}
         names = [row["cell"] for row in done(read(store.root))]
         runs = [(name, stored(store, name, folders)) for name in names]
         wanted = given["datasets"].split(",") if given["datasets"] else []
-        datasets = load(wanted, Folders.of(**folders))
+        datasets = load(wanted, Folders.of(**folders), options)
         on = {name: others(cell, datasets) for name, cell in runs}
         if datasets and not any(on.values()):
             raise Mistake(
@@ -75,6 +78,9 @@ def main(arguments: list[str]) -> int:
                 store.write(name, {file: table.to_csv(index=False)})
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except usage.HYDRA_MISTAKES as error:
+        print(f"error: {usage.explain(error)}", file=sys.stderr)
         return 2
     return report.main([f"results_dir={store.root}"])
 

@@ -1,6 +1,6 @@
 """Stored runs on the test episodes of other data sets than the one they were trained on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from bench import cell as cells
@@ -30,13 +30,21 @@ class Shift(NamedTuple):
     seen: float
 
 
-def load(wanted: list[str], folders: Folders) -> list[Dataset]:
-    """The data sets of these names with the defaults of conf/; raises Mistake."""
+def load(wanted: list[str], folders: Folders, options: Sequence[str] = ()) -> list[Dataset]:
+    """The data sets of these names with the defaults of conf/; raises Mistake and what Hydra raises.
+
+    ``options`` such as ``dataset.path=photos/`` are of a single one.
+    """
+    if options and len(wanted) != 1:
+        raise Mistake(
+            f"{options[0]} is an option of one data set; name that alone, as in datasets=folder."
+        )
     found = []
     for name in dict.fromkeys(wanted):
         if name not in names("dataset"):
             raise no_such(f"dataset/{name}")
-        code = config.Code.model_validate(composed(f"dataset={name}")["dataset"])
+        code = config.Code.model_validate(composed(f"dataset={name}", *options)["dataset"])
+        config.check_options(code, "dataset")
         dataset: Dataset = code.resolve()(folders, **code.options)
         try:
             check_once(dataset)

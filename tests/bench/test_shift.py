@@ -1,5 +1,7 @@
 """Trained learners on other data sets: held to a plain loop; what is seen; what cannot be."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,8 +25,12 @@ from tests.bench.data.fakes import MiniImagenet
 
 SHAPE = Shape(2, 1, 2)
 MISTAKES = {
-    "omniglott": "There is no dataset 'omniglott'; choose one of ",
-    "glyphs": "datasets=glyphs names nothing but what the runs under ",
+    "datasets=omniglott": "There is no dataset 'omniglott'; choose one of ",
+    "datasets=glyphs": "datasets=glyphs names nothing but what the runs under ",
+    "dataset.path=photos": "dataset.path=photos is an option of one data set; name that alone, ",
+    "datasets=glyphs,folder dataset.side=9": "dataset.side=9 is an option of one data set; ",
+    "datasets=folder dataset.pth=x": "There is no option 'dataset.pth'; did you mean 'dataset.path'?",
+    "datasets=folder dataset.side=x": "dataset.side=x is not possible: it should be a valid integer.",
 }
 
 
@@ -38,6 +44,15 @@ def data_root(tmp_path, monkeypatch) -> str:
     for name, content in MiniImagenet().files().items():
         (folder / name).write_bytes(content)
     return str(tmp_path / "data")
+
+
+def photos(folder: Path) -> None:
+    """Nine classes of three images."""
+    draw = np.random.default_rng(0)
+    for number in range(27):
+        place = folder / str(number // 3)
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (9, 9, 3), np.uint8)).save(place / f"{number}.png")
 
 
 def by_hand(cell: cells.Cell, dataset: Dataset, episodes: int) -> list[float]:
@@ -72,11 +87,16 @@ def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, 
             [f"results_dir={root}", f"data_root={data_root}", f"cache_dir={cache}", *arguments]
         )
 
-    for datasets, message in MISTAKES.items():
-        assert probe(f"datasets={datasets}") == 2
+    for arguments, message in MISTAKES.items():
+        assert probe(*arguments.split()) == 2
         printed = capsys.readouterr().err
         assert printed.startswith(f"error: {message}") and printed.count("\n") == 1
     assert not list(root.glob("runs/*/shift.csv"))
+
+    photos(root / "photos")
+    assert probe("datasets=folder", f"dataset.path={root}/photos", "episodes=2") == 0
+    (test,) = Store(root).shifts(cell.name).to_dict("records")
+    assert test["dataset"] == "photos"
 
     assert probe("datasets=miniimagenet,glyphs", "episodes=20") == 0
     (dataset,) = load(["miniimagenet"], Folders.of(data_root, cache))
