@@ -12,8 +12,8 @@ process.tune()  # before torch is imported
 import hydra
 from omegaconf import DictConfig
 
-from bench import usage
-from bench.interrupt import ended, listening
+from bench import interrupt, usage, workers
+from bench.interrupt import Interrupted, ended, listening
 from bench.mistake import Failed, Lost, Mistake, Unkept
 from bench.world import here, joined
 
@@ -21,15 +21,22 @@ from bench.world import here, joined
 @hydra.main(version_base="1.3", config_path=str(usage.CONF), config_name="config")
 def main(cfg: DictConfig) -> dict[str, Any]:
     """Run the cell that the configuration describes, unless it is finished or another process does."""
+    process.tune()  # in a worker, nothing did
+    if interrupt.asked():
+        return {"status": "interrupted"}
     cell = check_or_exit(cfg)
     with cell.store.claim(cell.name) as mine:
         if not here().from_first(lambda: mine):
-            print(f"{cell.name} is being run by another process")
-            return {"status": "running"}
+            print(f"{cell.name} is being run by another process", flush=True)
+            return {"status": "running", "cell": cell.name}
         try:
             return run(cell)
         except Mistake as mistake:  # nor could the next cells be run or kept
             sys.exit(told(mistake))
+        except Interrupted:
+            if not interrupt.asked():
+                raise
+            return {"status": "interrupted"}
 
 
 def run(cell: Any) -> dict[str, Any]:
@@ -41,16 +48,21 @@ def run(cell: Any) -> dict[str, Any]:
     )
     if before:
         if before["status"] == "done":
-            print(f"{cell.name} is already finished (overwrite=true runs it again)")
+            print(f"{cell.name} is already finished (overwrite=true runs it again)", flush=True)
             return before
         if not cell.config.retry_failed:
             reason = before["reason"]
-            print(f"{cell.name} failed before: {reason} (retry_failed=true runs it again)")
+            print(
+                f"{cell.name} failed before: {reason} (retry_failed=true runs it again)", flush=True
+            )
             return before
     if cell.config.dry_run:
-        return {"status": "forecast", "seconds": foretold(cell)}
+        return {"status": "forecast", "cell": cell.name, "seconds": foretold(cell)}
     try:
-        return cells.run(cell)
+        record = cells.run(cell)
+        accuracy, ci95 = record["accuracy"], record["ci95"]
+        print(f"{cell.name} is finished: {accuracy:.1f} ± {ci95:.1f} %", flush=True)
+        return record
     except (Unkept, Lost):
         raise
     except Failed as failed:
@@ -59,7 +71,7 @@ def run(cell: Any) -> dict[str, Any]:
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
     print(f"{cell.name} failed: {reason}", file=sys.stderr)
-    with listening() as interrupt, interrupt.held():  # other processes end, and torchrun then all
+    with listening() as signals, signals.held():  # other processes end, and torchrun then all
         record = cells.fail(cell, reason)
     if here().size > 1:
         sys.exit(1)  # the others may not have failed, and wait for this one
@@ -99,7 +111,7 @@ def foretold(cell: Any) -> float:
 
     times = forecast(cell)
     steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
-    print(f"{cell.name} would take {duration(sum(times.values()))} ({steps})")
+    print(f"{cell.name} would take {duration(sum(times.values()))} ({steps})", flush=True)
     return sum(times.values())
 
 
@@ -122,6 +134,10 @@ def command(arguments: list[str]) -> int:
         return told(mistake)
     except usage.HYDRA_MISTAKES as error:
         return told(usage.explain(error))
+    except Exception as error:
+        if died := workers.death(error):
+            return told(died)
+        raise
     return 0
 
 

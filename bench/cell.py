@@ -29,7 +29,7 @@ from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, depends_on_places, evaluate, to_float
 from bench.files import Content
-from bench.interrupt import Interrupt, listening
+from bench.interrupt import Interrupt, at_work, listening
 from bench.memory import out_of_memory, tasks_at_once
 from bench.migrate import SCHEMA
 from bench.mistake import Failed, Lost, Mistake
@@ -156,6 +156,8 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
 
 def use_arithmetic(config: Config, learner: Learner) -> None:
     """Let the learner and this process compute as the configuration says."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
     precision.use(config.precision, learner)
     devices.use_deterministic(config.deterministic)
 
@@ -292,7 +294,8 @@ def _train(
             initial=len(training.history),
             desc=cell.name,
             unit="validation",
-            disable=not cell.world.first,
+            # None: where the output is no terminal
+            disable=True if at_work() or not cell.world.first else None,
         ) as bar,
     ):
         try:
@@ -301,9 +304,13 @@ def _train(
             ):
                 if found:
                     bar.update()
-                    bar.set_postfix_str(
-                        f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
-                    )
+                    score = f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
+                    bar.set_postfix_str(score)
+                    if (
+                        bar.disable and cell.world.first
+                    ):  # a line by itself, among those of other cells
+                        count = f"validation {len(training.history)} of {len(training.ends)}"
+                        print(f"{cell.name}: {count}, {score}", file=sys.stderr)
                 stopping = cell.world.any(interrupt.requested())
                 if stopping or time.monotonic() - last > SAVE_SECONDS:
                     save()

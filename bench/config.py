@@ -84,8 +84,11 @@ class Throughput(Strict):
     seconds: Annotated[float, Field(gt=0)]
 
 
-OF_THE_COMMAND = {"results_dir", "data_root", "cache_dir", "overwrite", "retry_failed", "dry_run"}
-"""Keys that say where files are and what to do, and are not stored."""
+OF_THE_COMMAND = {
+    *("results_dir", "data_root", "cache_dir", "overwrite", "retry_failed", "dry_run"),
+    "threads",
+}
+"""Keys that say where files are and what to do, and are not stored; a row has its threads as a fact."""
 PLACES = {"path", "splits"}
 """Options of data sets that say where files are: of these only the last name is stored."""
 INCIDENTAL = OF_THE_COMMAND | {"throughput"}
@@ -107,6 +110,7 @@ class Config(Strict):
     test: Test
     throughput: Throughput
     device: Literal["auto", "cpu", "cuda", "mps"]
+    threads: Positive | None
     precision: Precision
     deterministic: bool
     results_dir: str

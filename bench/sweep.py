@@ -1,6 +1,7 @@
 """What happens around cells: all are checked before the first one runs, then comes the report."""
 
 import sys
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -8,37 +9,60 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from bench import interrupt, workers
+from bench.mistake import Mistake
+from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
 from bench.world import here
 
 
 class Sweep(Callback):
-    """Called by Hydra at the start and end of a run or sweep, and after each of its cells."""
+    """Called by Hydra at the start and end of a run or sweep, and before and after each of its cells.
+
+    Those two may happen in a copy of this in another process, of which nothing comes back: what
+    became of cells is read from the store.
+    """
 
     def __init__(self) -> None:
-        self.failed = False
+        self.cells: set[tuple[str, str]] = set()
+        """Results folder and name of each cell."""
         self.foretold: list[float] = []
+        self.flag: Path | None = None
+        """Where cells run in processes that end with the sweep: the file that asks them to end."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
         from bench.__main__ import check_or_exit, told
 
         loader = GlobalHydra.instance().config_loader()
-        for overrides in grid(list(config.hydra.overrides.task)):
+        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in params.items()]
+        for overrides in grid([*swept, *config.hydra.overrides.task]):
             try:
                 cell = loader.load_configuration("config", overrides, RunMode.RUN)
             except HYDRA_MISTAKES as error:  # Hydra would only warn of what a callback raises
                 sys.exit(told(explain(error)))
             with open_dict(cell):
                 del cell["hydra"]
-            check_or_exit(cell)
+            checked = check_or_exit(cell)
+            self.cells.add((checked.config.results_dir, checked.name))
+        try:
+            self.flag = workers.prepare(config.hydra)
+        except Mistake as mistake:
+            sys.exit(told(mistake))
+
+    def on_job_start(self, config: DictConfig, **_: Any) -> None:
+        """Make the process of the cell a worker, if it is not that of the sweep."""
+        if self.flag:
+            interrupt.work_for(self.flag)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
-        """Remember whether any cell failed, and what was foretold of it."""
+        """Remember the cell, and what was foretold of it."""
         record = job_return.return_value
-        self.failed |= record["status"] == "failed"
+        if record["status"] != "interrupted":
+            self.cells.add((config.results_dir, record["cell"]))
         self.foretold += [record["seconds"]] if record["status"] == "forecast" else []
 
     def on_run_end(self, config: DictConfig, **_: Any) -> None:
@@ -50,13 +74,24 @@ class Sweep(Callback):
             return
         if config.dry_run:
             count, total = len(self.foretold), duration(sum(self.foretold))
-            print(f"In all {total} for {count} cells, one after the other; nothing was run.")
+            if count:  # else other processes know
+                print(f"In all {total} for {count} cells, one after the other; nothing was run.")
             return
         status = report.main([f"results_dir={config.results_dir}"])
-        if self.failed or status:
+        records = [Store(folder).record(cell) for folder, cell in self.cells]
+        if (left := records.count(None)) > 0:
+            print(
+                f"{left} of {len(records)} cells {'is' if left == 1 else 'are'} not finished: "
+                "python -m bench.status tells more, and the same command goes on with them."
+            )
+        if status or any(record and record["status"] == "failed" for record in records):
             sys.exit(1)
 
-    on_multirun_end = on_run_end
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """The same, unless a signal came."""
+        if self.flag:
+            workers.dismiss()
+        self.on_run_end(config)
 
 
 def grid(overrides: list[str]) -> list[list[str]]:

@@ -16,6 +16,7 @@ from bench.mistake import Mistake
 
 CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("algo", "dataset", "backbone")
+OTHERS = ("recipe", "experiment", "launcher")
 HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
 
 HELP = """\
@@ -24,6 +25,7 @@ Compare few-shot learners on the same episodes.
   python -m bench                                           one cell with the defaults below
   python -m bench algo=reptile dataset=omniglot             one cell
   python -m bench -m algo=maml,protonet shots=1,5 seed=0,1  a sweep over all combinations
+  python -m bench -m launcher=joblib algo=maml,protonet     the same on all cores, see docs/engines/
   python -m bench algo=maml --cfg job                       the options of a cell; runs nothing
   python -m bench experiment=paper/omniglot_maml_5w1s       as a paper did it, see claimed.md
   python -m bench ... dry_run=true                          how long that would take; runs nothing
@@ -57,7 +59,7 @@ def show(arguments: list[str]) -> int:
         raise SystemExit(f"error: {explain(error)}") from None
     if {"-h", "--help"} & set(arguments):
         choices = "\n".join(
-            f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, "recipe", "experiment")
+            f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, *OTHERS)
         )
         options = HELP.format(choices=choices, options=options)
     print(options)
@@ -120,20 +122,31 @@ def no_such(choice: str) -> Mistake:
 
 
 def check_choices(arguments: list[str]) -> None:
-    """Raises Mistake where a group is given nothing, of which Hydra makes no sentence."""
+    """Raises Mistake where Hydra makes no sentence: a group is given nothing, a launcher no sweep."""
     for argument in arguments:
         group, _, choices = argument.partition("=")
-        if group in (*GROUPS, "recipe", "experiment"):
+        if argument == "launcher=null":
+            continue
+        if group in (*GROUPS, *OTHERS):
             for choice in {"", "null"} & set(choices.split(",")):
                 raise no_such(f"{group}/{choice}")
+        if group == "launcher" and "," in choices:
+            raise Mistake(f"A sweep has one launcher, not {choices}.")
+        if group == "launcher" and not {"-m", "--multirun"} & set(arguments):
+            raise Mistake(f"{argument} runs the cells of a sweep: add -m.")
 
 
 def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return no_such(error.missing_cfg_file)
-    if nested := re.search(r"Could not find '(experiment/.+)'", str(error)):
+    if nested := re.search(r"Could not find '((experiment|launcher)/.+)'", str(error)):
         return no_such(nested[1])
+    if plugin := re.search(r"Could not find 'hydra/launcher/(submitit_)?(\w+)'", str(error)):
+        return Mistake(
+            f"launcher={plugin[2]} needs packages that are not installed: pip install "
+            f"'fewshot-bench[{plugin[2]}]', or in a clone uv sync --extra {plugin[2]}."
+        )
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return Mistake(

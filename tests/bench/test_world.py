@@ -58,7 +58,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=ONE_THREAD, stderr=pipe, text=True) as running:
         said = ""
-        while " 2/20 " not in said:
+        while "validation 2 of 20" not in said:
             said += (char := running.stderr.read(1))
             assert char, said
         os.kill(process(running.pid, 1), signal.SIGKILL)

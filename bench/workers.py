@@ -1,0 +1,60 @@
+"""A sweep whose cells run in other processes, which end with it: those of joblib and of Ray."""
+
+import sys
+from concurrent.futures import BrokenExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from bench.interrupt import RESUMABLE, listening
+from bench.mistake import Mistake
+from bench.world import here
+
+LAUNCHERS = ("JoblibLauncher", "RayLauncher")
+"""Other launchers, such as submitit's, start what goes on without the sweep."""
+
+_until_dismissed = ExitStack()
+
+
+class Died(Mistake):
+    """A worker ended before its cell did."""
+
+    status = RESUMABLE
+
+
+def prepare(hydra: DictConfig) -> Path | None:
+    """Let a first signal ask the workers of a sweep to save and end, and a second one wait for nothing.
+
+    Gives the file that asks them, None where the launcher has no such workers. Raises Mistake within
+    torchrun, whose processes are those that there are.
+    """
+    if here().size > 1 and not hydra.launcher._target_.endswith("BasicLauncher"):
+        raise Mistake("torchrun runs cell after cell: leave out torchrun, or launcher=...")
+    if not hydra.launcher._target_.endswith(LAUNCHERS):
+        return None
+    flag = Path(hydra.sweep.dir).absolute() / "interrupted"
+
+    def ask() -> None:
+        print("\ninterrupted: waiting for the cells that are running to be saved", file=sys.stderr)
+        flag.parent.mkdir(parents=True, exist_ok=True)
+        flag.touch()
+
+    interrupt = _until_dismissed.enter_context(listening(ask))
+    _until_dismissed.enter_context(interrupt.held())
+    return flag
+
+
+def dismiss() -> None:
+    """The workers are done; raises Interrupted when a signal came."""
+    _until_dismissed.close()
+
+
+def death(error: Exception) -> Died | None:
+    """What to say of an exception that tells of a dead worker, None of any other."""
+    if isinstance(error, BrokenExecutor) or type(error).__module__.startswith("ray.exceptions"):
+        return Died(
+            "A worker died before its cell was finished (was it killed, or had it no memory?); run the "
+            "same command again: it goes on from what was saved."
+        )
+    return None
