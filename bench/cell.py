@@ -198,6 +198,7 @@ def run(cell: Cell) -> dict[str, Any]:
     Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
     """
     config, device = cell.config, cell.device
+    begun = time.monotonic()
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
     if depends_on_places(learner, val_sampler):
         raise Failed(
@@ -205,7 +206,7 @@ def run(cell: Cell) -> dict[str, Any]:
         )
     training = Training(loop, config.validation.times)
     with listening() as interrupt:
-        _train(cell, training, val_sampler, at_once, interrupt)
+        begun -= _train(cell, training, val_sampler, at_once, interrupt, begun)
 
     assert training.best is not None
     learner.load_state_dict(training.best_state)
@@ -238,6 +239,7 @@ def run(cell: Cell) -> dict[str, Any]:
         "val_accuracy": training.best.val_accuracy,
         "train_episodes": loop.step * config.train.meta_batch,
         "train_seconds": training.seconds,
+        "elapsed_seconds": time.monotonic() - begun,
         "throughput": speed,
     }
     extra: dict[str, Content] = {
@@ -259,17 +261,25 @@ def fail(cell: Cell, reason: str) -> dict[str, Any]:
 
 
 def _train(
-    cell: Cell, training: Training, sampler: EpisodeSampler, at_once: int, interrupt: Interrupt
-) -> None:
+    cell: Cell,
+    training: Training,
+    sampler: EpisodeSampler,
+    at_once: int,
+    interrupt: Interrupt,
+    begun: float,
+) -> float:
     """Train to the end, from where an interrupted run of this cell stood; raises Failed.
 
-    Ctrl-C and SIGTERM are held back until all is saved.
+    Returns the seconds that earlier processes spent on the cell, up to when they last saved it; this
+    one has ``begun`` then. Ctrl-C and SIGTERM are held back until all is saved.
     """
     config, learner = cell.config, training.loop.learner
     maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
     saved = cell.world.from_first(lambda: _saved(cell))
+    earlier = 0.0
     if saved and saved["maker"] == maker:
         training.load_state_dict(saved["training"])
+        earlier = saved["elapsed"]
         print(f"{cell.name} goes on from step {training.loop.step:,} of {training.loop.steps:,}")
     elif saved:
         print(f"{cell.name} starts anew: what was saved of it is by another version")
@@ -281,7 +291,8 @@ def _train(
     def save() -> None:
         if not cell.world.first:
             return
-        state = {"maker": maker, "training": training.state_dict()}
+        elapsed = earlier + time.monotonic() - begun
+        state = {"maker": maker, "training": training.state_dict(), "elapsed": elapsed}
         try:
             cell.store.save_progress(cell.name, tensors.to_bytes(state))
         except OSError as error:  # room may come, and what was saved before is safe
@@ -306,9 +317,7 @@ def _train(
                     bar.update()
                     score = f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
                     bar.set_postfix_str(score)
-                    if (
-                        bar.disable and cell.world.first
-                    ):  # a line by itself, among those of other cells
+                    if bar.disable and cell.world.first:  # a line among those of other cells
                         count = f"validation {len(training.history)} of {len(training.ends)}"
                         print(f"{cell.name}: {count}, {score}", file=sys.stderr)
                 stopping = cell.world.any(interrupt.requested())
@@ -321,6 +330,7 @@ def _train(
         except Lost:
             save()
             raise
+    return earlier
 
 
 def _saved(cell: Cell) -> Any:

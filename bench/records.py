@@ -100,6 +100,7 @@ class Done(Protocol):
     val_accuracy: Percent
     train_episodes: Positive
     train_seconds: Amount
+    elapsed_seconds: Amount | None = None  # older rows do not tell
     throughput: list[Phase]
 
 

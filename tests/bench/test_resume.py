@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -61,8 +62,12 @@ def test_a_run_interrupted_twice_ends_as_one_that_was_not(
             cells.run(broken)
         assert caught.value.status == RESUMABLE
         assert broken.store.progress(broken.name) and not broken.finished
+    saved = torch.load(broken.store.progress(broken.name), weights_only=True)["elapsed"]
+    began = time.monotonic()
     record = cells.run(broken)
     assert record["status"] == "done" and broken.finished
+    assert saved < record["elapsed_seconds"] < saved + time.monotonic() - began
+    assert record["elapsed_seconds"] > record["train_seconds"]
     assert capsys.readouterr().out.count(f"{broken.name} goes on from step ") == 2
     assert not broken.store.progress(broken.name)
     history, accuracies, weights = ends(whole)
