@@ -3,7 +3,7 @@
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
@@ -14,6 +14,9 @@ from bench.mistake import Mistake
 from bench.report.tables import markdown
 from bench.store import plain_yaml
 from bench.sweep import grid
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
 
 USAGE = """\
 Usage: python -m bench.status [OVERRIDE...]
@@ -34,12 +37,8 @@ def main(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
-    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     try:
-        only_folder = all(argument.startswith("results_dir=") for argument in overrides)
-        cells = [
-            (each, state(each)) for each in grid(last(overrides) if only_folder else overrides)
-        ]
+        cells = [(each, state(each)) for each in grid(overrides_of(arguments))]
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
@@ -58,6 +57,13 @@ def main(arguments: list[str]) -> int:
     return int(set(counts) != {"done"})
 
 
+def overrides_of(arguments: list[str]) -> list[str]:
+    """The overrides that a command names, of the last sweep when it has none; raises Mistake."""
+    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
+    only_folder = all(argument.startswith("results_dir=") for argument in overrides)
+    return last(overrides) if only_folder else overrides
+
+
 def last(arguments: list[str]) -> list[str]:
     """The overrides of the last sweep in a results folder; raises Mistake without one."""
     folder = arguments[-1].partition("=")[2] if arguments else "results"
@@ -72,8 +78,8 @@ def last(arguments: list[str]) -> list[str]:
     return [*(o for o in ran if not o.startswith("results_dir=")), f"results_dir={folder}"]
 
 
-def state(overrides: list[str]) -> tuple[str, str]:
-    """What became of a cell, in a word, and why; raises Mistake and what Hydra raises."""
+def checked(overrides: list[str]) -> "Cell":
+    """The cell that overrides describe; raises Mistake and what Hydra raises."""
     from bench import cell as cells  # imports torch, which a mistake need not wait for
     from bench import config
     from bench.stored import check_known
@@ -81,14 +87,21 @@ def state(overrides: list[str]) -> tuple[str, str]:
     with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
         options = config.read(hydra.compose("config", overrides))
     check_known(options)  # a folder of results may be a stranger's
-    cell = cells.check(options)
+    return cells.check(options)
+
+
+def state(overrides: list[str]) -> tuple[str, str]:
+    """What became of a cell, in a word, and why; raises Mistake and what Hydra raises."""
+    cell = checked(overrides)
     record = cell.store.record(cell.name)
     if cell.store.running(cell.name):
         return "running", ""
     if record and record["status"] == "failed":
         return "failed", str(record["reason"])
     if record:
-        code = cells.commit()
+        from bench.cell import commit
+
+        code = commit()
         if record.get("commit") == code:
             return "done", ""
         return "stale", f"by commit {record.get('commit')}, now {code}"

@@ -1,0 +1,79 @@
+"""How long a cell takes, from rows that were measured."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from bench.plan.schedule import Job
+from bench.report.rows import Row, rate
+
+ALIKE = ("algo", "dataset", "backbone", "backbone_options", "precision", "deterministic")
+"""Without a row that agrees in these, nothing is said of a cell."""
+SETTING = (
+    "algo_options",
+    *("ways", "shots", "queries", "train_ways", "train_shots", "train_queries", "meta_batch"),
+    *("optimizer", "augmentation"),
+)
+"""What the time of an image depends on, too."""
+BUDGET = ("train_images", "validations", "val_episodes", "episodes")
+"""What times are scaled by."""
+
+
+class Times(NamedTuple):
+    """What a row says of a cell, and the joules of its GPU, where they were measured."""
+
+    job: Job
+    joules: float | None
+
+
+class Estimate(NamedTuple):
+    """What the nearest rows say of a cell, from fast to slow, and the facts in which they differ."""
+
+    times: list[Times]
+    differing: list[str]
+
+    @property
+    def middle(self) -> Times:
+        return self.times[(len(self.times) - 1) // 2]
+
+
+def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
+    """What the nearest rows say of a cell with these facts; None where there are none."""
+
+    def other(row: Row, keys: Sequence[str]) -> list[str]:
+        return [key for key in keys if row.get(key) != facts[key]]
+
+    near = [row for row in rows if not other(row, ALIKE)]
+    if not near:
+        return None
+    nearest = min((len(other(row, SETTING)), len(other(row, BUDGET))) for row in near)
+    chosen = [row for row in near if (len(other(row, SETTING)), len(other(row, BUDGET))) == nearest]
+    differing = dict.fromkeys(key for row in chosen for key in other(row, SETTING + BUDGET))
+    found = sorted((times(facts, row) for row in chosen), key=lambda each: sum(each.job))
+    return Estimate(found, list(differing))
+
+
+def times(facts: dict[str, Any], row: Row) -> Times:
+    """What a row says of a cell: its own times, scaled by the images of training and evaluation.
+
+    Validation and test go by the rate at which the row evaluated. What remains of the row's time, such
+    as the measurement of speed, is taken as it is.
+    """
+    rates = rate([row], "evaluate", "images_per_s") or math.inf
+
+    def parts(of: dict[str, Any]) -> tuple[float, float, float]:
+        images = of["ways"] * (of["shots"] + of["queries"])
+        training = row["train_seconds"] * of["train_images"] / row["train_images"]
+        validation = of["validations"] * of["val_episodes"] * images / rates
+        return training, validation, of["episodes"] * images / rates
+
+    if elapsed := row.get("elapsed_seconds"):
+        rest = max(0.0, elapsed - sum(parts(row)))
+    else:
+        rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
+    training, validation, test = parts(facts)
+    job = Job(training + validation, test + rest)
+    watts = rate([row], "train", "power_w"), rate([row], "evaluate", "power_w")
+    if watts[0] is None or watts[1] is None:
+        return Times(job, None)
+    return Times(job, watts[0] * training + watts[1] * (sum(job) - training))

@@ -1,0 +1,271 @@
+"""``python -m bench.plan``: what a sweep would take on so many workers, from measured rows."""
+
+import statistics
+import sys
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from bench import usage
+from bench.config import Config
+from bench.interrupt import ended
+from bench.mistake import Mistake
+from bench.plan import Estimate, Times, estimate
+from bench.plan.schedule import Job, simulate
+from bench.report import read
+from bench.report.rows import Row, done, rate
+from bench.report.tables import ABSENT, duration, markdown
+from bench.status import checked, overrides_of
+from bench.sweep import grid
+
+USAGE = """\
+Usage: python -m bench.plan [workers=N] [from=DIR] [OVERRIDE...]
+
+Tells what a sweep, given by the overrides of its command such as algo=maml,protonet seed=0,1, would take
+on N workers (1 when not given): hours, energy where it was measured, and wall time, also where workers
+fail. Without overrides but results_dir=DIR, it is the last sweep in DIR/sweeps (DIR is 'results').
+Times are those of the finished runs in the results folder that from=DIR names (that of the sweep when
+not given), one plan for each kind of machine among them. A cell whose very setting was not measured
+takes the nearest rows of its learner, data set and backbone, scaled by the images that it trains on and
+evaluates; which facts differ is told. Cells that are finished are not counted. Nothing is run."""
+
+MTBF = {"a month": 30 * 86400.0, "a week": 7 * 86400.0, "a day": 86400.0, "an hour": 3600.0}
+"""Mean seconds between two failures of a worker that are tried."""
+RESTART_SECONDS = 60.0
+"""How long a worker that failed is assumed to be away."""
+LUCKS = 20
+"""Simulations with failures, which are averaged."""
+
+
+class Machine(NamedTuple):
+    """What rows were measured on."""
+
+    device: str
+    device_name: str
+    threads: int
+
+    @property
+    def title(self) -> str:
+        threads = f", {self.threads} threads" if self.device == "cpu" else ""
+        return f"{self.device_name}{threads}"
+
+    def hours(self, seconds: float) -> str:
+        """What so many seconds of a worker are charged as."""
+        if self.device == "cpu":
+            return f"{seconds * self.threads / 3600:,.1f} core hours"
+        return f"{seconds / 3600:,.1f} GPU hours"
+
+
+class Group(NamedTuple):
+    """Cells of the sweep that differ in the seed alone.
+
+    ``left`` is how many are to be run, by the type of a device that may run them; ``facts`` are those
+    of their rows.
+    """
+
+    overrides: list[str]
+    facts: dict[str, Any]
+    cells: int
+    left: dict[str, int]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        workers, folder, overrides = parse(arguments)
+        rows = measured(folder)
+        machines = dict.fromkeys(machine_of(row) for row in rows)
+        groups = grouped(grid(overrides), {machine.device for machine in machines})
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    except usage.HYDRA_MISTAKES as error:
+        print(f"error: {usage.explain(error)}", file=sys.stderr)
+        return 2
+    for machine in machines:
+        if not any(machine.device in group.left for group in groups):
+            continue
+        here = [row for row in rows if machine_of(row) == machine]
+        print(f"### {machine.title}, {len(here)} rows of {folder}\n")
+        print(plan(groups, machine, here, workers), end="\n\n")
+    return 0
+
+
+def parse(arguments: list[str]) -> tuple[int, str, list[str]]:
+    """The number of workers, the folder of the rows, and the overrides; raises Mistake."""
+    given = {"workers": "1", "from": ""}
+    overrides = []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in given:
+            given[key] = value
+        else:
+            overrides.append(argument)
+    if not given["workers"].isdecimal() or not 0 < int(given["workers"]) < 100_000:
+        raise Mistake(
+            f"workers={given['workers']} is not possible: it should be a number from 1 on."
+        )
+    overrides = overrides_of(overrides)
+    of_sweep = [o.partition("=")[2] for o in overrides if o.startswith("results_dir=")]
+    return int(given["workers"]), given["from"] or (of_sweep or ["results"])[-1], overrides
+
+
+def measured(folder: str) -> list[Row]:
+    """The finished rows of a results folder that tell how fast they evaluate; raises Mistake."""
+    with suppress(Mistake):  # which would name results_dir
+        if rows := [row for row in done(read(folder)) if rate([row], "evaluate", "images_per_s")]:
+            return rows
+    raise Mistake(
+        f"There are no finished runs under {folder}/runs to plan from: run a cell of each kind, name "
+        "a folder with from=DIR, or run the sweep with dry_run=true, which times a few steps here."
+    )
+
+
+def machine_of(row: Row) -> Machine:
+    return Machine(row["device"], row["device_name"], row["threads"])
+
+
+def grouped(sweep: list[list[str]], devices: Collection[str]) -> list[Group]:
+    """The cells of a sweep without their seeds; raises Mistake and what Hydra raises.
+
+    Of each group one cell is checked as `bench` does; the others have but another name.
+    """
+    from bench import cell as cells  # imports torch, which a mistake need not wait for
+
+    seeds: dict[tuple[str, ...], list[list[str]]] = {}
+    for overrides in sweep:
+        alike = tuple(o for o in overrides if not o.startswith("seed="))
+        seeds.setdefault(alike, []).append(overrides)
+    groups = []
+    for alike, members in seeds.items():
+        cell = checked(members[0])
+        learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+        facts = cells.protocol(cell, learner) | {"episodes": cell.config.test.episodes}
+        left = {device: 0 for device in devices if cell.config.device in ("auto", device)}
+        for overrides in members:
+            given = [o.partition("=")[2] for o in overrides if o.startswith("seed=")]
+            config = with_seed(cell.config, given[-1]) if given else cell.config
+            for device in left:
+                name = cells.name_of(config, cell.dataset, device)
+                if not config.overwrite:
+                    cells.check_stored(cell.store, name)
+                left[device] += is_left(cell.store.record(name), config)
+        groups.append(Group(list(alike), facts, len(members), left))
+    return groups
+
+
+def with_seed(options: Config, seed: str) -> Config:
+    """The same cell with another seed; raises Mistake."""
+    try:
+        return Config.model_validate(options.model_dump() | {"seed": yaml.safe_load(seed)})
+    except (ValidationError, yaml.YAMLError):
+        raise Mistake(f"seed={seed} is not possible: it should be a number from 0 on.") from None
+
+
+def is_left(record: Row | None, options: Config) -> bool:
+    """Whether the sweep's command would run the cell of this record."""
+    again = record and record["status"] == "failed" and options.retry_failed
+    return record is None or options.overwrite or bool(again)
+
+
+def plan(groups: Sequence[Group], machine: Machine, rows: Sequence[Row], workers: int) -> str:
+    """What the cells take on workers of one kind, as Markdown; ``rows`` were measured on it."""
+    here = [(group, left) for group in groups if (left := group.left.get(machine.device, 0))]
+    found = [(group, left, estimate(group.facts, rows)) for group, left in here]
+    every, todo = sum(group.cells for group in groups), sum(left for _, left in here)
+    said = (
+        f"{every} cells, of which {todo} are to be run; python -m bench.status tells of the others."
+    )
+    if not todo:
+        return said
+    known = [(left, times) for _, left, times in found if times]
+    shared = set.intersection(*(set(group.overrides) for group in groups))
+    lines = [
+        [" ".join(o for o in group.overrides if o not in shared) or "all", str(left), *told(times)]
+        for group, left, times in found
+    ]
+    parts = [markdown(["cells", "number", "time of one", "fastest to slowest row", "from"], lines)]
+    if known:
+        parts += [totals(known, machine, workers), failing(known, workers)]
+    if unknown := [(group, left) for group, left, times in found if not times]:
+        asked = " ".join(unknown[0][0].overrides)
+        parts.append(
+            f"Nothing is said of {sum(left for _, left in unknown)} cells, of whose learner, data set "
+            f"and backbone there is no row: run one of each, or `python -m bench {asked} dry_run=true`, "
+            "which times a few steps."
+        )
+    return "\n\n".join([said, *parts])
+
+
+def told(found: Estimate | None) -> list[str]:
+    """The last columns of a group's line: the time of a cell, its range, and where they come from."""
+    if not found:
+        return [ABSENT, ABSENT, "no row"]
+    low, high = (duration(sum(found.times[i].job)) for i in (0, -1))
+    count = len(found.times)
+    spread = f"{low} to {high}" if count > 1 else ABSENT
+    source = f"{count} row{'s' * (count > 1)}"
+    source += f" of other {', '.join(found.differing)}" if found.differing else ""
+    return [duration(sum(found.middle.job)), spread, source]
+
+
+def totals(known: Sequence[tuple[int, Estimate]], machine: Machine, workers: int) -> str:
+    """Hours, energy and wall time of the cells that rows speak of, so many of each kind."""
+
+    def jobs(pick: Callable[[Estimate], Times]) -> list[Job]:
+        return [pick(each).job for count, each in known for _ in range(count)]
+
+    low, middle, high = (
+        jobs(pick) for pick in (lambda e: e.times[0], lambda e: e.middle, lambda e: e.times[-1])
+    )
+
+    def ranged(text: Callable[[list[Job]], str]) -> str:
+        return text(middle) + (f" ({text(low)} to {text(high)})" if low != high else "")
+
+    count = len(middle)
+    said = f"{count} cells: {ranged(lambda jobs: machine.hours(sum(map(sum, jobs))))}"
+    joules = [each.middle.joules for number, each in known for _ in range(number)]
+    if measured := [each for each in joules if each is not None]:
+        of = "" if len(measured) == count else f" of {len(measured)} of them"
+        said += f", {sum(measured) / 3.6e6:,.2g} kWh{of} by the GPU alone"
+    wall = ranged(lambda jobs: duration(simulate(jobs, workers).wall))
+    longest = duration(max(map(sum, middle)))
+    note = (
+        f"{said}; on {workers} worker{'s' * (workers > 1)} {wall}, the longest cell {longest}. A worker "
+        "takes the next cell of the list when it is free. The start of a process is not in it."
+    )
+    extremes = " In brackets: all cells as in their fastest and as in their slowest row."
+    return note + extremes * (low != high)
+
+
+def failing(known: Sequence[tuple[int, Estimate]], workers: int) -> str:
+    """What the same cells take where workers fail, as a table with a note."""
+    from bench.cell import SAVE_SECONDS
+    from bench.train import STRETCH_SECONDS
+
+    jobs = [each.middle.job for count, each in known for _ in range(count)]
+    whole, save_every = simulate(jobs, workers).wall, SAVE_SECONDS + STRETCH_SECONDS
+    lines = []
+    for name, seconds in MTBF.items():
+        tried = [
+            simulate(jobs, workers, 1 / seconds, save_every, RESTART_SECONDS, luck)
+            for luck in range(LUCKS)
+        ]
+        wall, failures, lost = (statistics.fmean(each) for each in zip(*tried, strict=True))
+        lines.append([name, f"{failures:,.2f}", duration(lost), f"{wall / whole - 1:+.1%}"])
+    note = (
+        f"Means of {LUCKS} simulations: a worker that failed is away for {RESTART_SECONDS:.0f} s and "
+        f"then goes on from where training was saved, every {save_every:.0f} s; a test begins anew."
+    )
+    table = markdown(["a worker fails once in", "failures", "work lost", "wall time"], lines)
+    return f"{table}\n\n{note}"
+
+
+if __name__ == "__main__":
+    sys.exit(ended(main))

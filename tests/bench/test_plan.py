@@ -1,0 +1,153 @@
+"""What a sweep would take, from measured rows, and what failures of workers cost it."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench import cell as cells
+from bench.plan import estimate
+from bench.plan.__main__ import main
+from bench.plan.schedule import Job, simulate
+from tests.bench.report.samples import record, timed
+from tests.bench.small import SMALL
+
+REFERENCE = Path(__file__).parents[2] / "results" / "reference" / "omniglot-cpu"
+SECONDS = st.integers(0, 200).map(float)
+JOBS = st.lists(st.builds(Job, SECONDS, SECONDS), min_size=1, max_size=12)
+
+
+@given(JOBS, st.integers(1, 5))
+def test_without_failures_jobs_start_in_order_as_workers_become_free(jobs, workers):
+    ends = [0.0] * workers
+    for job in jobs:
+        first = ends.index(min(ends))
+        ends[first] += sum(job)
+    assert simulate(jobs, workers) == (max(ends), 0, 0)
+
+
+@given(JOBS, st.integers(1, 5), st.sampled_from([0.001, 0.01]), st.integers(0, 99))
+def test_a_failure_costs_no_more_than_what_lies_between_two_saves_and_a_test(
+    jobs, workers, failures_per_s, seed
+):
+    found = simulate(jobs, workers, failures_per_s, 20, 5, seed)
+    assert 0 <= found.lost <= found.failures * (20 + max(job.unsaved for job in jobs))
+    alone = simulate(jobs, 1, failures_per_s, 20, 5, seed)
+    work = sum(map(sum, jobs)) + alone.lost + 5 * alone.failures
+    assert alone.wall == pytest.approx(work), "work, work done in vain, and pauses"
+
+
+def test_failures_come_as_often_as_they_should():
+    tried = [simulate([Job(1000, 0)], 1, 0.01, 10, 0, seed) for seed in range(200)]
+    failures = sum(each.failures for each in tried)
+    assert failures == pytest.approx(200 * 1000 * 0.01, rel=0.1)
+    mean = sum(each.lost for each in tried) / failures
+    assert mean == pytest.approx(5, rel=0.1), "half of what lies between two saves"
+
+
+def measured(**changes):
+    """A row that trained 100 s on 1,000 images, evaluated 1,000 images/s, and took 130 s."""
+    throughput = [*timed(10.0), timed(10.0)[0] | {"phase": "evaluate", "images_per_s": 1000.0}]
+    budget = {"train_images": 1000, "validations": 2, "val_episodes": 50, "episodes": 100}
+    seconds = {"train_seconds": 100.0, "elapsed_seconds": 130.0}
+    return record(throughput=throughput, **budget | seconds | changes)
+
+
+def test_a_cell_that_was_measured_takes_what_its_row_took():
+    row = measured()
+    found = estimate(row, [row, measured(algo_options={"inner_steps": 9})])
+    # (5 ways, 16 images each) of 100 episodes make 8 s, in validation and in the test
+    assert found.times == [(Job(108, 22), None)] and found.differing == []
+
+
+def test_times_go_by_the_images_of_training_and_of_evaluation():
+    wanted = measured(train_images=3000, episodes=1000, shots=5)
+    found = estimate(wanted, [measured()])
+    # 3 x 100 s; 100 episodes of 100 images in validation and 1,000 in the test; 14 s of other things
+    assert found.times == [(Job(300 + 10, 100 + 14), None)]
+    assert found.differing == ["shots", "train_shots", "train_images", "episodes"]
+
+
+def test_without_the_whole_time_it_is_training_evaluation_and_the_measurement_of_speed():
+    row = measured()
+    del row["elapsed_seconds"]
+    speed = sum(each["calls"] * each["ms_median"] for each in row["throughput"]) / 1000
+    assert estimate(row, [row]).times == [(Job(108, 8 + speed), None)]
+
+
+def test_the_nearest_rows_count_from_fast_to_slow():
+    wanted = measured()
+    slow, fast = measured(elapsed_seconds=190.0), measured(elapsed_seconds=150.0)
+    other = measured(ways=20, elapsed_seconds=10.0)
+    found = estimate(wanted, [slow, other, fast, measured(algo="reptile")])
+    assert [sum(each.job) for each in found.times] == [150, 190]
+    assert sum(found.middle.job) == 150, "the lower of two"
+    assert estimate(wanted, [measured(backbone="resnet12"), measured(dataset="cub")]) is None
+
+
+def test_energy_is_power_times_time():
+    row = measured()
+    for phase in row["throughput"]:
+        phase["power_w"] = {"train": 300.0, "evaluate": 200.0}.get(phase["phase"])
+    assert estimate(row, [row]).times[0].joules == 300 * 100 + 200 * 30
+
+
+@pytest.fixture
+def said(capsys):
+    def command(*arguments: str) -> tuple[int, str]:
+        GlobalHydra.instance().clear()
+        status = main(list(arguments))
+        out, error = capsys.readouterr()
+        return status, out + error
+
+    return command
+
+
+def test_the_plan_of_a_sweep_for_two_kinds_of_machine(make, said, cache, tmp_path):
+    cell = make("seed=0")
+    row = cells.run(cell)
+    gpu = {"device": "cuda", "device_name": "Some GPU", "elapsed_seconds": 7200.0}
+    name = "protonet-glyphs-5w1s-seed9-00000000"
+    folder = cell.store.runs / name
+    folder.mkdir()
+    (folder / "record.json").write_text(json.dumps(row | gpu | {"cell": name}))
+    (folder / "episodes.csv").write_text((folder.parent / cell.name / "episodes.csv").read_text())
+
+    options = [o for o in SMALL if o != "device=cpu"] + [f"cache_dir={cache}"]
+    sweep = ["algo=protonet,maml", "seed=0,1,2", *options, f"results_dir={tmp_path}/results"]
+    status, text = said("-m", *sweep, "workers=2")
+    assert status == 0
+    of_cpu, of_gpu = text.split("###")[1:]
+    assert "1 rows of " in of_cpu and of_gpu.startswith(" Some GPU, 1 rows of ")
+    assert "6 cells, of which 6 are to be run" in of_cpu, "that of device=cpu has another name"
+    assert "| algo=protonet | 3 | 2h 00m | – | 1 row |" in of_gpu
+    assert "3 cells: 6.0 GPU hours; on 2 workers 4h 00m, the longest cell 2h 00m." in of_gpu
+    assert "Nothing is said of 3 cells" in of_gpu
+    assert f"`python -m bench algo=maml {options[0]}" in of_gpu
+
+    status, text = said(*sweep, "device=cpu", "algo=protonet")
+    assert text.count("###") == 1 and "3 cells, of which 2 are to be run" in text
+    status, text = said(*sweep[2:], "device=cpu", "algo=protonet", "seed=0", "workers=9")
+    assert status == 0 and "1 cells, of which 0 are to be run" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["algo=maml", "workers=0"], "workers=0 is not possible"),
+        (["algo=maml", "from=nowhere"], "There are no finished runs under nowhere/runs"),
+        ([], "There is no sweep in results/sweeps"),
+        (["algo=mamml", "from={reference}"], "There is no algo 'mamml'"),
+        (["seed=0,x", "from={reference}"], "seed=x is not possible"),
+    ],
+)
+def test_mistakes(said, arguments, sentence, tmp_path, monkeypatch, cache):
+    monkeypatch.chdir(tmp_path)
+    arguments = [argument.format(reference=REFERENCE) for argument in arguments]
+    if arguments:
+        arguments.append(f"cache_dir={cache}")
+    status, text = said(*arguments)
+    assert status == 2 and sentence in text and text.count("\n") == 1, text
