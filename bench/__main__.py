@@ -58,6 +58,13 @@ def run(cell: Any) -> dict[str, Any]:
             return before
     if cell.config.dry_run:
         return {"status": "forecast", "cell": cell.name, "seconds": foretold(cell)}
+    tune = cell.config.tune
+    if tune and tune.trial:
+        from bench import tuning
+
+        return tuning.attempt(cell)
+    if tune and not cell.config.tuned:
+        raise Mistake("tune=optuna is a sweep by itself: leave hydra.mode and hydra/sweeper alone.")
     try:
         record = cells.run(cell)
         accuracy, ci95 = record["accuracy"], record["ci95"]
@@ -90,6 +97,10 @@ def check_or_exit(cfg: DictConfig) -> Any:
         from bench import cell as cells  # imports torch, which a mistake need not wait for
 
         cell = cells.check(read)
+        if read.tune:
+            from bench import tuning  # imports optuna, which only this needs
+
+            cell = tuning.check(cell)
         name = cell.name
     except Mistake as found:
         mistake = found
@@ -110,6 +121,9 @@ def foretold(cell: Any) -> float:
     from bench.report.tables import duration
 
     times = forecast(cell)
+    if (tune := cell.config.tune) and tune.trial:
+        parts = ("training", "validation")
+        times = {f"{part} of {tune.trials} trials": tune.trials * times[part] for part in parts}
     steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
     print(f"{cell.name} would take {duration(sum(times.values()))} ({steps})", flush=True)
     return sum(times.values())

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision, recipe, records, tensors
-from bench.config import Config, check_options
+from bench.config import Config, check_options, option
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -123,10 +124,20 @@ def check_stored(store: Store, name: str) -> None:
 
 def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
     """The name of a cell, which ends with a digest of all that determines its numbers."""
-    text = json.dumps([config.determining(), dataset.digest, device_type], sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    learner, setting = config.algo.name.replace("/", "."), f"{config.ways}w{config.shots}s"
-    return f"{learner}-{dataset.name}-{setting}-seed{config.seed}-{digest}"
+    digest = digest_of(config.determining(), dataset.digest, device_type)
+    return f"{task_of(config, dataset)}-seed{config.seed}-{digest}"
+
+
+def task_of(config: Config, dataset: Dataset) -> str:
+    """The learner, data set and setting in a name, such as ``maml-glyphs-5w1s``."""
+    learner = config.algo.name.replace("/", ".")
+    return f"{learner}-{dataset.name}-{config.ways}w{config.shots}s"
+
+
+def digest_of(*facts: object) -> str:
+    """Eight letters and digits that stand for these facts in a name."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
@@ -206,7 +217,7 @@ def run(cell: Cell) -> dict[str, Any]:
         )
     training = Training(loop, config.validation.times)
     with listening() as interrupt:
-        begun -= _train(cell, training, val_sampler, at_once, interrupt, begun)
+        begun -= train(cell, training, val_sampler, at_once, interrupt, begun)
 
     assert training.best is not None
     learner.load_state_dict(training.best_state)
@@ -260,18 +271,20 @@ def fail(cell: Cell, reason: str) -> dict[str, Any]:
     return record
 
 
-def _train(
+def train(
     cell: Cell,
     training: Training,
     sampler: EpisodeSampler,
     at_once: int,
     interrupt: Interrupt,
     begun: float,
+    validated: Callable[[], object] = lambda: None,
 ) -> float:
     """Train to the end, from where an interrupted run of this cell stood; raises Failed.
 
     Returns the seconds that earlier processes spent on the cell, up to when they last saved it; this
-    one has ``begun`` then. Ctrl-C and SIGTERM are held back until all is saved.
+    one has ``begun`` then. Ctrl-C and SIGTERM are held back until all is saved. ``validated`` is called
+    after each validation, and what it raises ends the training.
     """
     config, learner = cell.config, training.loop.learner
     maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
@@ -320,6 +333,7 @@ def _train(
                     if bar.disable and cell.world.first:  # a line among those of other cells
                         count = f"validation {len(training.history)} of {len(training.ends)}"
                         print(f"{cell.name}: {count}, {score}", file=sys.stderr)
+                    validated()
                 stopping = cell.world.any(interrupt.requested())
                 if stopping or time.monotonic() - last > SAVE_SECONDS:
                     save()
@@ -408,7 +422,16 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "version": version("fewshot-bench"),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **tuned_facts(config),
     }
+
+
+def tuned_facts(config: Config) -> dict[str, Any]:
+    """What the protocol card says of how the options were found; nothing of a cell that is not tuned."""
+    if not (tuned := config.tuned):
+        return {}
+    options = {name: option(config, name) for name in tuned.options}
+    return {"tuning": tuned.budget, "tuned": tuned.model_dump() | {"options": options}}
 
 
 def commit() -> str | None:

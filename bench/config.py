@@ -84,14 +84,60 @@ class Throughput(Strict):
     seconds: Annotated[float, Field(gt=0)]
 
 
+class Range(Strict):
+    low: int | float
+    high: int | float
+    scale: Literal["linear", "log"]
+
+
+class Tune(Strict):
+    trials: Positive
+    images: Positive
+    startup: Positive
+    at_once: Positive
+    seed: Count
+    trial: Annotated[str, Field(pattern=r"^[\w.+-]+/\d+$")] | None
+    space: dict[Literal["algo", "train"], dict[str, Range]]
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The range of each option that is tuned, by its name such as ``train.rate``."""
+        return {f"{group}.{key}": r for group, own in self.space.items() for key, r in own.items()}
+
+
+class Tuned(Strict):
+    """Where the options of a tuned cell come from. Accuracies are in percent.
+
+    ``trial_images`` is the budget of a trial; ``images`` and ``seconds`` are what all trials were
+    trained for, ``first`` and ``best`` the validation accuracies of the options that the learner
+    comes with and of the chosen ones.
+    """
+
+    study: str
+    trials: Positive
+    trial_images: Positive
+    stopped: Count
+    failed: Count
+    images: Count
+    seconds: Annotated[float, Field(ge=0)]
+    first: Annotated[float, Field(ge=0, le=100)]
+    best: Annotated[float, Field(ge=0, le=100)]
+    options: list[str]
+
+    @property
+    def budget(self) -> str:
+        """What each learner must have had, to be compared with this one."""
+        return f"{self.trials} trials of {self.trial_images:,} images"
+
+
 OF_THE_COMMAND = {
-    *("results_dir", "data_root", "cache_dir", "overwrite", "retry_failed", "dry_run"),
-    "threads",
+    *("results_dir", "data_root", "cache_dir", "threads"),
+    *("overwrite", "retry_failed", "dry_run", "tune"),
 }
 """Keys that say where files are and what to do, and are not stored; a row has its threads as a fact."""
 PLACES = {"path", "splits"}
 """Options of data sets that say where files are: of these only the last name is stored."""
-INCIDENTAL = OF_THE_COMMAND | {"throughput"}
+INCIDENTAL = OF_THE_COMMAND | {"throughput", "tuned"}
 """Keys that do not determine a cell's numbers, or are told apart by its content (the data's digest)."""
 
 
@@ -119,16 +165,20 @@ class Config(Strict):
     overwrite: bool
     retry_failed: bool
     dry_run: bool
+    tune: Tune | None
+    tuned: Tuned | None
 
     def determining(self) -> dict[str, Any]:
-        """What the cell's numbers depend on."""
+        """What the cell's numbers depend on, and whether they are those of a tuned learner."""
         options = self.model_dump(exclude=INCIDENTAL)
         options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+        if self.tuned:
+            options["tuned"] = self.tuned.model_dump(include={"study", "trials"})
         return options
 
     def stored(self) -> dict[str, Any]:
         """What is kept of a finished cell: no folder of this machine."""
-        options = self.model_dump(exclude=OF_THE_COMMAND)
+        options = self.model_dump(exclude=OF_THE_COMMAND | (set() if self.tuned else {"tuned"}))
         for key in PLACES & options["dataset"].keys():
             options["dataset"][key] = last_name(options["dataset"][key])
         return options
@@ -143,6 +193,24 @@ def read(cfg: DictConfig) -> Config:
     """Check the types of a composed configuration; raises Mistake naming the first wrong key."""
     try:
         return Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
+    except ValidationError as error:
+        raise mistake(error) from None
+
+
+def option(config: Config, name: str) -> Any:
+    """The value of an option such as ``train.rate``; raises KeyError when there is none."""
+    group, _, key = name.partition(".")
+    return getattr(config, group).model_dump()[key]
+
+
+def with_options(config: Config, values: Mapping[str, Any]) -> Config:
+    """A configuration with other values of options such as ``train.rate``; raises Mistake."""
+    changed = config.model_dump()
+    for name, value in values.items():
+        group, _, key = name.partition(".")
+        changed[group][key] = value
+    try:
+        return Config.model_validate(changed)
     except ValidationError as error:
         raise mistake(error) from None
 

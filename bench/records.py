@@ -37,6 +37,21 @@ class Phase(Stored):
     joules_per_1000_tasks: Amount | None = None
 
 
+class Tuned(Stored):
+    """How the options of a tuned learner were found, see `bench.config.Tuned`, and their values."""
+
+    study: Name
+    trials: Positive
+    trial_images: Positive
+    stopped: Count
+    failed: Count
+    images: Count
+    seconds: Amount
+    first: Percent
+    best: Percent
+    options: dict[Name, Annotated[int, Field(gt=-(2**63), lt=2**63)] | float]
+
+
 class Protocol(Stored):
     """The protocol card, which every record has."""
 
@@ -82,6 +97,8 @@ class Protocol(Stored):
     version: Text
     commit: Text | None
     created: Text
+    tuning: Text | None = None  # rows of learners that were not tuned lack these two
+    tuned: Tuned | None = None
 
 
 class Done(Protocol):

@@ -18,10 +18,12 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
     ``folders`` are its ``data_root`` and ``cache_dir``.
     """
     command: dict[str, Any] = dict.fromkeys(config.OF_THE_COMMAND, False)
-    command |= {"results_dir": str(store.root), "threads": None}
+    command |= {"results_dir": str(store.root), "threads": None, "tune": None}
     try:
         record = store.record(name) or {}
-        options = config.Config.model_validate(store.config(name) | command | folders)
+        options = config.Config.model_validate(
+            {"tuned": None} | store.config(name) | command | folders
+        )
         check_known(options)
         if options.stored()["dataset"] != options.dataset.model_dump():
             raise Mistake(f"{name} would look into other folders than data_root for its images.")

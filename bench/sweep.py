@@ -34,23 +34,17 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
-        from bench.__main__ import check_or_exit, told
-
-        loader = GlobalHydra.instance().config_loader()
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]
         for overrides in grid([*swept, *config.hydra.overrides.task]):
-            try:
-                cell = loader.load_configuration("config", overrides, RunMode.RUN)
-            except HYDRA_MISTAKES as error:  # Hydra would only warn of what a callback raises
-                sys.exit(told(explain(error)))
-            with open_dict(cell):
-                del cell["hydra"]
-            checked = check_or_exit(cell)
-            self.cells.add((checked.config.results_dir, checked.name))
+            cell = checked(overrides)
+            if not config.tune:  # else the options, and so the names, are still to be found
+                self.cells.add((cell.config.results_dir, cell.name))
         try:
             self.flag = workers.prepare(config.hydra)
         except Mistake as mistake:
+            from bench.__main__ import told
+
             sys.exit(told(mistake))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
@@ -61,7 +55,7 @@ class Sweep(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the cell, and what was foretold of it."""
         record = job_return.return_value
-        if record["status"] != "interrupted":
+        if record["status"] not in ("interrupted", "trial"):
             self.cells.add((config.results_dir, record["cell"]))
         self.foretold += [record["seconds"]] if record["status"] == "forecast" else []
 
@@ -92,6 +86,20 @@ class Sweep(Callback):
         if self.flag:
             workers.dismiss()
         self.on_run_end(config)
+
+
+def checked(overrides: list[str]) -> Any:
+    """The checked cell that overrides describe; a user's mistake is told in one sentence, status 2."""
+    from bench.__main__ import check_or_exit, told
+
+    try:
+        loader = GlobalHydra.instance().config_loader()
+        cell = loader.load_configuration("config", overrides, RunMode.RUN)
+    except HYDRA_MISTAKES as error:  # Hydra would only warn of what a callback raises
+        sys.exit(told(explain(error)))
+    with open_dict(cell):
+        del cell["hydra"]
+    return check_or_exit(cell)
 
 
 def grid(overrides: list[str]) -> list[list[str]]:

@@ -23,6 +23,7 @@ from bench.report import (
     tables,
     targets,
     trials,
+    tuning,
 )
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
@@ -128,6 +129,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "claimed.md": claims.claims_markdown(claimed),
         "probe.csv": None if tried is None else tables.to_csv(tried),
         "recipes.md": recipes.recipes_markdown(crossed),
+        "tuning.md": tuning.tuning_markdown(records),
         "transduction.md": trials.transduction_markdown(records, probed),
         "shift.csv": None if elsewhere is None else tables.to_csv(elsewhere),
         "shift.md": shifts.shift_markdown(records, shifted),
@@ -139,6 +141,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         ],
         "throughput": tables.throughput_tables(records),
         "claimed": [claims.table(claimed)] if claimed else [],
+        "tuning": tuning.tuning_tables(records),
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
         "shift": shifts.shift_tables(records, shifted),

@@ -22,6 +22,7 @@ from bench.report import (
     tables,
     targets,
     trials,
+    tuning,
 )
 from bench.report.claims import Check
 from bench.report.interactive import Plot
@@ -133,7 +134,8 @@ def html(
     rows = labelled(records)
     found = sections(records, boards, curves, probed, shifted)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
-    found += [contributions, published(claimed), *background(records)]
+    tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
+    found += [contributions, tuned, published(claimed), *background(records)]
     shown = [compared(records), *found]
     shown = [section for section in shown if not section.empty]
     numbers = {id(p): i for i, p in enumerate(plot for s in shown for plot in s.plots)}

@@ -29,7 +29,7 @@ NAMES = {
 
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
-ACCURACY = ("data_digest", *NETWORK, "train_images", "episodes")
+ACCURACY = ("data_digest", *NETWORK, "train_images", "tuning", "episodes")
 THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
@@ -43,7 +43,8 @@ RECIPE = (
     "label_smoothing",
     "augmentation",
 )
-USUAL = {"processes": 1}
+UNTUNED = "none"
+USUAL = {"processes": 1, "tuning": UNTUNED}
 """What goes without saying."""
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (
@@ -63,6 +64,9 @@ VARIANT = (
 ACROSS = tuple(field for field in BOTH if field not in ("data_digest", "episodes"))
 EPISODES = ", episodes "
 DAGGER = " †"
+TUNED_NOTE = (
+    "Tuned: options were chosen by trials on validation episodes; tuning.md tells at which cost."
+)
 TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other queries of its episode."
 
 
@@ -128,12 +132,10 @@ def across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     What differed is told in their labels, and by the facts that they then share.
     """
     rows = list(records)
-    values = {
-        field: sorted({str(_plain(row.get(field))) for row in done(rows)}) for field in fields
-    }
+    values = {field: sorted({str(_value(row, field)) for row in done(rows)}) for field in fields}
     several = {field: " or ".join(found) for field, found in values.items() if len(found) > 1}
     return [
-        {**row, **several, "told_apart": {field: _plain(row.get(field)) for field in several}}
+        {**row, **several, "told_apart": {field: _value(row, field) for field in several}}
         for row in rows
     ]
 
@@ -144,7 +146,7 @@ def kept_apart(records: Iterable[Row]) -> list[str]:
     sentences = []
     for dataset in dict.fromkeys(row["dataset"] for row in sorted(rows, key=row_order)):
         values = {
-            field: {_plain(row.get(field)) for row in rows if row["dataset"] == dataset}
+            field: {_value(row, field) for row in rows if row["dataset"] == dataset}
             for field in BOTH
         }
         several = {field: found for field, found in values.items() if len(found) > 1}
@@ -252,6 +254,8 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
             if row["algo"] not in short or fact not in RECIPE
         ]
         facts += [recipe_name(row)] if row["algo"] in short else []
+        if row.get("tuning") and "tuning" not in row.get("told_apart", {}):
+            facts = ["tuned", *facts]
         label = NAMES.get(row["algo"]) or str(row["algo"])
         label += f" ({', '.join(facts)})" if facts else ""
         label += DAGGER if row.get("transductive") else ""
@@ -278,7 +282,7 @@ def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     """
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["status"] != "done", row_order(row))):
-        key = (row["dataset"], *(_plain(row.get(field)) for field in fields))
+        key = (row["dataset"], *(_value(row, field) for field in fields))
         if row["status"] != "done":
             key = next((other for other in groups if _fits(key, other)), key)
         groups.setdefault(key, []).append(row)
@@ -300,8 +304,8 @@ def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
     """What all finished rows have in common, as 'backbone conv4, precision fp32'."""
     facts = []
     for field in fields:
-        values = {_plain(row.get(field)) for row in done(rows)}
-        if len(values) == 1 and not values & {None, USUAL.get(field)}:
+        values = {_value(row, field) for row in done(rows)}
+        if len(values) == 1 and values.isdisjoint({None, USUAL.get(field)}):
             facts.append(_fact(field, values.pop()))
     return ", ".join(facts)
 
@@ -338,9 +342,14 @@ def _with_short_recipes(rows: Sequence[Row], differing: Collection[tuple[str, st
 
 
 def _variant(row: Row) -> dict[str, str]:
-    """What makes an algorithm this learner, by fact."""
+    """What makes an algorithm this learner, by fact; what was tuned is told by the study alone."""
     facts = {fact: row[fact] for fact in VARIANT if row.get(fact) is not None}
-    facts |= row.get("algo_options", {}) | row.get("told_apart", {})
+    facts |= row.get("algo_options", {})
+    if tuned := row.get("tuned"):
+        found = {name.partition(".")[2] for name in tuned["options"]}
+        facts = {fact: value for fact, value in facts.items() if fact not in found}
+        facts["study"] = tuned["study"]
+    facts |= row.get("told_apart", {})
     return {fact: str(value) for fact, value in facts.items()}
 
 
@@ -377,8 +386,11 @@ def _fits(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
     return all(value in (None, other) for value, other in zip(mine, theirs, strict=True))
 
 
-def _plain(value: Any) -> Any:
-    """Options as text, everything else as it is."""
+def _value(row: Row, field: str) -> Any:
+    """A fact as it is compared: options as text, everything else as it is."""
+    value = row.get(field)
+    if field == "tuning":
+        return value or UNTUNED
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
 
 

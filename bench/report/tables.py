@@ -18,6 +18,7 @@ from bench.report.rows import (
     DAGGER,
     THROUGHPUT,
     TRANSDUCTIVE_NOTE,
+    TUNED_NOTE,
     Comparison,
     Row,
     Score,
@@ -409,6 +410,8 @@ def _accuracy_caption(comparison: Comparison) -> str:
         sentences.append(_sentence(shared_facts(finished, ACCURACY)))
         if any(row["transductive"] for row in finished):
             sentences.append(TRANSDUCTIVE_NOTE)
+        if any(row.get("tuning") for row in finished):
+            sentences.append(TUNED_NOTE)
     sentences.append(failures(comparison))
     return " ".join(filter(None, sentences))
 

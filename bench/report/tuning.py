@@ -1,0 +1,50 @@
+"""What tuned learners cost to tune, and what came of it."""
+
+from collections.abc import Iterable
+
+from bench.report.rows import ACCURACY, Row, comparisons, done, labelled
+from bench.report.tables import Table, duration, joined
+
+HEADERS = [
+    *("Learner", "setting", "trials", "stopped early", "failed", "images", "training"),
+    *("first (%)", "best (%)", "chosen"),
+]
+NOTE = (
+    "What all trials together were trained for, on top of the training of each row. First and best: "
+    "validation accuracy of the trial with the options that the learner comes with and of the best one, "
+    "which is flattered, being the best of many. All seeds of a learner share its trials, none of which "
+    "saw a test episode."
+)
+
+
+def tuning_markdown(records: Iterable[Row]) -> str | None:
+    """The tables; None where no learner was tuned."""
+    return joined(tuning_tables(records)) or None
+
+
+def tuning_tables(records: Iterable[Row]) -> list[Table]:
+    """One line for each study, a table for each data set and budget."""
+    tuned = [row for row in done(labelled(records)) if row.get("tuned")]
+    tables = []
+    for comparison in comparisons(tuned, ACCURACY):
+        lines = []
+        for label in comparison.labels:
+            for setting in comparison.settings:
+                studies = {row["tuned"]["study"]: row for row in comparison.at(label, setting)}
+                lines += [_line(row) for row in studies.values()]
+        title = f"Tuning on {comparison.title}"
+        tables.append(Table(title, HEADERS, lines, NOTE))
+    return tables
+
+
+def _line(row: Row) -> list[str]:
+    tuned = row["tuned"]
+    chosen = (f"{key.partition('.')[2]} {value:.3g}" for key, value in tuned["options"].items())
+    return [
+        row["label"],
+        row["setting"],
+        *(f"{tuned[fact]:,}" for fact in ("trials", "stopped", "failed", "images")),
+        duration(tuned["seconds"]),
+        *(f"{tuned[fact]:.1f}" for fact in ("first", "best")),
+        ", ".join(chosen),
+    ]

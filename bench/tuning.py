@@ -1,0 +1,332 @@
+"""Options found by trials, before the cell that is tested: what ``tune=optuna`` does.
+
+Each learner, data set and setting has a study. Its trials are trainings with options drawn from the
+learner's space, judged by validation episodes alone; the cells of the study, one a seed, are then
+trained anew with the options of the best trial and tested once, like any other. A study is kept in ::
+
+    results/studies/<study>/journal.log         all trials, by Optuna
+                            runs/<trial>/       where a trial stands that has not ended
+"""
+
+import json
+import shutil
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bench import cell as cells
+from bench.cell import Cell
+from bench.config import Config, Range, Tune, check_options, option, with_options
+from bench.data.philox import key_of
+from bench.interrupt import listening
+from bench.mistake import Failed, Mistake, Unkept
+from bench.store import Store
+from bench.train import Training
+
+try:
+    import optuna
+    from optuna.pruners import BasePruner
+    from optuna.samplers import TPESampler
+    from optuna.storages.journal import JournalFileBackend
+    from optuna.trial import FrozenTrial, Trial, TrialState
+except ImportError:
+    raise Mistake(
+        "tune=optuna needs a package that is not installed: pip install 'fewshot-bench[tune]', or in a "
+        "clone uv sync --extra tune."
+    ) from None
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+Overrides = list[str]
+BUDGET = {"train.images", "train.split"}
+"""Options that are no learner's own."""
+
+
+def check(cell: Cell) -> Cell:
+    """The cell as a sweep that tunes runs it, a trial in its own place; raises Mistake."""
+    config, tune = cell.config, cell.config.tune
+    assert tune is not None
+    if config.tuned:
+        return cell
+    if tune.trial:
+        study, _, number = tune.trial.partition("/")
+        return replace(cell, name=f"{study}-trial{number}", store=_store(config, study))
+    if cell.world.size > 1:
+        raise Mistake("tune=optuna has trials of one process each: start it without torchrun.")
+    if config.train.split != "train":
+        raise Mistake("tune=optuna needs classes to validate on: leave train.split=train.")
+    if not tune.ranges:
+        raise Mistake(
+            f"There is nothing to tune: conf/space/ has no {config.algo.name}. Give a range, such as "
+            "'+tune.space.train.rate={low:0.0002,high:0.02,scale:log}'."
+        )
+    if config.seed == tune.seed:
+        raise Mistake(f"seed={config.seed} is that of the trials: choose another, or a tune.seed.")
+    for key, span in tune.ranges.items():
+        _check_range(config, key, span)
+    for end in ("low", "high"):
+        values = {key: getattr(span, end) for key, span in tune.ranges.items()}
+        try:
+            changed = with_options(config, values)
+            check_options(changed.algo, "algo")
+            cells.build_learner(changed, cell.dataset, cell.train_shape.ways)
+        except Mistake as mistake:
+            raise Mistake(f"An end of tune.space cannot be tried: {mistake}") from None
+    return cell
+
+
+def batches(
+    grid: list[Overrides], checked: Callable[[Overrides], Cell]
+) -> Iterator[list[Overrides]]:
+    """The jobs to launch, by their overrides: one batch after the other, each when the last has ended.
+
+    First come rounds of trials, one of each study, then all cells of the grid with what was found.
+    ``checked`` gives the cell that overrides describe. Raises Unkept.
+    """
+    studies: dict[str, Study] = {}
+    wanted: list[tuple[Overrides, str]] = []
+    for overrides in grid:
+        study = Study.of(overrides, checked(overrides))
+        studies.setdefault(study.name, study)
+        wanted.append((overrides, study.name))
+    if study.cell.config.dry_run:
+        yield [each.job(0, {}) for each in studies.values()] + grid
+        return
+    with ExitStack() as held:
+        going = []
+        for study in studies.values():
+            if held.enter_context(study.store.claim("study")):
+                going.append(study)
+            else:
+                print(f"{study.name} is being tuned by another process", flush=True)
+        while going := [study for study in going if not study.finished]:
+            yield [job for study in going for job in study.begin()]
+            for study in [study for study in going if study.running]:
+                print(
+                    f"{study.name} has a trial that did not end; the same command goes on with it"
+                )
+                going.remove(study)
+        if tuned := [(each, studies[name]) for each, name in wanted if studies[name].finished]:
+            yield [[*overrides, *study.found()] for overrides, study in tuned]
+
+
+@dataclass(frozen=True)
+class Study:
+    """The trials of one learner on one data set in one setting, for all of its seeds."""
+
+    name: str
+    overrides: Overrides
+    cell: Cell
+
+    @classmethod
+    def of(cls, overrides: Overrides, cell: Cell) -> "Study":
+        """The study that gives the options of a cell of the grid."""
+        config, tune = cell.config, cell.config.tune
+        assert tune is not None
+        train = config.train.model_copy(update={"images": tune.images})
+        trial = config.model_copy(update={"seed": tune.seed, "train": train})
+        facts = (trial.determining(), cell.dataset.digest, cell.device.type)
+        digest = cells.digest_of(*facts, tune.model_dump(include={"space", "startup"}))
+        name = f"{cells.task_of(config, cell.dataset)}-{digest}"
+        given = [*overrides, f"seed={tune.seed}", f"train.images={tune.images}"]
+        return cls(name, given, replace(cell, store=_store(config, name)))
+
+    @property
+    def store(self) -> Store:
+        """Where the trials are."""
+        return self.cell.store
+
+    @property
+    def tune(self) -> Tune:
+        """How the trials are made."""
+        assert self.cell.config.tune is not None
+        return self.cell.config.tune
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number, those included that have not ended."""
+        return [t for t in _open(self.store, self.name).trials if t.state != TrialState.WAITING]
+
+    @property
+    def running(self) -> list[FrozenTrial]:
+        """The trials that have not ended."""
+        return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are as many trials as there shall be, all ended."""
+        return sum(trial.state.is_finished() for trial in self.trials) >= self.tune.trials
+
+    def job(self, number: int, values: dict[str, Any]) -> Overrides:
+        """The job of a trial with such options."""
+        given = {"tune.trial": f"{self.name}/{number}"} | values
+        return [*self.overrides, *(f"{key}={json.dumps(value)}" for key, value in given.items())]
+
+    def begin(self) -> list[Overrides]:
+        """The jobs of the next trials: those that were begun and never ended, then new ones.
+
+        What a new one draws depends on the trials before it, not on whether the
+        command was repeated in between. The first has the options that the learner comes with.
+        """
+        with _kept(self.store):
+            study = _open(self.store, self.name)
+            if not study.trials:
+                own = {key: option(self.cell.config, key) for key in self.tune.ranges}
+                study.enqueue_trial(own)
+            begun = [Trial(study, each._trial_id) for each in self.running]
+            last = len(self.trials) - len(begun) + self.tune.at_once
+            jobs = [self.job(trial.number, self._draw(trial)) for trial in begun]
+            for number in range(len(self.trials), min(last, self.tune.trials)):
+                seed, _ = key_of("options of a trial", self.name, number)
+                study.sampler = TPESampler(n_startup_trials=self.tune.startup, seed=seed)
+                jobs.append(self.job(number, self._draw(study.ask())))
+            return jobs
+
+    def found(self) -> Overrides:
+        """What the best trial had, and what it cost to know; the first of equals is the best."""
+        trials = self.trials
+        ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        best = max(ended, key=lambda trial: trial.value or 0.0)
+        facts = {
+            "study": self.name,
+            "trials": len(trials),
+            "trial_images": self.tune.images,
+            "stopped": sum(trial.state == TrialState.PRUNED for trial in trials),
+            "failed": sum("failure" in trial.user_attrs for trial in trials),
+            "images": sum(trial.user_attrs["images"] for trial in trials),
+            "seconds": float(sum(trial.user_attrs["seconds"] for trial in trials)),
+            "first": trials[0].value,
+            "best": best.value,
+            "options": list(best.params),
+        }
+        given = ",".join(f"{key}:{json.dumps(value)}" for key, value in facts.items())
+        chosen = [f"{key}={json.dumps(value)}" for key, value in best.params.items()]
+        return [*chosen, f"tuned={{{given}}}"]
+
+    def _draw(self, trial: Trial) -> dict[str, Any]:
+        """The options of a trial by name; those that it has already are as they were."""
+        drawn: dict[str, Any] = {}
+        for key, span in self.tune.ranges.items():
+            low, high, log = span.low, span.high, span.scale == "log"
+            if isinstance(low, int) and isinstance(high, int):
+                drawn[key] = trial.suggest_int(key, low, high, log=log)
+            else:
+                drawn[key] = trial.suggest_float(key, low, high, log=log)
+        return drawn
+
+
+def attempt(cell: Cell) -> dict[str, Any]:
+    """Train and validate the cell of a trial, and tell its study how good that was; raises Unkept.
+
+    A trial that fails has an accuracy of zero; one that is interrupted goes on when the command is
+    repeated. No test episode is drawn.
+    """
+    config, tune = cell.config, cell.config.tune
+    assert tune is not None and tune.trial is not None
+    name, _, number = tune.trial.partition("/")
+    with _kept(cell.store):
+        study = _open(cell.store, name, optuna.pruners.MedianPruner(tune.startup))
+        before = study.trials[int(number)]
+        if before.state.is_finished():
+            return {"status": "trial"}
+        trial = Trial(study, before._trial_id)
+        _, loop, val_sampler, _, at_once = cells.parts(cell)
+        training = Training(loop, config.validation.times)
+        begun = time.monotonic()
+
+        def validated() -> None:
+            step = len(training.history)
+            if step not in before.intermediate_values:
+                trial.report(training.history[-1].val_accuracy, step)
+            if step < len(training.ends) and trial.should_prune():
+                raise optuna.TrialPruned
+
+        state, failure = TrialState.COMPLETE, ""
+        try:
+            with listening() as interrupt:
+                cells.train(cell, training, val_sampler, at_once, interrupt, begun, validated)
+        except optuna.TrialPruned:
+            state = TrialState.PRUNED
+        except Failed as failed:
+            failure = str(failed)
+        except OSError:
+            raise
+        except Exception as error:  # of the learner's code or ours: the other trials go on
+            traceback.print_exc()
+            failure = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+
+        value = 0.0 if failure or not training.best else training.best.val_accuracy
+        if failure:
+            trial.set_user_attr("failure", failure)
+        ways, shots, queries = cell.train_shape
+        images = loop.step * config.train.meta_batch * ways * (shots + queries)
+        trial.set_user_attr("images", images)
+        trial.set_user_attr("seconds", training.seconds)
+        study.tell(trial, None if state == TrialState.PRUNED else value, state)
+        shutil.rmtree(cell.store.runs / cell.name, ignore_errors=True)
+    drawn = " ".join(f"{key}={option(config, key):.3g}" for key in tune.ranges)
+    end = ", stopped early" if state == TrialState.PRUNED else ""
+    end = f", failed: {failure}" if failure else end
+    print(f"{cell.name}: validation {value:.1f} % with {drawn}{end}", flush=True)
+    return {"status": "trial"}
+
+
+def _check_range(config: Config, key: str, span: Range) -> None:
+    """Raises Mistake where a range is none, or does not hold the value that the first trial has."""
+    where = f"tune.space.{key}"
+    try:
+        own = option(config, key)
+    except KeyError:
+        raise Mistake(f"{where} is of no use: {config.algo.name} has no option {key}.") from None
+    if key in BUDGET:
+        raise Mistake(f"{where} is not possible: {key} belongs to the budget, the same for all.")
+    if span.low >= span.high or (span.scale == "log" and span.low <= 0):
+        positive = " above zero" if span.scale == "log" else ""
+        raise Mistake(f"{where} goes from {span.low} to {span.high}: it should rise{positive}.")
+    if isinstance(own, bool) or not isinstance(own, int | float):
+        raise Mistake(f"{where} is not possible: {key}={own} is no number.")
+    if not span.low <= own <= span.high:
+        raise Mistake(
+            f"{key}={own}, which the first trial has, is not within {where}, from {span.low} to "
+            f"{span.high}: change one of them."
+        )
+
+
+def _store(config: Config, study: str) -> Store:
+    """Where a study is kept."""
+    return Store(Path(config.results_dir) / "studies" / study)
+
+
+def _open(store: Store, name: str, pruner: BasePruner | None = None) -> optuna.Study:
+    """The stored study, or a new one; raises Mistake when it cannot be read."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    journal = store.root / "journal.log"
+    try:
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
+        return optuna.create_study(
+            storage=storage,
+            pruner=pruner,
+            study_name=name,
+            direction="maximize",
+            load_if_exists=True,
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise Mistake(
+            f"{journal} is damaged ({error}): move it away, and these trials start anew."
+        ) from None
+
+
+@contextmanager
+def _kept(store: Store) -> Iterator[None]:
+    """Raises Unkept where what is done within cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise Unkept(
+            f"Cannot write the trials to {store.root} ({error.strerror}): mend that and run the same "
+            "command again; it goes on from what was saved before."
+        ) from None
