@@ -307,13 +307,9 @@ def _open(store: Store, name: str, pruner: BasePruner | None = None) -> optuna.S
     journal = store.root / "journal.log"
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-        return optuna.create_study(
-            storage=storage,
-            pruner=pruner,
-            study_name=name,
-            direction="maximize",
-            load_if_exists=True,
-        )
+        if name in optuna.get_all_study_names(storage):
+            return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+        return optuna.create_study(study_name=name, storage=storage, direction="maximize")
     except (ValueError, KeyError, TypeError) as error:
         raise Mistake(
             f"{journal} is damaged ({error}): move it away, and these trials start anew."
