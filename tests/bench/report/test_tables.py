@@ -105,7 +105,7 @@ def test_accuracy_csv_golden() -> None:
         "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
         "parameters,train_ways,train_shots,train_queries,train_images,train_split,optimizer,momentum,"
         "weight_decay,rate,schedule,label_smoothing,augmentation,validations,val_episodes,val_accuracy,selected_episode,train_episodes,train_seconds,"
-        "meta_batch,device,device_name,threads,precision,deterministic,python,created,torch,version,"
+        "meta_batch,device,device_name,threads,processes,precision,deterministic,python,created,torch,version,"
         "commit"
     )
     assert lines[1] == (
@@ -113,13 +113,13 @@ def test_accuracy_csv_golden() -> None:
         'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
         '"{""filters"": 64}",28357,5,1,5,200000,train,adam,0.0,0.0,0.002,cosine,0.0,none,5,100,'
         "96.248,24000,24000,231.2,16,"
-        "cpu,Some CPU @ 2.0 GHz,2,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
+        "cpu,Some CPU @ 2.0 GHz,2,1,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
         "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,4,maml-omniglot-5w5s-seed0-1a2b3c4d,"
         '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",28357,5,5,5,200000,'
         "train,adam,0.0,0.0,0.002,cosine,0.0,none,5,100,,,,,16,cpu,"
-        "Some CPU @ 2.0 GHz,2,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
+        "Some CPU @ 2.0 GHz,2,1,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
     )
     assert lines[5:] == [""]
 
@@ -128,10 +128,10 @@ def test_throughput_csv_golden() -> None:
     lines = tables.to_csv(tables.throughput_table(FIXED)).split("\n")
     assert lines[0].startswith(
         "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,"
-        "gflop_per_task,gflop_per_s,matmul_share,power_w,joules_per_1000_tasks,seed,"
+        "gflop_per_task,gflop_per_s,matmul_share,scaling_efficiency,power_w,joules_per_1000_tasks,seed,"
     )
     assert lines[1].startswith(
-        "maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,0,8.0,16,10,Some"
+        "maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,,0,8.0,16,10,Some"
     )
     assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
     assert len(lines) == 1 + 6 + 1
