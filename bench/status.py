@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
+from omegaconf import OmegaConf
 
 from bench import usage
 from bench.interrupt import ended
@@ -58,10 +59,18 @@ def main(arguments: list[str]) -> int:
 
 
 def overrides_of(arguments: list[str]) -> list[str]:
-    """The overrides that a command names, of the last sweep when it has none; raises Mistake."""
+    """The overrides of a command's cells, of the last sweep when it names none.
+
+    Those come first that an experiment sweeps over by itself. Raises Mistake and what Hydra raises.
+    """
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    only_folder = all(argument.startswith("results_dir=") for argument in overrides)
-    return last(overrides) if only_folder else overrides
+    if all(argument.startswith("results_dir=") for argument in overrides):
+        overrides = last(overrides)
+    experiment = [o for o in overrides if o.startswith("experiment=") and "," not in o]
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        config = hydra.compose("config", experiment, return_hydra_config=True)
+    swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    return [*(f"{key}={value}" for key, value in swept.items()), *overrides]
 
 
 def last(arguments: list[str]) -> list[str]:

@@ -7,7 +7,8 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 
 from bench import cell as cells
-from bench.status import main
+from bench.status import main, overrides_of
+from bench.sweep import grid
 from tests.bench.small import SMALL
 
 
@@ -60,6 +61,15 @@ def test_every_state_of_a_cell(make, said, cache, tmp_path, monkeypatch):
 
     status, text = said(*sweep[2:], "algo=protonet")
     assert status == 0 and "1 cells: 1 done." in text
+
+
+def test_an_experiment_may_be_a_sweep_by_itself():
+    GlobalHydra.instance().clear()
+    cells = grid(overrides_of(["-m", "experiment=heads_by_recipe", "seed=0,1"]))
+    assert len(cells) == 3 * 4 * 2
+    assert cells[-1] == [
+        "algo=metaoptnet", "recipe=metaoptnet", "experiment=heads_by_recipe", "seed=1"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
