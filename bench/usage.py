@@ -32,6 +32,7 @@ Compare few-shot learners on the same episodes.
   python -m bench.report                                    tables and figures anew, from stored runs
   python -m bench.probe                                     the stored runs under other conditions
   python -m bench.status                                    what became of each cell of the last sweep
+  python -m bench.plan workers=8 ...                        what a sweep would take, from measured rows
   python -m bench.verify                                    stored runs evaluated again: as stored?
 
 Choices:

@@ -228,8 +228,9 @@ def totals(known: Sequence[tuple[int, Estimate]], machine: Machine, workers: int
     def ranged(text: Callable[[list[Job]], str]) -> str:
         return text(middle) + (f" ({text(low)} to {text(high)})" if low != high else "")
 
-    count = len(middle)
-    said = f"{count} cells: {ranged(lambda jobs: machine.hours(sum(map(sum, jobs))))}"
+    count, guessed = len(middle), sum(number for number, each in known if each.differing)
+    said = f"{count} cells, {guessed} of which by rows of other settings: "
+    said += ranged(lambda jobs: machine.hours(sum(map(sum, jobs))))
     joules = [each.middle.joules for number, each in known for _ in range(number)]
     if measured := [each for each in joules if each is not None]:
         of = "" if len(measured) == count else f" of {len(measured)} of them"

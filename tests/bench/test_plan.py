@@ -124,7 +124,8 @@ def test_the_plan_of_a_sweep_for_two_kinds_of_machine(make, said, cache, tmp_pat
     assert "1 rows of " in of_cpu and of_gpu.startswith(" Some GPU, 1 rows of ")
     assert "6 cells, of which 6 are to be run" in of_cpu, "that of device=cpu has another name"
     assert "| algo=protonet | 3 | 2h 00m | – | 1 row |" in of_gpu
-    assert "3 cells: 6.0 GPU hours; on 2 workers 4h 00m, the longest cell 2h 00m." in of_gpu
+    assert "3 cells, 0 of which by rows of other settings: 6.0 GPU hours; on 2" in of_gpu
+    assert "on 2 workers 4h 00m, the longest cell 2h 00m." in of_gpu
     assert "Nothing is said of 3 cells" in of_gpu
     assert f"`python -m bench algo=maml {options[0]}" in of_gpu
 
