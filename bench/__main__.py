@@ -24,19 +24,21 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     process.tune()  # in a worker, nothing did
     if interrupt.asked():
         return {"status": "interrupted"}
-    cell = check_or_exit(cfg)
-    with cell.store.claim(cell.name) as mine:
-        if not here().from_first(lambda: mine):
-            print(f"{cell.name} is being run by another process", flush=True)
-            return {"status": "running", "cell": cell.name}
-        try:
+    try:
+        cell = check(cfg)
+        with cell.store.claim(cell.name) as mine:
+            if not here().from_first(lambda: mine):
+                print(f"{cell.name} is being run by another process", flush=True)
+                return {"status": "running", "cell": cell.name}
             return run(cell)
-        except Mistake as mistake:  # nor could the next cells be run or kept
-            sys.exit(told(mistake))
-        except Interrupted:
-            if not interrupt.asked():
-                raise
-            return {"status": "interrupted"}
+    except Mistake as mistake:
+        if interrupt.at_work():  # the sweep tells
+            raise
+        sys.exit(told(mistake))  # nor could the next cells be run or kept
+    except Interrupted:
+        if not interrupt.asked():
+            raise
+        return {"status": "interrupted"}
 
 
 def run(cell: Any) -> dict[str, Any]:
@@ -85,34 +87,37 @@ def run(cell: Any) -> dict[str, Any]:
     return record
 
 
-def check_or_exit(cfg: DictConfig) -> Any:
-    """The checked cell of a configuration; a user's mistake is told in one sentence, status 2."""
+def check(cfg: DictConfig) -> Any:
+    """The checked cell of a configuration; raises Mistake, in all processes where one finds any."""
+    cell, mistake = None, None
+    try:
+        cell = _checked(cfg)
+    except Mistake as found:
+        mistake = found
+    all_checked = here().each((cell and cell.name, mistake))
+    if mistake := next((found for _, found in all_checked if found), None):
+        raise mistake
+    if len({name for name, _ in all_checked}) > 1:
+        raise Mistake(
+            "The processes would not run the same cell: they need the same data, options and device."
+        )
+    return cell
+
+
+def _checked(cfg: DictConfig) -> Any:
     from bench import config
     from bench.store import Store
 
-    name, mistake = "", None
-    try:
-        read = config.read(cfg)
-        Store(read.results_dir).check_writable()
-        from bench import cell as cells  # imports torch, which a mistake need not wait for
+    read = config.read(cfg)
+    Store(read.results_dir).check_writable()
+    from bench import cell as cells  # imports torch, which a mistake need not wait for
 
-        cell = cells.check(read)
-        if read.tune:
-            from bench import tuning  # imports optuna, which only this needs
+    cell = cells.check(read)
+    if not read.tune:
+        return cell
+    from bench import tuning  # imports optuna, which only this needs
 
-            cell = tuning.check(cell)
-        name = cell.name
-    except Mistake as found:
-        mistake = found
-    all_checked = here().each((name, mistake))
-    mistake = next((found for _, found in all_checked if found), None)
-    if not mistake and len({name for name, _ in all_checked}) > 1:
-        mistake = Mistake(
-            "The processes would not run the same cell: they need the same data, options and device."
-        )
-    if mistake:
-        sys.exit(told(mistake) if here().first else mistake.status)
-    return cell
+    return tuning.check(cell)
 
 
 def foretold(cell: Any) -> float:
@@ -131,7 +136,8 @@ def foretold(cell: Any) -> float:
 
 def told(mistake: Mistake) -> int:
     """Print a mistake to standard error; gives the exit status for it."""
-    print(f"error: {mistake}", file=sys.stderr)
+    if here().first or isinstance(mistake, Lost):  # the others have found the same
+        print(f"error: {mistake}", file=sys.stderr)
     return mistake.status
 
 

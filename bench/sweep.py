@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -34,18 +34,20 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
+        from bench.__main__ import told
+
         params = OmegaConf.select(config, "hydra.sweeper.params") or {}
         swept = [f"{key}={value}" for key, value in params.items()]
-        for overrides in grid([*swept, *config.hydra.overrides.task]):
-            cell = checked(overrides)
-            if not config.tune:  # else the options, and so the names, are still to be found
-                self.cells.add((cell.config.results_dir, cell.name))
-        try:
+        try:  # Hydra would only warn of what a callback raises
+            for overrides in grid([*swept, *config.hydra.overrides.task]):
+                cell = checked(overrides)
+                if not config.tune:  # else the options, and so the names, are still to be found
+                    self.cells.add((cell.config.results_dir, cell.name))
             self.flag = workers.prepare(config.hydra)
         except Mistake as mistake:
-            from bench.__main__ import told
-
             sys.exit(told(mistake))
+        except HYDRA_MISTAKES as error:
+            sys.exit(told(explain(error)))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Make the process of the cell a worker, if it is not that of the sweep."""
@@ -54,6 +56,8 @@ class Sweep(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the cell, and what was foretold of it."""
+        if job_return.status is not JobStatus.COMPLETED:
+            return
         record = job_return.return_value
         if record["status"] not in ("interrupted", "trial"):
             self.cells.add((config.results_dir, record["cell"]))
@@ -89,17 +93,15 @@ class Sweep(Callback):
 
 
 def checked(overrides: list[str]) -> Any:
-    """The checked cell that overrides describe; a user's mistake is told in one sentence, status 2."""
-    from bench.__main__ import check_or_exit, told
+    """The checked cell that overrides describe; raises Mistake, and what Hydra raises."""
+    from bench.__main__ import check
 
-    try:
-        loader = GlobalHydra.instance().config_loader()
-        cell = loader.load_configuration("config", overrides, RunMode.RUN)
-    except HYDRA_MISTAKES as error:  # Hydra would only warn of what a callback raises
-        sys.exit(told(explain(error)))
+    cell = (
+        GlobalHydra.instance().config_loader().load_configuration("config", overrides, RunMode.RUN)
+    )
     with open_dict(cell):
         del cell["hydra"]
-    return check_or_exit(cell)
+    return check(cell)
 
 
 def grid(overrides: list[str]) -> list[list[str]]:

@@ -1,11 +1,13 @@
 """A sweep whose cells run in other processes, which end with it: those of joblib and of Ray."""
 
+import os
 import sys
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from bench.interrupt import RESUMABLE, listening
 from bench.mistake import Mistake
@@ -33,6 +35,8 @@ def prepare(hydra: DictConfig) -> Path | None:
         raise Mistake("torchrun runs cell after cell: leave out torchrun, or launcher=...")
     if not hydra.launcher._target_.endswith(LAUNCHERS):
         return None
+    if hydra.launcher._target_.endswith("RayLauncher"):
+        start_ray(hydra.launcher.ray.init)
     flag = Path(hydra.sweep.dir).absolute() / "interrupted"
 
     def ask() -> None:
@@ -43,6 +47,34 @@ def prepare(hydra: DictConfig) -> Path | None:
     interrupt = _until_dismissed.enter_context(listening(ask))
     _until_dismissed.enter_context(interrupt.held())
     return flag
+
+
+def start_ray(options: DictConfig) -> None:
+    """Join a Ray cluster, or start one; its workers see the folders that this process sees.
+
+    The launcher would do so, but gives a running cluster an option that it refuses, and after
+    ``listening``, which this takes SIGTERM from. Raises Mistake where there is no such cluster.
+    """
+    import ray
+
+    folder, data = (
+        os.getcwd(),
+        {key: os.environ[key] for key in ("BENCH_DATA",) if key in os.environ},
+    )
+
+    def settle() -> None:
+        os.chdir(folder)
+        os.environ.update(data)
+
+    given: Any = OmegaConf.to_container(options, resolve=True)
+    runtime = (given.pop("runtime_env", None) or {}) | {"worker_process_setup_hook": settle}
+    try:
+        ray.init(**given, runtime_env=runtime)
+    except ConnectionError as error:
+        raise Mistake(
+            f"There is no Ray cluster ({str(error).splitlines()[0]}); ray start --head starts one, "
+            "and without hydra.launcher.ray.init.address=... this machine is one."
+        ) from None
 
 
 def dismiss() -> None:

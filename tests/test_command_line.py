@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 
 from bench.__main__ import command
@@ -130,6 +131,10 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
             ["dataset.path=~/фото"],
             """quotes of its own within those of the shell: 'dataset.path="~/фото"'.""",
         ),
+        (["-m", "launcher=jobs"], "There is no launcher 'jobs'; choose one of joblib, ray"),
+        (["-m", "launcher=joblib,ray"], "A sweep has one launcher, not joblib,ray."),
+        (["launcher=joblib"], "launcher=joblib runs the cells of a sweep: add -m."),
+        (["threads=0"], "threads=0 is not possible: it should be greater than or equal to 1."),
         (["-m", "ways=3,1000"], "ways=1000 is more than the"),
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
     ],
@@ -140,6 +145,16 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, argu
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_launcher_that_is_not_installed_is_told_with_how_to_install_it(here, monkeypatch):
+    launchers = ConfigStore.instance().repo["hydra"]["launcher"]
+    monkeypatch.setitem(launchers, "joblib.yaml", None)
+    monkeypatch.delitem(launchers, "joblib.yaml")
+    done = here("-m", "launcher=joblib", *SMALL)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "launcher=joblib needs packages that are not installed: pip install" in done.stderr
+    assert "uv sync --extra joblib" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(here, cache):
