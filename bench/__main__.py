@@ -143,10 +143,10 @@ def told(mistake: Mistake) -> int:
 
 def command(arguments: list[str]) -> int:
     """Run the command, whose arguments Hydra reads itself; returns its exit status."""
-    if usage.wanted(arguments):
-        return usage.show(arguments)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
     try:
+        if usage.wanted(arguments):
+            return usage.show(arguments)
         usage.check_choices(arguments)
         with joined():
             main()

@@ -29,6 +29,7 @@ from bench.data.episodes import EpisodeSampler, check_shape
 from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import Scores, depends_on_places, evaluate, to_float
+from bench.extensions import packages_of
 from bench.files import Content
 from bench.interrupt import Interrupt, at_work, listening
 from bench.memory import out_of_memory, tasks_at_once
@@ -287,7 +288,7 @@ def train(
     after each validation, and what it raises ends the training.
     """
     config, learner = cell.config, training.loop.learner
-    maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
+    maker = [version("fewshot-bench"), commit(), str(torch.__version__), *packages(config)]
     saved = cell.world.from_first(lambda: _saved(cell))
     earlier = 0.0
     if saved and saved["maker"] == maker:
@@ -420,6 +421,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "version": version("fewshot-bench"),
+        **({"packages": ", ".join(used)} if (used := packages(config)) else {}),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **tuned_facts(config),
@@ -432,6 +434,11 @@ def tuned_facts(config: Config) -> dict[str, Any]:
         return {}
     options = {name: option(config, name) for name in tuned.options}
     return {"tuning": tuned.budget, "tuned": tuned.model_dump() | {"options": options}}
+
+
+def packages(config: Config) -> list[str]:
+    """The packages of third parties, with their versions, that a cell runs code of."""
+    return packages_of([code.target for code in (config.algo, config.backbone, config.dataset)])
 
 
 def commit() -> str | None:

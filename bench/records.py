@@ -95,6 +95,7 @@ class Protocol(Stored):
     python: Text
     torch: Text
     version: Text
+    packages: Text | None = None  # of third parties, where there are some
     commit: Text | None
     created: Text
     tuning: Text | None = None  # rows of learners that were not tuned lack these two

@@ -41,13 +41,17 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
 
 
 def check_known(options: config.Config) -> None:
-    """Raises Mistake when a configuration names other code than conf/ does: it may be a stranger's."""
+    """Raises Mistake when a configuration names other code than conf/ does: it may be a stranger's.
+
+    The conf/ of an installed package of `bench.extensions` counts, too.
+    """
     for group in GROUPS:
         code: config.Code = getattr(options, group)
         known = code.name in names(group)
         if not known or composed(f"{group}={code.name}")[group]["target"] != code.target:
             raise Mistake(
-                f"{group} {code.name!r} would run {code.target!r}, which conf/{group}/ does not know."
+                f"{group} {code.name!r} would run {code.target!r}, which conf/{group}/ does not know; "
+                "if it is of another package, install that."
             )
 
 

@@ -12,9 +12,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from bench.extensions import CONF, conf_files
 from bench.mistake import Mistake
 
-CONF = Path(__file__).parent.parent / "conf"
 GROUPS = ("algo", "dataset", "backbone")
 OTHERS = ("recipe", "experiment", "launcher")
 HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
@@ -51,13 +51,13 @@ def wanted(arguments: list[str]) -> bool:
 
 
 def show(arguments: list[str]) -> int:
-    """Print the help, or the options of the cell that the overrides describe; gives the status."""
+    """Print the help, or the options of the cell that the overrides describe; gives the status.
+
+    Raises Mistake and what Hydra raises.
+    """
     overrides = [a for a in arguments if not a.startswith("-") and a != "job"]
-    try:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            options = annotated(hydra.compose("config", overrides))
-    except HYDRA_MISTAKES as error:
-        raise SystemExit(f"error: {explain(error)}") from None
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        options = annotated(hydra.compose("config", overrides))
     if {"-h", "--help"} & set(arguments):
         choices = "\n".join(
             f"  {group:10} {', '.join(names(group))}" for group in (*GROUPS, *OTHERS)
@@ -69,16 +69,22 @@ def show(arguments: list[str]) -> int:
 
 def names(group: str) -> list[str]:
     """What can be chosen in a group, such as ``maml`` in ``algo``; those in folders come last."""
-    folder = CONF / group
-    found = (str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.yaml"))
+    start = f"{group}/"
+    found = (
+        file.removeprefix(start).removesuffix(".yaml")
+        for file in conf_files()
+        if file.startswith(start)
+    )
     return sorted(found, key=lambda name: ("/" in name, name))
 
 
 def annotated(cfg: DictConfig) -> str:
     """A configuration as YAML, each key below its sentence."""
-    sentences = dict(read_sentences(CONF / "config.yaml"))
-    for group in GROUPS:
-        sentences |= read_sentences(CONF / group / f"{cfg[group].name}.yaml")
+    files = conf_files()
+    sentences: dict[str, str] = {}
+    for name in ("config", *(f"{group}/{cfg[group].name}" for group in GROUPS)):
+        if file := files.get(f"{name}.yaml"):
+            sentences |= read_sentences(file)
 
     def lines(node: DictConfig, path: str, indent: str) -> list[str]:
         out = []
@@ -117,7 +123,7 @@ def read_sentences(file: Path) -> dict[str, str]:
 
 
 def no_such(choice: str) -> Mistake:
-    """What to say of a choice, such as ``algo/mamml``, that is not in conf/."""
+    """What to say of a choice, such as ``algo/mamml``, that there is not."""
     group, _, name = choice.partition("/")
     return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
 
@@ -156,7 +162,7 @@ def explain(error: Exception) -> Mistake:
         )
     unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
     if unknown:
-        known = [key for file in CONF.rglob("*.yaml") for key in read_sentences(file)]
+        known = [key for file in conf_files().values() for key in read_sentences(file)]
         if unknown[2] in known:
             return Mistake(
                 f"There is no option {unknown[2]!r} with these choices of {', '.join(GROUPS)}; "

@@ -1,0 +1,81 @@
+"""Packages of third parties with learners, backbones, data sets or experiments of their own.
+
+A package tells of itself by an entry point, in its ``pyproject.toml``::
+
+    [project.entry-points.fewshot_bench]
+    acme = "acme_fewshot"
+
+whose module has a folder ``conf`` laid out as ours is, such as ``conf/algo/acme.yaml``.
+"""
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from bench.mistake import Mistake
+
+CONF = Path(__file__).parent.parent / "conf"
+ENTRY_POINTS = "fewshot_bench"
+
+
+class Extension(NamedTuple):
+    """An installed package: its name and version, its module, and the folder of its configurations."""
+
+    name: str
+    version: str
+    module: str
+    conf: Path
+
+
+@cache
+def extensions() -> tuple[Extension, ...]:
+    """What is installed, by name; nothing of it is imported. Raises Mistake when something clashes."""
+    found = sorted(extension(point) for point in entry_points(group=ENTRY_POINTS))
+    owners = dict.fromkeys(files_of(CONF), "this suite")
+    for each in found:
+        for file in files_of(each.conf):
+            if (owner := owners.setdefault(file, each.name)) != each.name:
+                raise Mistake(
+                    f"The package {each.name} brings conf/{file}, which {owner} has, too: rename it "
+                    "there, or uninstall the package."
+                )
+    return tuple(found)
+
+
+def extension(point: EntryPoint) -> Extension:
+    """The package that an entry point is of; raises Mistake when it has no folder of configurations."""
+    assert point.dist is not None  # as of all entry points that are looked up
+    try:
+        spec = find_spec(point.module)
+    except ImportError:  # what it would be in is not there
+        spec = None
+    folders = spec.submodule_search_locations if spec else None
+    for folder in folders or ():
+        if (conf := Path(folder).resolve() / "conf").is_dir():
+            return Extension(point.dist.name, point.dist.version, point.module, conf)
+    raise Mistake(
+        f"The package {point.dist.name} names the module {point.module!r} for its learners and data "
+        "sets, where there is no folder conf: mend its entry point, or uninstall the package."
+    )
+
+
+def files_of(conf: Path) -> list[str]:
+    """The names of all files in a folder of configurations, such as ``algo/maml.yaml``."""
+    return sorted(path.relative_to(conf).as_posix() for path in conf.rglob("*.yaml"))
+
+
+def conf_files() -> dict[str, Path]:
+    """Every file of ours and of extensions, by its name such as ``algo/maml.yaml``."""
+    folders = [CONF, *(each.conf for each in extensions())]
+    return {file: conf / file for conf in folders for file in files_of(conf)}
+
+
+def packages_of(targets: list[str]) -> list[str]:
+    """The extensions that some code is from, each with its version, as in ``acme-fewshot 0.1.0``."""
+    return [
+        f"{each.name} {each.version}"
+        for each in extensions()
+        if any(target.startswith(f"{each.module}.") for target in targets)
+    ]
