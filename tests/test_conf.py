@@ -1,7 +1,6 @@
 """conf/ and the code that it names fit together, and every key has its sentence."""
 
 import importlib
-import inspect
 import re
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from algorithms.learner import Learner
 from bench import config, usage
+from bench.check import choice
 
 ROOT = Path(__file__).parent.parent
 PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
@@ -27,13 +27,10 @@ def composer():
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
-    composed = config.read(hydra.compose("config", [f"{group}={name}"]))
-    code = getattr(composed, group)
-    assert code.name == name
+    code = getattr(config.read(hydra.compose("config", [f"{group}={name}"])), group)
     config.check_options(code, group)
-    stated = set(code.options)
-    parameters = inspect.signature(code.resolve()).parameters.values()
-    assert stated == {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for law in choice.LAWS:
+        law(choice.Choice(group, name, code))
 
 
 @pytest.mark.parametrize(("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/data")])

@@ -11,7 +11,7 @@ from algorithms.baseline import Baseline
 from algorithms.baselinepp import BaselinePP
 from algorithms.learner import Shape
 from algorithms.shuffles import shuffles
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 FEATURES = 6
 LEARNERS = [Baseline, BaselinePP]

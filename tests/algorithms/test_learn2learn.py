@@ -6,8 +6,8 @@ import torch
 from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.mlp import MLP
+from bench.check.tasks import random_episodes
 from tests.algorithms.peers import pair
-from tests.algorithms.tasks import random_episodes
 
 pytest.importorskip("learn2learn")
 

@@ -8,7 +8,8 @@ from torch import nn
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Shape
 from algorithms.maml import MAML
-from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own, random_episodes
+from bench.check.tasks import random_episodes
+from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own
 
 
 class Pixel(nn.Module):

@@ -6,7 +6,7 @@ from torch import nn
 
 from algorithms.backbones.mlp import MLP
 from algorithms.matchingnet import MatchingNet
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 
 class Pixels(nn.Module):

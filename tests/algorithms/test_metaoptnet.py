@@ -3,7 +3,7 @@ import torch
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.metaoptnet import MetaOptNet
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 
 def make(head: str, ways: int = 3) -> MetaOptNet:

@@ -11,7 +11,7 @@ from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes
 from algorithms.noise import Noise, count_step, drop_block, dropout, scrambled
 from algorithms.protonet import ProtoNet
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 IMAGES = torch.rand(3, 4, 1, 6, 5, generator=torch.Generator().manual_seed(0))
 MAPS = torch.rand(3, 4, 7, 6, 5, generator=torch.Generator().manual_seed(1)).double() + 1

@@ -10,7 +10,8 @@ from algorithms.learner import Shape
 from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
 from algorithms.statistics import of_queries
-from tests.algorithms.tasks import plain_forward, plain_then_own, random_episodes
+from bench.check.tasks import random_episodes
+from tests.algorithms.tasks import plain_forward, plain_then_own
 
 
 class Pixel(nn.Module):

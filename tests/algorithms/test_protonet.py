@@ -4,7 +4,7 @@ from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.protonet import ProtoNet
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 
 class Pixels(nn.Module):

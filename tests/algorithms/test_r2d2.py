@@ -3,7 +3,7 @@ import torch
 
 from algorithms.backbones.mlp import MLP
 from algorithms.r2d2 import R2D2
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 
 def make(ways: int = 3, hidden: int = 9, **options: object) -> R2D2:

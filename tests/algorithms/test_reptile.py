@@ -10,7 +10,8 @@ from torch import nn
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Shape
 from algorithms.reptile import Reptile, minibatches
-from tests.algorithms.tasks import PlainConv4, random_episodes
+from bench.check.tasks import random_episodes
+from tests.algorithms.tasks import PlainConv4
 from tests.algorithms.test_maml import Pixel
 
 

@@ -13,7 +13,7 @@ from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
 from bench import memory
-from tests.algorithms.tasks import random_episodes
+from bench.check.tasks import random_episodes
 
 CPU = torch.device("cpu")
 LEARNERS = {

@@ -13,8 +13,8 @@ from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
 from bench import precision
+from bench.check.tasks import random_episodes
 from bench.mistake import Mistake
-from tests.algorithms.tasks import random_episodes
 
 aten = torch.ops.aten
 PRODUCTS = {

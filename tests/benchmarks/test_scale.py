@@ -16,10 +16,10 @@ from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
+from bench.check.tasks import random_episodes
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
 from bench.memory import tasks_at_once
-from tests.algorithms.tasks import random_episodes
 
 QUERIES = 5
 LEARNERS = {

@@ -13,11 +13,11 @@ import torch
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Learner, Shape
 from algorithms.metaoptnet import MetaOptNet
+from bench.check.tasks import random_episodes
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
 from bench.memory import tasks_at_once
 from tests.algorithms.peers import pair
-from tests.algorithms.tasks import random_episodes
 
 l2l = pytest.importorskip("learn2learn")
 

@@ -1,0 +1,123 @@
+"""``python -m bench.check``: tell the author of a learner or data set whether it obeys the laws."""
+
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench import process
+
+process.tune()  # before torch is imported
+
+import hydra
+import torch
+
+from algorithms.learner import Learner
+from bench import config, usage
+from bench.check import choice, data, laws
+from bench.interrupt import ended
+from bench.mistake import Mistake
+
+USAGE = """\
+Usage: python -m bench.check MODULE:CLASS [backbone=NAME]
+       python -m bench.check algo=NAME [backbone=NAME] [OPTION...]
+       python -m bench.check dataset=NAME [OPTION...]
+
+Tells whether a learner or a data set obeys the laws that all of this suite obey: one line a law, with
+ok, broken and why, or skipped and why. A learner is tried in float64 on 16 x 16 grey images, on a
+small Conv-4 where no backbone is given; a data set is prepared three times in a temporary folder.
+  mypackage:MyLearner           a learner's class, with the defaults of its options
+  algo=mine algo.inner_steps=2  a learner of conf/ or of an installed package, and its options
+  algo=maml backbone=mine       a backbone, by what a learner makes of it
+  dataset=mine                  a data set of conf/ or of an installed package
+The status is 1 when a law is broken, and 2 for a mistake in the command."""
+
+SMALL = ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"]
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns its exit status."""
+    if not arguments or {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0 if arguments else 2
+    try:
+        return int(checked(arguments)["broken"] > 0)
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+    except usage.HYDRA_MISTAKES as error:
+        print(f"error: {usage.explain(error)}", file=sys.stderr)
+    return 2
+
+
+def checked(arguments: list[str]) -> Counter[str]:
+    """Check what the arguments name and print what is found; counts ok, broken and skipped laws."""
+    overrides: list[str] = []
+    chosen: dict[str, str] = {}
+    for argument in arguments:
+        group, _, name = argument.partition("=")
+        if group in usage.GROUPS:
+            chosen[group] = name
+        module, colon, name = argument.partition(":")
+        if colon and "=" not in argument:
+            overrides += [f"algo.name={name}", f"algo.target={module}.{name}"]
+        else:
+            overrides.append(argument)
+    if "backbone" not in chosen:
+        overrides = [*SMALL, *overrides]
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        cell = config.read(hydra.compose("config", overrides))
+
+    found: Counter[str] = Counter()
+    for group, name in chosen.items():
+        code = getattr(cell, group)
+        config.check_options(code, group)
+        print(f"{group}={name}")
+        found += tell(choice.LAWS, partial(choice.Choice, group, name, code))
+    if set(chosen) != {"dataset"}:
+        if not (isinstance(method := cell.algo.resolve(), type) and issubclass(method, Learner)):
+            raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
+        print(f"{method.__name__} on {cell.backbone.name}")
+        with laws.threads(1), laws.default_dtype(torch.float64):
+            found += tell(laws.LAWS, lambda: laws.warmed_up(laws.learner_of(cell)))
+    if "dataset" in chosen:
+        with data.prepared(cell) as prepared:
+            print(f"{prepared.dataset.name}, digest {prepared.dataset.digest[:8]}")
+            found += tell(data.LAWS, lambda: prepared)
+    print(f"{found.total()} laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
+    return found
+
+
+def tell(held_to: Iterable[Callable[[Any], None]], subject: Callable[[], Any]) -> Counter[str]:
+    """Print what becomes of each law with a subject of its own; counts ok, broken and skipped ones."""
+    found: Counter[str] = Counter()
+    for law in held_to:
+        word, why = verdict(law, subject)
+        found[word] += 1
+        name = (law.__doc__ or "").split("\n", 1)[0].rstrip(".")
+        print(f"  {word:8} {name}{why and f': {why}'}", flush=True)
+    return found
+
+
+def verdict(law: Callable[[Any], None], subject: Callable[[], Any]) -> tuple[str, str]:
+    """``ok``, ``broken`` or ``skipped``, and why."""
+    try:
+        law(subject())
+    except laws.Skipped as skipped:
+        return "skipped", str(skipped)
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        sentence = str(error).split("\n", 1)[0]
+        if isinstance(error, AssertionError) and sentence:
+            return "broken", sentence
+        return (
+            "broken",
+            f"{type(error).__name__}: {sentence} ({Path(at.filename).name}:{at.lineno})",
+        )
+    return "ok", ""
+
+
+if __name__ == "__main__":
+    sys.exit(ended(main))
