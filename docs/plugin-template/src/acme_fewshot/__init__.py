@@ -1,0 +1,1 @@
+"""A learner and a data set for fewshot-bench."""

@@ -1,0 +1,140 @@
+"""Packages of third parties: the template of docs/, built, installed and run; and broken ones."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from bench import extensions, usage
+from bench.check.__main__ import main as check
+from bench.compose import composed
+from bench.mistake import Mistake
+from bench.status import main as status
+from bench.verify.__main__ import main as verify
+from tests.bench.small import SMALL
+
+ROOT = Path(__file__).parent.parent.parent
+TEMPLATE = ROOT / "docs" / "plugin-template"
+CHOICES = ["algo=acme_cosine", "dataset=acme_tiles"]
+
+
+def forget() -> None:
+    """What is installed is looked up once a process."""
+    extensions.extensions.cache_clear()
+    composed.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def looked_up_anew():
+    forget()
+    yield
+    forget()
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A folder in which the template's wheel is installed."""
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    done = subprocess.run(command, cwd=TEMPLATE, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (built,) = folder.glob("*.whl")
+    zipfile.ZipFile(built).extractall(folder / "installed")
+    return folder / "installed"
+
+
+@pytest.fixture
+def installed(wheel, monkeypatch) -> Path:
+    monkeypatch.syspath_prepend(str(wheel))
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def ran(wheel, tmp_path_factory) -> list[str]:
+    """The folders of a cell of the template's learner on its data set, run as a user would."""
+    folders = [f"{key}={tmp_path_factory.mktemp(key)}" for key in ("results_dir", "cache_dir")]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", *CHOICES, *SMALL, *folders],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(wheel)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "acme_cosine" in done.stdout
+    return folders
+
+
+def test_a_cell_of_a_package_is_run_and_its_row_names_the_package(ran):
+    (path,) = Path(ran[0].partition("=")[2]).glob("runs/*/record.json")
+    record = json.loads(path.read_text())
+    assert record["packages"] == "acme-fewshot 0.1.0"
+    assert record["algo_options"] == {"temperature": 10.0}
+
+
+def test_a_cell_of_a_package_is_verified_only_where_that_is_installed(
+    ran, wheel, capsys, monkeypatch
+):
+    assert verify(ran) == 1
+    assert "which conf/algo/ does not know; if it is of another package, install" in (
+        capsys.readouterr().out
+    )
+    monkeypatch.syspath_prepend(str(wheel))
+    forget()
+    assert verify(ran) == 0
+    assert status([*CHOICES, *SMALL, *ran]) == 0
+
+
+def test_help_shows_what_a_package_brings(installed, capsys):
+    assert usage.show(["--help", *CHOICES]) == 0
+    shown = capsys.readouterr().out
+    assert "acme_cosine, anil" in shown
+    assert (
+        "  # What cosines are multiplied by at first; it is learned.\n  temperature: 10.0" in shown
+    )
+    assert "acme_tiles" in str(usage.no_such("dataset/acme"))
+
+
+def test_what_a_package_brings_obeys_the_laws(installed, capsys):
+    assert check(CHOICES) == 0
+    assert " ok, 2 skipped." in capsys.readouterr().out
+
+
+def package(folder: Path, name: str, *files: str, module: str | None = None) -> None:
+    """Install a package of a module of its name with these files of configurations."""
+    facts = folder / f"{name}-1.0.dist-info"
+    facts.mkdir()
+    (facts / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (facts / "entry_points.txt").write_text(f"[fewshot_bench]\n{name} = {module or name}\n")
+    for file in files:
+        path = folder / name / "conf" / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.parametrize(
+    ("packages", "sentence"),
+    [
+        ({"one": ["algo/maml.yaml"]}, "one brings conf/algo/maml.yaml, which this suite has, too"),
+        (
+            {"one": ["algo/new.yaml"], "two": ["algo/new.yaml"]},
+            "two brings conf/algo/new.yaml, which one has, too",
+        ),
+        ({"one": []}, "one names the module 'one' for its learners .* there is no folder conf"),
+    ],
+)
+def test_a_package_that_cannot_be_used_gets_one_sentence(
+    tmp_path, monkeypatch, capsys, packages, sentence
+):
+    for name, files in packages.items():
+        package(tmp_path, name, *files)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Mistake, match=f"^The package {sentence}"):
+        usage.names("algo")
+    assert status(["algo=maml"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert check(["algo=maml"]) == 2
