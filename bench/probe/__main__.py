@@ -55,7 +55,7 @@ def main(arguments: list[str]) -> int:
         given = parse([argument for argument in arguments if argument not in options])
         store = Store(given["results_dir"] or "results")
         folders = {key: given[key] for key in ("data_root", "cache_dir")}
-        names = [row["cell"] for row in done(read(store.root))]
+        names = [row["cell"] for row in done(read(store.root)[0])]
         runs = [(name, stored(store, name, folders)) for name in names]
         wanted = given["datasets"].split(",") if given["datasets"] else []
         datasets = load(wanted, Folders.of(**folders), options)

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,17 +34,48 @@ from bench.store import Store
 _log = logging.getLogger(__name__)
 
 
-def read(results_dir: str | Path) -> list[Row]:
-    """The readable records of a results folder; one warning for each that is not.
+Stores = dict[str, Store]
+"""Where each cell is."""
+
+
+def read(results_dir: str | Path, others: Sequence[str] = ()) -> tuple[list[Row], Stores]:
+    """The readable records of results folders, and where they are; a warning for each that is not.
+
+    A cell that several folders have with the same numbers counts once, as it is in the first of them.
 
     Raises:
-        Mistake: no cell has finished there.
+        Mistake: no cell has finished there, or one is in two folders with different numbers.
     """
-    store = Store(results_dir)
-    records: list[Row] = []
+    found: dict[str, Row] = {}
     tested: dict[str, pd.DataFrame] = {}
+    stores: Stores = {}
+    searched = [Store(folder) for folder in (results_dir, *others)]
+    for store in searched:
+        for record, episodes in _readable(store):
+            cell = record["cell"]
+            if cell in found:
+                _check_same(found[cell], record, stores[cell], store)
+            if cell not in found or found[cell]["status"] != "done":
+                found[cell], stores[cell] = record, store
+                if episodes is not None:
+                    tested[cell] = episodes
+    records = [found[cell] for cell in sorted(found)]
+    for cell, reason in _on_other_episodes(done(records), tested).items():
+        _log.warning("Skipped %s: %s", stores[cell].runs / cell / "episodes.csv", reason)
+        records = [row for row in records if row["cell"] != cell]
+    if not done(records):
+        failed = f" ({len(records)} failed)" if records else ""
+        raise Mistake(
+            f"No finished runs under {', '.join(str(store.runs) for store in searched)}{failed}; run "
+            "python -m bench first or name another folder with results_dir=..."
+        )
+    return records, stores
+
+
+def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
+    """The records of a results folder, with the test episodes of those that are done."""
     for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
-        path = folder / "record.json"
+        path, episodes = folder / "record.json", None
         try:
             record = store.record(folder.name)
             if record is None and store.progress(folder.name):
@@ -53,22 +84,24 @@ def read(results_dir: str | Path) -> list[Row]:
                 raise ValueError("it does not exist")
             if record["status"] == "done":
                 path = folder / "episodes.csv"
-                tested[folder.name] = store.episodes(folder.name)
-                _check_episodes(record, tested[folder.name])
+                episodes = store.episodes(folder.name)
+                _check_episodes(record, episodes)
         except (ValueError, OSError) as error:
             _log.warning("Skipped %s: %s", path, _first_line(error))
         else:
-            records.append(record)
-    for cell, reason in _on_other_episodes(done(records), tested).items():
-        _log.warning("Skipped %s: %s", store.runs / cell / "episodes.csv", reason)
-        records = [row for row in records if row["cell"] != cell]
-    if not done(records):
-        failed = f" ({len(records)} failed)" if records else ""
-        raise Mistake(
-            f"No finished runs under {store.runs}{failed}; run python -m bench first or name "
-            "another folder with results_dir=..."
-        )
-    return records
+            yield record, episodes
+
+
+def _check_same(one: Row, other: Row, here: Store, there: Store) -> None:
+    """Raises Mistake where a cell was finished twice, with different numbers."""
+    if one["status"] == other["status"] == "done":
+        for key in ("accuracy", "ci95", "episodes_digest"):
+            if one[key] != other[key]:
+                raise Mistake(
+                    f"{one['cell']} is in {here.root} and in {there.root} with different results ({key} "
+                    f"{one[key]} and {other[key]}), which may come from machines of different kinds: "
+                    "move one of the two away."
+                )
 
 
 class Gathered(NamedTuple):
@@ -92,20 +125,22 @@ class Report(NamedTuple):
     boards: list[Leaderboard]
 
 
-def gather(results_dir: str | Path, across: Collection[str] = ()) -> Gathered:
-    """Read a results folder; raises Mistake when no cell has finished there."""
-    stored, store = read(results_dir), Store(results_dir)
+def gather(
+    results_dir: str | Path, across: Collection[str] = (), others: Sequence[str] = ()
+) -> Gathered:
+    """Read results folders; raises Mistake, see `read`."""
+    stored, stores = read(results_dir, others)
     records = rows.across(stored, across)
-    tested = {row["cell"]: store.episodes(row["cell"]) for row in done(records)}
+    tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(records)}
     spreads = {cell: each["accuracy"].std() for cell, each in tested.items()}
     return Gathered(
         stored,
         records,
         leaderboards(records, tested),
-        _curves(store, records),
-        _tried(store, records, "probe.csv", store.trials),
-        _tried(store, records, "shift.csv", store.shifts),
-        claims.checks(stored, _configs(store, stored), spreads),
+        _curves(stores, records),
+        _tried(stores, records, "probe.csv", Store.trials),
+        _tried(stores, records, "shift.csv", Store.shifts),
+        claims.checks(stored, _configs(stores, stored), spreads),
         recipes.crosses(records, tested),
     )
 
@@ -150,17 +185,20 @@ def texts(found: Gathered) -> dict[str, str | None]:
     return views
 
 
-def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
+def build(
+    results_dir: str | Path, across: Collection[str] = (), others: Sequence[str] = ()
+) -> Report:
     """Write the tables and figures/*.png/.pdf that have something to show.
 
+    They are of the cells of the results folder, where they are written, and of ``others``.
     Rows are compared only where their protocols agree, but for differences in ``across``, see
     `bench.report.rows.across`. The files are functions of the cells alone: building twice gives the
     same bytes.
 
     Raises:
-        Mistake: no cell has finished there, or the folder cannot be written.
+        Mistake: see `read`, or the folder cannot be written.
     """
-    found = gather(results_dir, across)
+    found = gather(results_dir, across, others)
     records, boards, curves = found.records, found.boards, found.curves
     probed, shifted = found.probed, found.shifted
     views: dict[str, Content | None] = {
@@ -178,7 +216,7 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
 
     root = Path(results_dir)
     try:
-        (root / "figures").mkdir(exist_ok=True)
+        (root / "figures").mkdir(parents=True, exist_ok=True)
         for name, content in views.items():
             if content is None:  # nothing to show now, though an older report may have had it
                 (root / name).unlink(missing_ok=True)
@@ -194,13 +232,17 @@ def build(results_dir: str | Path, across: Collection[str] = ()) -> Report:
 
 
 def _tried(
-    store: Store, records: list[Row], file: str, read: Callable[[str], pd.DataFrame | None]
+    stores: Stores,
+    records: list[Row],
+    file: str,
+    read: Callable[[Store, str], pd.DataFrame | None],
 ) -> dict[str, pd.DataFrame]:
     """What `bench.probe` wrote of the cells to such files; one warning for each that cannot be read."""
     found = {}
     for row in done(records):
+        store = stores[row["cell"]]
         try:
-            if (tried := read(row["cell"])) is not None:
+            if (tried := read(store, row["cell"])) is not None:
                 found[row["cell"]] = tried
         except (ValueError, OSError) as error:
             path = store.runs / row["cell"] / file
@@ -208,21 +250,22 @@ def _tried(
     return found
 
 
-def _configs(store: Store, records: list[Row]) -> dict[str, Any]:
+def _configs(stores: Stores, records: list[Row]) -> dict[str, Any]:
     """The configuration of each cell; one warning for each that cannot be read."""
     configs = {}
     for row in records:
         try:
-            configs[row["cell"]] = store.config(row["cell"])
+            configs[row["cell"]] = stores[row["cell"]].config(row["cell"])
         except (ValueError, OSError) as error:
             _log.warning("Held to no published figure: %s", _first_line(error))
     return configs
 
 
-def _curves(store: Store, records: list[Row]) -> dict[str, pd.DataFrame]:
+def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
     """The learning curve of each finished cell; one warning for each that cannot be read."""
     curves = {}
     for row in done(records):
+        store = stores[row["cell"]]
         path = store.runs / row["cell"] / "history.csv"
         try:
             curves[row["cell"]] = store.history(row["cell"])

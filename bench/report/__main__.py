@@ -1,15 +1,17 @@
 """``python -m bench.report``: rebuild the tables and figures of a results folder."""
 
 import sys
+from pathlib import Path
 
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report import build
 from bench.report.rows import ACROSS, kept_apart
 from bench.report.tables import terminal_table, winners
+from bench.store import Store
 
 USAGE = """\
-Usage: python -m bench.report [results_dir=DIR] [across=FACT,FACT...]
+Usage: python -m bench.report [results_dir=DIR,DIR...] [across=FACT,FACT...]
 
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   report.html                     all of it as one page to open offline, the answer first
@@ -25,7 +27,9 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   tuning.md                       what tuned learners cost to tune, and what was chosen
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput
   claimed.csv, claimed.md         published accuracies against those of their named experiments
-and prints the comparison. DIR is 'results' when it is not given. Rows whose protocols differ are not
+and prints the comparison. DIR is 'results' when it is not given. Several folders, such as those of
+several machines, are reported as one, in the first of them, which may be new; a cell that is in two of
+them counts once, and must have the same numbers. Rows whose protocols differ are not
 compared, but for differences in the facts given as across=..., which then stand in the labels:
 {facts}."""
 
@@ -36,8 +40,8 @@ def main(arguments: list[str]) -> int:
         print(USAGE.format(facts=", ".join(ACROSS)))
         return 0
     try:
-        folder, fields = _parse(arguments)
-        report = build(folder, fields)
+        (folder, *others), fields = _parse(arguments)
+        report = build(folder, fields, others)
         print(terminal_table(report.records))
         for text in (winners(report.boards), *kept_apart(report.records)):
             if text:
@@ -50,14 +54,14 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> tuple[str, list[str]]:
-    """The folder, and the facts that may differ."""
+def _parse(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The folders, and the facts that may differ."""
     given = {"results_dir": "results", "across": ""}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in given or not value:
             raise Mistake(
-                f"Cannot read the argument {argument!r}; there are results_dir=DIR and "
+                f"Cannot read the argument {argument!r}; there are results_dir=DIR,DIR and "
                 "across=FACT,FACT (python -m bench.report --help)."
             )
         given[key] = value
@@ -68,7 +72,20 @@ def _parse(arguments: list[str]) -> tuple[str, list[str]]:
                 f"across={field} is not possible: rows that differ in it cannot be compared, or there "
                 f"is no such fact; choose from {', '.join(ACROSS)}."
             )
-    return given["results_dir"], fields
+    return _folders(given["results_dir"]), fields
+
+
+def _folders(given: str) -> list[str]:
+    """The folders of a list, in which all but the first must exist; one may have commas in its name."""
+    folders = (
+        [given] if Path(given).exists() else [each for each in given.split(",") if each] or [given]
+    )
+    for folder in folders[1:]:
+        if not Store(folder).runs.is_dir():
+            raise Mistake(
+                f"There are no runs in {folder}: name folders that have some, results_dir=DIR,DIR."
+            )
+    return folders
 
 
 if __name__ == "__main__":

@@ -124,9 +124,9 @@ def test_the_order_in_which_rows_are_read_changes_no_byte(
     wanted |= {"report.html", "saturation.md", "probe.csv", "transduction.tex", "pairs.csv"}
     assert wanted <= {str(path.relative_to(tmp_path)) for path in before}
 
-    stored = report.read(tmp_path)
+    stored, stores = report.read(tmp_path)
     shuffled = random.Random(0).sample(stored, len(stored))
-    monkeypatch.setattr(report, "read", lambda results_dir: shuffled)
+    monkeypatch.setattr(report, "read", lambda *folders: (shuffled, stores))
     after = {path: path.read_bytes() for path in build(tmp_path).paths}
     assert [
         path.name for path in before.keys() | after if before.get(path) != after.get(path)
@@ -257,3 +257,28 @@ def test_figures_that_lost_their_data_go(tmp_path: Path, monkeypatch: pytest.Mon
     build(tmp_path)
     assert not (tmp_path / "figures" / "learning_curves_seconds.png").exists()
     assert (tmp_path / "figures" / "accuracy.png").exists()
+
+
+def test_folders_of_several_machines_are_reported_as_one(quick, tmp_path, capsys):
+    both, once = record("maml"), record("reptile")
+    here = folder(tmp_path / "here", [both, failed("protonet")])
+    there = folder(tmp_path / "there, too", [both, once, record("protonet")])
+    new = tmp_path / "new"
+    # a folder whose name has a comma is one that is there; in a list, it is a path by another name
+    (tmp_path / "there").symlink_to(there)
+    assert main([f"results_dir={new},{here},{tmp_path / 'there'}"]) == 0
+    accuracy = pd.read_csv(new / "accuracy.csv")
+    assert sorted(accuracy["algo"]) == ["maml", "protonet", "reptile"]
+    assert set(accuracy["status"]) == {"done"}, "what failed on one machine was finished on another"
+    assert main([f"results_dir={there}"]) == 0
+
+    other = record("maml", accuracy=both["accuracy"] + 1)
+    folder(tmp_path / "other", [other])
+    capsys.readouterr()
+    assert main([f"results_dir={here},{tmp_path / 'other'}"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        f"{other['cell']} is in {here} and in {tmp_path / 'other'} with different results" in said
+    )
+    assert main([f"results_dir={here},{tmp_path / 'nowhere'}"]) == 2
+    assert "There are no runs in" in capsys.readouterr().err
