@@ -26,7 +26,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         return {"status": "interrupted"}
     try:
         cell = check(cfg)
-        with cell.store.claim(cell.name) as mine:
+        # in the jobs of a cluster, nothing else listens
+        with listening(), cell.store.claim(cell.name) as mine:
             if not here().from_first(lambda: mine):
                 print(f"{cell.name} is being run by another process", flush=True)
                 return {"status": "running", "cell": cell.name}
@@ -45,19 +46,15 @@ def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or say why not; returns its record."""
     from bench import cell as cells
 
-    before = here().from_first(
-        lambda: None if cell.config.overwrite else cell.store.record(cell.name)
-    )
-    if before:
+    if before := here().from_first(cell.standing):
         if before["status"] == "done":
             print(f"{cell.name} is already finished (overwrite=true runs it again)", flush=True)
-            return before
-        if not cell.config.retry_failed:
+        else:
             reason = before["reason"]
             print(
                 f"{cell.name} failed before: {reason} (retry_failed=true runs it again)", flush=True
             )
-            return before
+        return before
     if cell.config.dry_run:
         return {"status": "forecast", "cell": cell.name, "seconds": foretold(cell)}
     tune = cell.config.tune

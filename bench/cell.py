@@ -66,6 +66,12 @@ class Cell:
         record = self.store.record(self.name)
         return record is not None and record["status"] == "done"
 
+    def standing(self) -> dict[str, Any] | None:
+        """The record that a run would leave as it is, if there is one."""
+        record = None if self.config.overwrite else self.store.record(self.name)
+        again = record and record["status"] == "failed" and self.config.retry_failed
+        return None if again else record
+
 
 def check(config: Config) -> Cell:
     """Do all that can fail by a user's mistake, before any training; raises Mistake."""
@@ -284,7 +290,7 @@ def train(
     """Train to the end, from where an interrupted run of this cell stood; raises Failed.
 
     Returns the seconds that earlier processes spent on the cell, up to when they last saved it; this
-    one has ``begun`` then. Ctrl-C and SIGTERM are held back until all is saved. ``validated`` is called
+    one has ``begun`` then. Signals are held back until all is saved. ``validated`` is called
     after each validation, and what it raises ends the training.
     """
     config, learner = cell.config, training.loop.learner
@@ -341,7 +347,7 @@ def train(
                     last = time.monotonic()
                 if stopping:
                     interrupt.request()
-                    break
+                    interrupt.obey()
         except Lost:
             save()
             raise

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 RESUMABLE = 75
 """Exit status after SIGTERM: the same command goes on from where training stood (EX_TEMPFAIL)."""
@@ -21,6 +22,11 @@ UNHEARD = 128 + signal.SIGPIPE
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
+OF_SCHEDULERS = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that say that time is up, in processes where a library handles them."""
+
+Handler = Callable[[int, FrameType | None], Any] | int | None
+
 STARTED_BY = os.getppid()
 
 _flag: Path | None = None
@@ -30,49 +36,67 @@ _flag: Path | None = None
 class Interrupted(KeyboardInterrupt):
     """A signal asked this process to end; ``status`` is what it shall exit with."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
+    def __init__(self, number: int, *reason: str) -> None:
+        super().__init__(*reason)
         self.status = RESUMABLE if number == signal.SIGTERM else 128 + number
 
 
 class Interrupt:
     """Holds a first signal back while training is in the middle of something; a second one is not.
 
+    A signal that a scheduler's library has a handler for is then left to that: it may have this
+    process run anew elsewhere, or let it go on. Any other ends what it meets with `Interrupted`.
     ``then`` is done when a signal is held back.
     """
 
     def __init__(self, then: Callable[[], object] = lambda: None) -> None:
-        self.pending: Interrupted | None = None
+        self.before: dict[int, Handler] = {}
+        self.pending: int | None = None
         self._held = False
         self._then = then
 
     def requested(self) -> bool:
         """Whether a signal is held back, or the sweep that this process works for is to end."""
         if asked():
-            self.pending = Interrupted(signal.SIGTERM)
+            self.pending = signal.SIGTERM
         return self.pending is not None
 
     def request(self) -> None:
         """As if SIGTERM had come, if no signal has: another process got one."""
-        self.pending = self.pending or Interrupted(signal.SIGTERM)
+        self.pending = self.pending or signal.SIGTERM
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The first signal within is raised at the end, when what was begun is safe."""
+        """The first signal within is obeyed at the end, if it was not before."""
         self._held = True
         try:
             yield
         finally:
             self._held = False
-        if self.pending:
-            raise self.pending
+        self.obey()
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """The handler of the signals."""
-        first, self.pending = self.pending is None, Interrupted(number)
-        if not (self._held and first):
-            raise self.pending
-        self._then()
+        if self._held and self.pending is None:
+            self.pending = number
+            self._then()
+        else:
+            self._obey(number)
+
+    def obey(self) -> None:
+        """Do what the signal that is held back asks for, now that what was begun is safe."""
+        number, self.pending = self.pending, None
+        if number is not None:
+            self._obey(number)
+
+    def _obey(self, number: int) -> None:
+        handler = self.before.get(number)
+        if not callable(handler) or handler is signal.default_int_handler:
+            raise Interrupted(number)
+        try:
+            handler(number, None)
+        except Exception as error:  # such as one time-out too many: no fault of the cell
+            raise Interrupted(number, str(error)) from error
 
 
 def work_for(flag: Path) -> None:
@@ -95,21 +119,21 @@ def asked() -> bool:
 
 @contextmanager
 def listening(then: Callable[[], object] = lambda: None) -> Iterator[Interrupt]:
-    """Handle Ctrl-C and SIGTERM within, and leave their handlers as they were.
+    """Handle Ctrl-C, SIGTERM and signals that have a handler within, and leave those as they were.
 
     Only the main thread may do so; elsewhere, and in workers, signals stay as they are.
     """
     interrupt = Interrupt(then)
-    before = {}
-    for number in () if at_work() else SIGNALS:
-        try:
-            before[number] = signal.signal(number, interrupt.receive)
-        except ValueError:  # not the main thread
-            break
+    try:
+        for heard in () if at_work() else (*SIGNALS, *OF_SCHEDULERS):
+            if heard in SIGNALS or callable(signal.getsignal(heard)):
+                interrupt.before[heard] = signal.signal(heard, interrupt.receive)
+    except ValueError:  # not the main thread
+        pass
     try:
         yield interrupt
     finally:
-        for number, handler in before.items():
+        for number, handler in interrupt.before.items():
             signal.signal(number, handler)
 
 

@@ -84,6 +84,8 @@ class Sweep(Callback):
             )
         if status or any(record and record["status"] == "failed" for record in records):
             sys.exit(1)
+        if left:
+            sys.exit(interrupt.RESUMABLE)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """The same, unless a signal came."""

@@ -30,6 +30,7 @@ LAUNCHERS = {
     "basic": ["threads=1"],
     "joblib": ["launcher=joblib"],
     "ray": ["launcher=ray"],
+    "slurm": ["launcher=slurm"],
 }
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
 

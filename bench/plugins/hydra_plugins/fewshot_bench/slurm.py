@@ -1,0 +1,174 @@
+"""``launcher=slurm``: the cells of a sweep that are left become one array of jobs of SLURM."""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+from tqdm import tqdm
+
+from bench.mistake import Mistake
+
+POLL_SECONDS = 5.0
+"""How often SLURM is asked how the jobs stand."""
+PATIENCE = 4
+"""How often a job may have neither a result nor a place in the queue: shared disks show files late."""
+ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+ENDED |= {"PREEMPTED", "TIMEOUT", "GONE"}
+"""States of jobs that do not run again; those that were requeued are PENDING."""
+ASK = ["squeue", "--noheader", "--array", "--states=all", "--format=%i:%T"]
+"""Tells the states of jobs also where SLURM keeps no accounts."""
+
+
+class Slurm(Launcher):
+    """Submits jobs through submitit, shows how they stand until all are over, and names the lost.
+
+    Cells that have ended are no jobs, and those that another process is at are waited for. A job that
+    reaches its time limit saves its training and has itself requeued, see `bench.interrupt`.
+    """
+
+    def __init__(self, submitit_folder: str, max_num_timeout: int, **parameters: Any) -> None:
+        self.folder = submitit_folder
+        self.max_num_timeout = max_num_timeout
+        self.parameters: Any = OmegaConf.to_container(OmegaConf.create(parameters))
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+        if not all(map(shutil.which, ("sbatch", "srun", "squeue"))):
+            raise Mistake(
+                "launcher=slurm needs the commands sbatch, srun and squeue, which are not here: run it "
+                "where jobs of SLURM are submitted, or take launcher=joblib."
+            )
+        self.hydra_context, self.config = hydra_context, config
+        self.job = SlurmLauncher()
+        self.job.setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        cells = [self.checked(list(overrides)) for overrides in job_overrides]
+        records = [cell.standing() for cell in cells]
+        others = [cell for cell in cells if cell.store.running(cell.name)]
+        left = [n for n, cell in enumerate(cells) if not records[n] and cell not in others]
+        jobs = self.submitted([(list(job_overrides[n]), initial_job_idx + n) for n in left])
+        print(
+            f"{len(cells)} cells: {len(jobs)} are jobs now, {len(others)} are run by others, ",
+            end="",
+        )
+        print(f"{len(cells) - len(jobs) - len(others)} have ended", flush=True)
+        if jobs:
+            array, logs = jobs[0].job_id.partition("_")[0], jobs[0].paths.folder.parent
+            print(f"Jobs: squeue --jobs={array}; their logs: {logs}", flush=True)
+        try:
+            lost = wait(jobs, others)
+        except KeyboardInterrupt:
+            if jobs:
+                print(f"\nthe jobs go on; scancel {array} ends them", file=sys.stderr)
+            raise
+        returns = [
+            JobReturn(status=JobStatus.COMPLETED, _return_value=record) for record in records
+        ]
+        for n, job in zip(left, jobs, strict=True):
+            if job.job_id in lost:
+                returns[n].return_value = {"status": "lost"}
+                print(
+                    f"{cells[n].name} has not ended: job {job.job_id} is {lost[job.job_id].lower()}, "
+                    f"and its log {job.paths.stderr} ends with: {end_of(job.paths.stderr)}",
+                    file=sys.stderr,
+                )
+            else:
+                returns[n] = job.result()
+        return returns
+
+    def checked(self, overrides: list[str]) -> Any:
+        """The checked cell that these overrides describe."""
+        from bench.__main__ import check
+
+        config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(config):
+            del config["hydra"]
+        return check(config)
+
+    def submitted(self, cells: list[tuple[list[str], int]]) -> list[Any]:
+        """A job for each cell, given by its overrides and number; raises Mistake."""
+        if not cells:
+            return []
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+        from submitit import AutoExecutor
+        from submitit.core.utils import FailedJobError
+
+        executor = AutoExecutor(self.folder, "slurm", slurm_max_num_timeout=self.max_num_timeout)
+        general = {field.name for field in fields(BaseQueueConf)}
+        executor.update_parameters(
+            **{k if k in general else f"slurm_{k}": v for k, v in self.parameters.items()}
+        )
+        state = Singleton.get_state()
+        rows = [(what, "hydra.sweep.dir", n, str(n), state) for what, n in cells]
+        try:
+            return list(executor.map_array(self.job, *zip(*rows, strict=True)))
+        except FailedJobError:  # sbatch would not have them
+            raise Mistake(
+                "SLURM refuses the jobs, for the reason above: give what it takes with "
+                "hydra.launcher.partition=..., timeout_min=..., mem_gb=... and the like."
+            ) from None
+
+
+def wait(jobs: list[Any], others: list[Any]) -> dict[str, str]:
+    """Show how jobs stand until they, and cells that others run, are over.
+
+    Gives the states of those that left no result, by the numbers of the jobs.
+    """
+    left = {job.job_id: job for job in jobs}
+    missed: Counter[str] = Counter()
+    lost: dict[str, str] = {}
+    total = len(jobs) + len(others)
+    with tqdm(total=total, unit="cell", desc="SLURM") as bar:
+        while left or others:
+            states = queue(list(left))
+            counts = sorted(Counter(states.values()).items())
+            text = ", ".join(f"{count} {state.lower()}" for state, count in counts)
+            bar.set_postfix_str(text, refresh=text != bar.postfix)
+            for name, state in states.items():
+                missed[name] = missed[name] + 1 if state in ENDED else 0
+                if left[name].paths.result_pickle.exists():
+                    del left[name]
+                elif missed[name] > PATIENCE:
+                    del left[name]
+                    lost[name] = state
+            others = [cell for cell in others if cell.store.running(cell.name)]
+            bar.update(total - len(left) - len(others) - bar.n)
+            if left or others:
+                time.sleep(POLL_SECONDS)
+    return lost
+
+
+def queue(names: list[str]) -> dict[str, str]:
+    """The state of each of these jobs of one array."""
+    if not names:
+        return {}
+    asked = subprocess.run(
+        [*ASK, f"--jobs={names[0].partition('_')[0]}"], capture_output=True, text=True
+    )
+    if asked.returncode and "Invalid job id" not in asked.stderr:
+        return dict.fromkeys(names, "NO ANSWER")
+    known = dict(line.split(":") for line in asked.stdout.split())
+    return {name: known.get(name, "GONE") for name in names}
+
+
+def end_of(log: Path) -> str:
+    """The last line of a log, which as a rule says what went wrong."""
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return next((line for line in reversed(lines) if not line.startswith("srun: ")), "nothing")

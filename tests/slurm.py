@@ -1,0 +1,222 @@
+"""``python -m tests.slurm``: sweeps as jobs of a real SLURM on this machine, with time limits and kills.
+
+It starts a cluster of one node (munged, slurmctld, slurmd) of this user's own, in a temporary folder and
+on free ports, and ends it. Three things are tried, of which each must end with the episodes, histories
+and parameters, to the bit, of the same cells run without SLURM:
+
+- sweep: that of `tests.launchers`, of which the command is killed in the middle, and repeated while its
+  jobs go on,
+- time_limit: a cell that takes longer than its job may; one time-out is one too many for the first
+  command, and the same command goes on through several jobs,
+- kills: of the jobs of a sweep one is killed and one cancelled; the command is told, and repeated.
+
+On two cores it takes about half an hour, as jobs last a minute at least.
+"""
+
+import argparse
+import getpass
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from bench.interrupt import RESUMABLE
+from tests.faults import ROOT, differences
+from tests.launchers import CELLS, SMALL, campaign
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+LONG = ["algo=protonet", "backbone.filters=32", "train.images=120000"]
+JOBS = ["launcher=slurm"]
+KILLED = ["algo=protonet,maml", "seed=3,4", "backbone.filters=32", "train.images=12000"]
+CONF = """\
+ClusterName=bench
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+# A job that was requeued waits until the credentials of its last start have expired.
+AuthInfo=socket={root}/munge.socket,cred_expire=2
+StateSaveLocation={root}/state
+SlurmdSpoolDir={root}/spool
+SlurmctldPidFile={root}/slurmctld.pid
+SlurmdPidFile={root}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+MpiDefault=none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+KillWait=10
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cores} RealMemory={memory} State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def main() -> int:
+    """Run the campaign; the status is 1 when something was not as it should be, 2 without SLURM."""
+    trials = {trial.__name__: trial for trial in (sweep, time_limit, kills)}
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"{', '.join(trials)} (all)")
+    chosen = parser.parse_args().trials or list(trials)
+    if unknown := set(chosen) - set(trials):
+        parser.error(f"there is no trial {', '.join(unknown)}; choose of {', '.join(trials)}")
+    os.environ["PATH"] += os.pathsep + "/usr/sbin"
+    if missing := [program for program in PROGRAMS if not shutil.which(program)]:
+        print(
+            f"error: {', '.join(missing)} not found; on Debian: apt-get install slurm-wlm munge",
+            file=sys.stderr,
+        )
+        return 2
+    wrong: list[str] = []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)  # as munged wants it
+        with cluster(root / "slurm"):
+            for name in chosen:
+                start = time.monotonic()
+                found = trials[name](root / name)
+                print(f"{name}: {'; '.join(found) or 'as without SLURM'}", end="")
+                print(f" ({time.monotonic() - start:.0f} s)", flush=True)
+                wrong += found
+    return int(bool(wrong))
+
+
+@contextmanager
+def cluster(root: Path) -> Iterator[None]:
+    """A SLURM of one node, this machine, within; commands of SLURM then speak to it."""
+    for name in ("state", "spool"):
+        (root / name).mkdir(parents=True)
+    key, conf = root / "munge.key", root / "slurm.conf"
+    key.write_bytes(os.urandom(128))
+    key.chmod(0o400)
+    conf.write_text(
+        CONF.format(
+            root=root,
+            host=socket.gethostname().partition(".")[0],
+            user=getpass.getuser(),
+            ports=free_ports(2),
+            cores=os.cpu_count(),
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20 * 9 // 10,
+        )
+    )
+    os.environ["SLURM_CONF"] = str(conf)
+    munge = [f"--key-file={key}", f"--socket={root}/munge.socket", f"--pid-file={root}/munged.pid"]
+    munge += [f"--log-file={root}/munged.log", f"--seed-file={root}/munged.seed", "--force"]
+    with ExitStack() as stack:
+        for command in (["munged", "--foreground", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]):
+            stack.enter_context(running(command, root / f"{command[0]}.output"))
+            time.sleep(1)
+        wait_for(lambda: "idle" in asked("sinfo", "--noheader"), 60)
+        yield
+        asked("scancel", "--user", getpass.getuser())
+        wait_for(lambda: not asked("squeue", "--noheader"), 60)
+
+
+@contextmanager
+def running(command: list[str], output: Path) -> Iterator[None]:
+    """A program that runs within, and is ended."""
+    with output.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+
+
+def asked(*command: str) -> str:
+    """What a command says."""
+    return subprocess.run(command, capture_output=True, text=True).stdout
+
+
+def wait_for(found: Callable[[], object], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while not found():
+        if time.monotonic() > until:
+            raise TimeoutError
+        time.sleep(0.5)
+
+
+def ran(results: Path, *arguments: str) -> tuple[int, str]:
+    """The exit status of a sweep, and what it said."""
+    command = ["-m", "bench", "-m", *SMALL, *arguments, f"results_dir={results}"]
+    done = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+def logs(results: Path) -> str:
+    """What all jobs said."""
+    return "\n".join(
+        path.read_text(errors="replace") for path in results.glob("sweeps/*/jobs/*/*.out")
+    )
+
+
+def sweep(root: Path) -> list[str]:
+    """The 24 cells, with a command that is killed."""
+    return campaign(root, CELLS, ["slurm"])
+
+
+def time_limit(root: Path) -> list[str]:
+    """A cell that needs several jobs."""
+    ran(root / "whole", *LONG, "threads=1")
+    job = [*LONG, *JOBS, "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=10"]
+    wrong = []
+    status, output = ran(root / "slurm", *job, "hydra.launcher.max_num_timeout=0")
+    if status != 1 or "timed-out too many times" not in output:
+        wrong.append(f"one time-out too many ended with {status}: {output[-500:]}")
+    status, output = ran(root / "slurm", *job)
+    if status:
+        wrong.append(f"the repeated command ended with {status}: {output[-500:]}")
+    said = logs(root / "slurm")
+    if said.count(" goes on from step ") < 2 or "Requeued job" not in said:
+        wrong.append("no job was requeued and went on from what was saved")
+    return wrong or differences(root / "whole", root / "slurm")
+
+
+def kills(root: Path) -> list[str]:
+    """A job that is killed and one that is cancelled."""
+    ran(root / "whole", *KILLED, "threads=1")
+    results, wrong = root / "slurm", []
+    with ThreadPoolExecutor() as pool:
+        command = pool.submit(ran, results, *KILLED, *JOBS)
+        wait_for(lambda: list(results.glob("runs/*/progress.pt")), 600)
+        number = asked("squeue", "--noheader", "--format=%A").split()[0]
+        asked("scancel", "--signal=KILL", f"{number}_0")
+        asked("scancel", f"{number}_2")
+        status, output = command.result()
+    if status != RESUMABLE or output.count(" has not ended: job ") != 2:
+        wrong.append(f"after two jobs were ended, the command ended with {status}: {output[-500:]}")
+    status, output = ran(results, *KILLED, *JOBS)
+    if status:
+        wrong.append(f"the repeated command ended with {status}: {output[-500:]}")
+    for name in sorted(path.name for path in results.glob("runs/*")):
+        if (count := logs(results).count(f"{name} is finished: ")) != 1:
+            wrong.append(f"{name} was finished {count} times")
+    return wrong or differences(root / "whole", results)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
