@@ -25,16 +25,13 @@ TRAIN_SINCE_4 = {
     "flip": False,
     "jitter": 0.0,
 }
-PROCESSES_AT_FIRST = {"processes": 1}
-"""Not in all rows of schema 4."""
 MAML_SINCE_4 = {"adapts": "all"}
 RESNET12_SINCE_4 = {"drop_rate": 0.0, "drop_block": 2, "drop_steps": 20000}
 
 
 def record(row: dict[str, Any]) -> dict[str, Any]:
-    """A stored record as this version would write it; one of a newer version is as it was."""
+    """A stored record as this version would write it; one of this or a newer version is as it was."""
     schema = row.get("schema", SCHEMA)
-    row = PROCESSES_AT_FIRST | row
     if schema >= SCHEMA:
         return row
     if schema < 2 and row["backbone"] == "conv4":

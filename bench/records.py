@@ -89,7 +89,7 @@ class Protocol(Stored):
     device: Name
     device_name: Text
     threads: Positive
-    processes: Positive
+    processes: Positive = 1  # older rows do not tell
     precision: Name
     deterministic: bool
     python: Text

@@ -119,7 +119,9 @@ def parse(arguments: list[str]) -> tuple[int, str, list[str]]:
 def measured(folder: str) -> list[Row]:
     """The finished rows of a results folder that tell how fast they evaluate; raises Mistake."""
     with suppress(Mistake):  # which would name results_dir
-        if rows := [row for row in done(read(folder)) if rate([row], "evaluate", "images_per_s")]:
+        if rows := [
+            row for row in done(read(folder)[0]) if rate([row], "evaluate", "images_per_s")
+        ]:
             return rows
     raise Mistake(
         f"There are no finished runs under {folder}/runs to plan from: run a cell of each kind, name "

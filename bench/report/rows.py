@@ -43,9 +43,8 @@ RECIPE = (
     "label_smoothing",
     "augmentation",
 )
-UNTUNED = "none"
-USUAL = {"processes": 1, "tuning": UNTUNED}
-"""What goes without saying."""
+USUAL = {"processes": 1, "tuning": "none"}
+"""What goes without saying, also in rows."""
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (
     "order",
@@ -388,9 +387,7 @@ def _fits(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
 
 def _value(row: Row, field: str) -> Any:
     """A fact as it is compared: options as text, everything else as it is."""
-    value = row.get(field)
-    if field == "tuning":
-        return value or UNTUNED
+    value = row.get(field, USUAL.get(field))
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
 
 
