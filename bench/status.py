@@ -29,6 +29,7 @@ results_dir=DIR; without any, of the last sweep in DIR/sweeps (DIR is 'results')
   failed       has a record that says why; retry_failed=true runs it again
   running      some process is at it
   interrupted  begun and not ended; the sweep's command goes on with it
+  tuning       not begun, since the trials that find its options have not all ended
   missing      not begun
 The status is 0 when all are done, 1 when some are not, 2 for a mistake. Nothing is run."""
 
@@ -101,7 +102,16 @@ def checked(overrides: list[str]) -> "Cell":
 
 def state(overrides: list[str]) -> tuple[str, str]:
     """What became of a cell, in a word, and why; raises Mistake and what Hydra raises."""
+
     cell = checked(overrides)
+    if cell.config.tune:
+        from bench import tuning  # imports optuna, which only this needs
+
+        study = tuning.Study.of(overrides, cell)
+        if not study.finished:
+            told = f"{study.ended} of {study.tune.trials} trials have ended"
+            return ("tuning", told) if study.trials else ("missing", "")
+        cell = checked([*overrides, *study.found()])
     record = cell.store.record(cell.name)
     if cell.store.running(cell.name):
         return "running", ""

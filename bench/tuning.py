@@ -42,6 +42,7 @@ except ImportError:
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Overrides = list[str]
+JOURNAL = "journal.log"
 BUDGET = {"train.images", "train.split"}
 """Options that are no learner's own."""
 
@@ -149,6 +150,8 @@ class Study:
     @property
     def trials(self) -> list[FrozenTrial]:
         """All trials by number, those included that have not ended."""
+        if not (self.store.root / JOURNAL).exists():
+            return []
         return [t for t in _open(self.store, self.name).trials if t.state != TrialState.WAITING]
 
     @property
@@ -157,9 +160,14 @@ class Study:
         return [trial for trial in self.trials if trial.state == TrialState.RUNNING]
 
     @property
+    def ended(self) -> int:
+        """How many trials have ended."""
+        return sum(trial.state.is_finished() for trial in self.trials)
+
+    @property
     def finished(self) -> bool:
-        """Whether there are as many trials as there shall be, all ended."""
-        return sum(trial.state.is_finished() for trial in self.trials) >= self.tune.trials
+        """Whether as many trials have ended as there shall be."""
+        return self.ended >= self.tune.trials
 
     def job(self, number: int, values: dict[str, Any]) -> Overrides:
         """The job of a trial with such options."""
@@ -304,7 +312,7 @@ def _store(config: Config, study: str) -> Store:
 def _open(store: Store, name: str, pruner: BasePruner | None = None) -> optuna.Study:
     """The stored study, or a new one; raises Mistake when it cannot be read."""
     store.root.mkdir(parents=True, exist_ok=True)
-    journal = store.root / "journal.log"
+    journal = store.root / JOURNAL
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         if name in optuna.get_all_study_names(storage):

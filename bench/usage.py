@@ -16,7 +16,7 @@ from bench.extensions import CONF, conf_files
 from bench.mistake import Mistake
 
 GROUPS = ("algo", "dataset", "backbone")
-OTHERS = ("recipe", "experiment", "launcher")
+OTHERS = ("recipe", "tune", "experiment", "launcher")
 HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
 
 HELP = """\
@@ -27,6 +27,7 @@ Compare few-shot learners on the same episodes.
   python -m bench -m algo=maml,protonet shots=1,5 seed=0,1  a sweep over all combinations
   python -m bench -m launcher=joblib algo=maml,protonet     the same on all cores, see docs/engines/
   python -m bench algo=maml --cfg job                       the options of a cell; runs nothing
+  python -m bench tune=optuna algo=maml,protonet            the same with options found by trials
   python -m bench experiment=paper/omniglot_maml_5w1s       as a paper did it, see claimed.md
   python -m bench ... dry_run=true                          how long that would take; runs nothing
   python -m bench.report                                    tables and figures anew, from stored runs
@@ -82,7 +83,8 @@ def annotated(cfg: DictConfig) -> str:
     """A configuration as YAML, each key below its sentence."""
     files = conf_files()
     sentences: dict[str, str] = {}
-    for name in ("config", *(f"{group}/{cfg[group].name}" for group in GROUPS)):
+    chosen = [f"{group}/{cfg[group].name}" for group in GROUPS]
+    for name in ("config", *chosen, *(["tune/optuna"] if cfg.tune else [])):
         if file := files.get(f"{name}.yaml"):
             sentences |= read_sentences(file)
 
@@ -163,6 +165,8 @@ def explain(error: Exception) -> Mistake:
     unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
     if unknown:
         known = [key for file in conf_files().values() for key in read_sentences(file)]
+        if unknown[2] in known and unknown[2].startswith("tune."):
+            return Mistake(f"{unknown[2]} is for sweeps that tune: add tune=optuna.")
         if unknown[2] in known:
             return Mistake(
                 f"There is no option {unknown[2]!r} with these choices of {', '.join(GROUPS)}; "

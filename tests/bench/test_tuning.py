@@ -1,0 +1,201 @@
+"""Options found by trials: what they see, how a study goes on after a kill, what is refused."""
+
+import json
+
+import pytest
+from omegaconf import OmegaConf
+
+from bench import cell as cells
+from bench import usage
+from bench.config import option
+from bench.data.episodes import EpisodeSampler
+from bench.mistake import Failed, Mistake
+from bench.status import main as status
+from bench.verify import verify
+from tests.bench.small import SMALL
+
+optuna = pytest.importorskip("optuna")
+tuning = pytest.importorskip("bench.tuning")
+
+LEARNERS = [name for name in usage.names("algo") if "/" not in name]
+SWEEP = ["tune=optuna", "tune.trials=3", "tune.startup=2", "tune.images=240"]
+
+
+@pytest.fixture
+def checked(make):
+    return lambda overrides: tuning.check(make(*SWEEP, *overrides))
+
+
+@pytest.fixture
+def tune(checked):
+    """Run the trials of a sweep that tunes; gives the jobs of each batch, of which the last are cells."""
+
+    def sweep(*grid: list[str]):
+        batches = []
+        for batch in tuning.batches(list(grid), checked):
+            batches.append(batch)
+            for cell in map(checked, batch):
+                if not cell.config.tuned:
+                    tuning.attempt(cell)
+        return batches
+
+    return sweep
+
+
+def trials(cell: cells.Cell) -> list:
+    return tuning.Study.of([], cell).trials
+
+
+def told(cell: cells.Cell) -> list[tuple]:
+    return [(t.state.name, t.value, t.params, t.intermediate_values) for t in trials(cell)]
+
+
+@pytest.mark.parametrize("algo", LEARNERS)
+def test_every_learner_has_a_space_of_its_own_options(make, algo):
+    cell = make("tune=optuna", f"algo={algo}")
+    assert tuning.check(cell) is cell
+    ranges = cell.config.tune.ranges
+    assert "train.rate" in ranges
+    own = [key for key in ranges if key.startswith("algo.")]
+    assert own or not cell.config.algo.options, "its most important options, if it has any"
+
+
+def test_spaces_are_those_of_learners():
+    assert usage.names("space") == sorted(LEARNERS)
+
+
+def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, monkeypatch):
+    cell = checked([])
+    test = cells.parts(cell).test_sampler.key
+    seen: list[tuple[int, int]] = []
+    for name in ("draw", "rows", "classes", "digest"):
+        plain = getattr(EpisodeSampler, name)
+
+        def noted(self, *arguments, plain=plain):
+            seen.append(self.key)
+            return plain(self, *arguments)
+
+        monkeypatch.setattr(EpisodeSampler, name, noted)
+    attempt = tuning.attempt
+
+    def blind(cell):
+        seen.clear()
+        attempt(cell)
+        assert seen and test not in seen
+
+    monkeypatch.setattr(tuning, "attempt", blind)
+    batches = tune(["seed=0"], ["seed=1"])
+    assert [len(batch) for batch in batches] == [1, 1, 1, 2], "one study for both seeds"
+    record = cells.run(checked(batches[-1][1]))
+    assert test in seen, "the final cell does"
+    monkeypatch.undo()
+
+    found = trials(cell)
+    first, best = found[0], max(found, key=lambda t: t.value * (t.state.name == "COMPLETE"))
+    assert first.params == {key: option(cell.config, key) for key in cell.config.tune.ranges}
+    assert record["tuning"] == "3 trials of 240 images"
+    assert (record["seed"], record["train_images"]) == (1, 480)
+    tuned = record["tuned"]
+    assert tuned["options"] == best.params and record["rate"] == best.params["train.rate"]
+    assert (tuned["first"], tuned["best"]) == (first.value, best.value)
+    assert tuned["images"] == sum(t.user_attrs["images"] for t in found) <= 3 * 240
+    stored = cell.store.record(record["cell"])
+    assert stored == json.loads(json.dumps(record))
+    assert verify(checked(batches[-1][1]), record["cell"]) == []
+
+
+def test_a_killed_sweep_goes_on_as_if_it_had_not_been(tune, checked, make, tmp_path, monkeypatch):
+    whole = [f"results_dir={tmp_path}/whole"]
+    tune(whole)
+    report, left = optuna.trial.Trial.report, [3]  # the first validation of the second trial
+
+    def dying(self, value, step):
+        report(self, value, step)
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(optuna.trial.Trial, "report", dying)
+    with pytest.raises(KeyboardInterrupt):
+        tune([])
+    monkeypatch.undo()
+    assert [t.state.name for t in trials(checked([]))] == ["COMPLETE", "RUNNING"]
+    tune([])
+    assert told(checked([])) == told(checked(whole))
+    assert len(tune([])) == 1, "no trial is made twice"
+    assert len(tune(["tune.trials=4"])) == 2, "more can be added"
+
+
+def test_a_trial_that_fails_is_a_bad_one(tune, checked, monkeypatch):
+    train, calls = cells.train, []
+
+    def failing(*arguments):
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise Failed("the training loss became nan")
+        train(*arguments)
+
+    monkeypatch.setattr(cells, "train", failing)
+    *_, ((*_, given),) = tune([])
+    assert "failed:1," in given
+    failed = trials(checked([]))[1]
+    assert failed.value == 0.0 and "became nan" in failed.user_attrs["failure"]
+
+
+def test_trials_of_one_study_run_side_by_side_on_request(tune):
+    batches = tune(["tune.at_once=2"])
+    assert [len(batch) for batch in batches] == [2, 1, 1]
+
+
+def test_a_study_belongs_to_one_process_at_a_time(tune, checked, capsys):
+    study = tuning.Study.of([], checked([]))
+    with study.store.claim("study"):
+        assert tune([]) == []
+    assert f"{study.name} is being tuned by another process" in capsys.readouterr().out
+
+
+def test_a_damaged_journal_is_told(tune, checked):
+    study = tuning.Study.of([], checked([]))
+    study.store.root.mkdir(parents=True)
+    (study.store.root / "journal.log").write_text("{}\n[]\n")
+    with pytest.raises(Mistake, match=r"journal\.log is damaged"):
+        tune([])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["train.split=train+val", "validation.times=1"], "needs classes to validate on"),
+        (["seed=1000"], "seed=1000 is that of the trials"),
+        (["train.rate=1"], "train.rate=1.0, which the first trial has, is not within"),
+        (["tune.space.train.rate.low=0"], "goes from 0 to 0.02: it should rise above zero"),
+        (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
+        (["+tune.space.train.images={low: 1, high: 999, scale: log}"], "belongs to the budget"),
+        (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is not poss"),
+        (["algo=learn2learn/protonet"], "conf/space/ has no learn2learn/protonet"),
+    ],
+)
+def test_what_cannot_be_tuned_is_told_before_any_work(checked, overrides, sentence):
+    with pytest.raises(Mistake, match=sentence.replace("+", r"\+")):
+        checked(overrides)
+
+
+def test_the_fair_experiment_is_the_same_budget_for_all():
+    fair = OmegaConf.load(usage.CONF / "experiment" / "fair_tuned.yaml")
+    assert set(fair.hydra.sweeper.params.algo.split(",")) <= set(LEARNERS)
+    for algo in LEARNERS:
+        assert set(OmegaConf.load(usage.CONF / "space" / f"{algo}.yaml")) <= {"train", "algo"}
+
+
+def test_status_tells_how_far_trials_are(tune, checked, capsys, cache, tmp_path):
+    given = [*SMALL, f"cache_dir={cache}", f"results_dir={tmp_path}/results", *SWEEP]
+    batches = tuning.batches([[]], checked)
+    for expected in ("missing", "1 of 3 trials have ended"):
+        assert status(given) == 1
+        assert expected in capsys.readouterr().out
+        for job in next(batches):
+            tuning.attempt(checked(job))
+    batches.close()
+    tune([])
+    assert status(given) == 1
+    assert "1 missing" in capsys.readouterr().out, "its options are found"
