@@ -1,0 +1,78 @@
+"""``python -m tests.lost``: kill a training at random moments, and tell how much work is lost by that.
+
+One cell is trained, as a process of its own that gets SIGKILL after a random time and is started again,
+so many times. Lost is what it did between the last save and the kill. `bench.plan.schedule` simulates the
+same kills of a training that is saved as often as `bench.cell` and `bench.train` say it is at worst.
+"""
+
+import argparse
+import os
+import random
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from bench.cell import SAVE_SECONDS
+from bench.plan.schedule import Job, simulate
+from bench.train import STRETCH_SECONDS
+from tests.faults import ROOT, SMALL
+
+LONG = ["algo=maml", "train.images=50000000", "validation.times=1500", "validation.episodes=30"]
+
+
+def main() -> int:
+    """Run the campaign."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=30, help="how many (30)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
+    parser.add_argument("--mean", type=float, default=30.0, help="seconds before a kill (30)")
+    given = parser.parse_args()
+    dice = random.Random(given.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        found = [killed(Path(folder), dice.expovariate(1 / given.mean)) for _ in range(given.kills)]
+    lost, starts, steps = zip(*found, strict=True)
+    assert list(steps) == sorted(steps), "what was saved is there when it is saved again"
+    worst = SAVE_SECONDS + STRETCH_SECONDS
+    job = Job(given.kills * given.mean, 0)
+    lucks = [simulate([job], 1, 1 / given.mean, worst, 0, luck) for luck in range(1000)]
+    simulated = sum(luck.lost for luck in lucks) / sum(luck.failures for luck in lucks)
+    print(
+        f"{given.kills} kills of a training, {given.mean:g} s after its start on average: lost were "
+        f"{statistics.fmean(lost):.1f} s of work a kill, {max(lost):.1f} s at most; simulated, with "
+        f"{worst:g} s between saves, {simulated:.1f} s. Training began {statistics.median(starts):.1f} s "
+        f"after its process (median), {max(starts):.1f} s at most."
+    )
+    return 0
+
+
+def killed(root: Path, seconds: float) -> tuple[float, float, int]:
+    """Train until a kill so many seconds after it began: work lost, start-up, step that was saved."""
+    before = time.time()
+    process = subprocess.Popen(
+        [sys.executable, "-u", "-m", "bench", *SMALL, *LONG, f"results_dir={root}/results",
+         f"cache_dir={root}/cache"],
+        cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr
+    process.stderr.read(1)  # the progress bar: training begins
+    began = time.time()
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGKILL)
+    now = time.time()
+    process.wait()
+    saved = list(root.glob("results/runs/*/progress.pt"))
+    if not saved:
+        return now - began, began - before, 0
+    step = torch.load(saved[0], weights_only=True)["training"]["loop"]["step"]
+    return now - max(began, saved[0].stat().st_mtime), began - before, step
+
+
+if __name__ == "__main__":
+    sys.exit(main())
