@@ -28,11 +28,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from bench.interrupt import RESUMABLE
+from bench.report import read
 from tests.faults import ROOT, differences
 from tests.launchers import CELLS, SMALL, campaign
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
-LONG = ["algo=protonet", "backbone.filters=32", "train.images=120000"]
+LONG = ["algo=protonet", "backbone.filters=32"]
+LONG_SECONDS = 150.0
+"""How long that trains: SLURM tells a job of two minutes 50 to 110 seconds after its start."""
 JOBS = ["launcher=slurm"]
 KILLED = ["algo=protonet,maml", "seed=3,4", "backbone.filters=32", "train.images=12000"]
 CONF = """\
@@ -116,9 +119,11 @@ def cluster(root: Path) -> Iterator[None]:
             stack.enter_context(running(command, root / f"{command[0]}.output"))
             time.sleep(1)
         wait_for(lambda: "idle" in asked("sinfo", "--noheader"), 60)
-        yield
-        asked("scancel", "--user", getpass.getuser())
-        wait_for(lambda: not asked("squeue", "--noheader"), 60)
+        try:
+            yield
+        finally:
+            asked("scancel", "--user", getpass.getuser())
+            wait_for(lambda: not asked("squeue", "--noheader"), 60)
 
 
 @contextmanager
@@ -181,8 +186,12 @@ def sweep(root: Path) -> list[str]:
 
 def time_limit(root: Path) -> list[str]:
     """A cell that needs several jobs."""
-    ran(root / "whole", *LONG, "threads=1")
-    job = [*LONG, *JOBS, "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=10"]
+    images = 6000
+    ran(root / "short", *LONG, f"train.images={images}", "threads=1")
+    (row,) = read(root / "short")[0]
+    long = [*LONG, f"train.images={int(images * LONG_SECONDS / row['train_seconds'])}"]
+    ran(root / "whole", *long, "threads=1")
+    job = [*long, *JOBS, "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=10"]
     wrong = []
     status, output = ran(root / "slurm", *job, "hydra.launcher.max_num_timeout=0")
     if status != 1 or "timed-out too many times" not in output:
