@@ -221,7 +221,7 @@ def kills(root: Path) -> list[str]:
     status, output = ran(results, *KILLED, *JOBS)
     if status:
         wrong.append(f"the repeated command ended with {status}: {output[-500:]}")
-    for name in sorted(path.name for path in results.glob("runs/*")):
+    for name in sorted(path.parent.name for path in results.glob("runs/*/record.json")):
         if (count := logs(results).count(f"{name} is finished: ")) != 1:
             wrong.append(f"{name} was finished {count} times")
     return wrong or differences(root / "whole", results)
