@@ -141,20 +141,20 @@ def told(mistake: Mistake) -> int:
 def command(arguments: list[str]) -> int:
     """Run the command, whose arguments Hydra reads itself; returns its exit status."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print at length
-    try:
-        if usage.wanted(arguments):
-            return usage.show(arguments)
-        usage.check_choices(arguments)
-        with joined():
+    with joined():
+        try:
+            if usage.wanted(arguments):
+                return usage.show(arguments)
+            usage.check_choices(arguments)
             main()
-    except Mistake as mistake:
-        return told(mistake)
-    except usage.HYDRA_MISTAKES as error:
-        return told(usage.explain(error))
-    except Exception as error:
-        if died := workers.death(error):
-            return told(died)
-        raise
+        except Mistake as mistake:
+            return told(mistake)
+        except usage.HYDRA_MISTAKES as error:
+            return told(usage.explain(error))
+        except Exception as error:
+            if died := workers.death(error):
+                return told(died)
+            raise
     return 0
 
 

@@ -103,6 +103,8 @@ def check(config: Config) -> Cell:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
     recipe.check(plan, config.validation, learner)
     world = here()
+    if world.size > 1 and config.dry_run:
+        raise Mistake("dry_run=true foretells for one process: leave out torchrun.")
     if world.size > 1 and not learner.divisible:
         raise Mistake(f"{config.algo.name} takes tasks one after the other, in one process.")
     if plan.meta_batch < world.size:

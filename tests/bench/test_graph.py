@@ -26,6 +26,7 @@ from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
 from bench.evaluate import to_float
 from bench.graph import record
+from bench.world import ALONE, World
 from tests.bench.small import PLAIN
 
 LEARNERS = {
@@ -98,7 +99,9 @@ def acted_out(loop: train.OuterLoop):
     return recorded
 
 
-def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.OuterLoop:
+def loop_of(
+    name: str, device: str = "cpu", optimizer: str = "adam", world: World = ALONE
+) -> train.OuterLoop:
     make, options = LEARNERS[name]
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (120, 1, 16, 16), dtype=torch.uint8, generator=generator)
@@ -114,7 +117,7 @@ def loop_of(name: str, device: str = "cpu", optimizer: str = "adam") -> train.Ou
         **PLAIN | {"schedule": "cosine"} | OPTIMIZERS[optimizer],
     )  # fmt: skip
     sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))
-    return train.OuterLoop(learner.to(device).train(), sampler, plan)
+    return train.OuterLoop(learner.to(device).train(), sampler, plan, world)
 
 
 def trained(loop: train.OuterLoop) -> list[torch.Tensor]:
@@ -165,12 +168,24 @@ def test_a_step_is_the_same_operators_on_the_same_memory(name, optimizer, monkey
     """So a replay is the training itself, to the bit, though the rate and all counters move."""
     monkeypatch.setattr(svm, "CAN_BE_ASKED", ())
     plain = trained(loop_of(name, optimizer=optimizer))
+    check_replay(loop_of(name, optimizer=optimizer), plain, monkeypatch)
 
-    loop = loop_of(name, optimizer=optimizer)
+
+@pytest.mark.parametrize("name", ["maml", "reptile", "protonet"])
+def test_a_step_that_processes_share_is_recorded_up_to_its_gradient(name, monkeypatch):
+    class Half(World):
+        def add(self, tensor):
+            """No other process adds anything."""
+
+    half = Half(0, 2)
+    check_replay(loop_of(name, world=half), trained(loop_of(name, world=half)), monkeypatch)
+
+
+def check_replay(loop, plain, monkeypatch):
     monkeypatch.setattr(train, "recordable", lambda learner, device: learner.recordable)
     monkeypatch.setattr(train, "record", acted_out(loop))
     replayed = trained(loop)
-    assert loop._apply != loop._update, "it was recorded"
+    assert loop._apply != loop._eager, "it was recorded"
     for one, other in zip(plain, replayed, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
 
