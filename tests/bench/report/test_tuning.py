@@ -1,0 +1,73 @@
+"""Tuned rows: marked, never ranked with others unless asked for, and with their cost."""
+
+from bench.report import build
+from bench.report.rows import ACCURACY, across, comparisons, kept_apart, labelled
+from bench.report.tuning import tuning_markdown
+from tests.bench.report.samples import Row, folder, record
+
+TUNED = {
+    "study": "maml-omniglot-5w1s-00c0ffee",
+    "trials": 20,
+    "trial_images": 50_000,
+    "stopped": 7,
+    "failed": 1,
+    "images": 812_345,
+    "seconds": 4000.0,
+    "first": 91.25,
+    "best": 94.5,
+    "options": {"train.rate": 0.0123456, "algo.inner_steps": 3},
+}
+
+
+def tuned(algo: str = "maml", **changes: object) -> Row:
+    options = {"tuning": "20 trials of 50,000 images", "tuned": TUNED, "rate": 0.0123456}
+    return record(algo, **(options | {"algo_options": {"inner_steps": 3}} | changes))
+
+
+def test_tuned_rows_are_kept_apart_from_others_with_a_reason() -> None:
+    rows = [tuned(), record("maml", cell="maml-omniglot-own"), record("protonet")]
+    titles = {c.title: c.labels for c in comparisons(labelled(rows), ACCURACY)}
+    assert titles == {
+        "omniglot, tuning 20 trials of 50,000 images": ["MAML (tuned)"],
+        "omniglot, tuning none": ["MAML", "ProtoNet"],
+    }
+    assert kept_apart(rows) == [
+        "Rows of omniglot are kept apart where they differ in tuning (20 trials of 50,000 images, none). "
+        "To compare them all the same: python -m bench.report across=tuning"
+    ]
+    other = tuned("protonet", tuning="40 trials of 50,000 images")
+    assert len(comparisons(labelled([tuned(), other]), ACCURACY)) == 2, "another budget"
+    assert len(comparisons(labelled([tuned(), tuned("protonet")]), ACCURACY)) == 1
+
+
+def test_a_failed_row_stands_with_those_it_belongs_to() -> None:
+    failed = record("protonet", status="failed", reason="it was bad")
+    one, other = comparisons(labelled([tuned(), record("reptile"), failed]), ACCURACY)
+    assert (one.labels, other.labels) == (["MAML (tuned)"], ["Reptile", "ProtoNet"])
+
+
+def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
+    rows = across([tuned(), record("maml", cell="maml-omniglot-own")], ["tuning"])
+    (comparison,) = comparisons(labelled(rows), ACCURACY)
+    assert comparison.labels == ["MAML (tuning 20 trials of 50,000 images)", "MAML (tuning none)"]
+
+
+def test_two_studies_of_one_learner_are_two_learners() -> None:
+    again = tuned(tuned=TUNED | {"study": "other"}, cell="maml-omniglot-again")
+    labels = {row["label"] for row in labelled([tuned(), again])}
+    assert labels == {
+        "MAML (tuned, study maml-omniglot-5w1s-00c0ffee)",
+        "MAML (tuned, study other)",
+    }
+
+
+def test_the_cost_is_told_once_a_study(tmp_path) -> None:
+    rows = [tuned(), tuned(seed=1, cell="maml-omniglot-seed1"), record("protonet")]
+    text = tuning_markdown(rows) or ""
+    line = "| MAML (tuned) | 5-way 1-shot | 20 | 7 | 1 | 812,345 | 1h 07m | 91.2 | 94.5 | "
+    assert text.count("| MAML") == 1 and line + "rate 0.0123, inner_steps 3 |" in text
+    assert tuning_markdown([record("protonet")]) is None
+    build(folder(tmp_path, rows))
+    assert line in (tmp_path / "tuning.md").read_text()
+    assert "tuning.md tells" in (tmp_path / "accuracy.md").read_text()
+    assert "812,345" in (tmp_path / "report.html").read_text()
