@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.interrupt import RESUMABLE
+from bench.interrupt import RESUMABLE, ended
 from bench.report import read
 from tests.faults import ROOT, differences
 from tests.launchers import CELLS, SMALL, campaign
@@ -228,4 +228,4 @@ def kills(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(ended(lambda _: main()))  # a signal ends the cluster, too

@@ -21,7 +21,7 @@ from bench.mistake import Mistake
 
 POLL_SECONDS = 5.0
 """How often SLURM is asked how the jobs stand."""
-PATIENCE = 4
+PATIENCE = 12
 """How often a job may have neither a result nor a place in the queue: shared disks show files late."""
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
 ENDED |= {"PREEMPTED", "TIMEOUT", "GONE"}
@@ -59,38 +59,40 @@ class Slurm(Launcher):
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
+        from submitit.core.utils import UncompletedJobError
+
         cells = [self.checked(list(overrides)) for overrides in job_overrides]
         records = [cell.standing() for cell in cells]
-        others = [cell for cell in cells if cell.store.running(cell.name)]
-        left = [n for n, cell in enumerate(cells) if not records[n] and cell not in others]
+        elsewhere = [cell.store.running(cell.name) for cell in cells]
+        left = [n for n in range(len(cells)) if not (records[n] or elsewhere[n])]
         jobs = self.submitted([(list(job_overrides[n]), initial_job_idx + n) for n in left])
-        print(
-            f"{len(cells)} cells: {len(jobs)} are jobs now, {len(others)} are run by others, ",
-            end="",
-        )
-        print(f"{len(cells) - len(jobs) - len(others)} have ended", flush=True)
+        others = sum(elsewhere)
+        ended = len(cells) - len(jobs) - others
+        print(f"{len(cells)} cells: {len(jobs)} are jobs now, {others} are run by others, ", end="")
+        print(f"{ended} have ended", flush=True)
         if jobs:
             array, logs = jobs[0].job_id.partition("_")[0], jobs[0].paths.folder.parent
             print(f"Jobs: squeue --jobs={array}; their logs: {logs}", flush=True)
         try:
-            lost = wait(jobs, others)
+            lost = wait(jobs, [cell for n, cell in enumerate(cells) if elsewhere[n]])
         except KeyboardInterrupt:
             if jobs:
                 print(f"\nthe jobs go on; scancel {array} ends them", file=sys.stderr)
             raise
-        returns = [
-            JobReturn(status=JobStatus.COMPLETED, _return_value=record) for record in records
-        ]
+        returns = [JobReturn(status=JobStatus.COMPLETED, _return_value=each) for each in records]
         for n, job in zip(left, jobs, strict=True):
-            if job.job_id in lost:
-                returns[n].return_value = {"status": "lost"}
-                print(
-                    f"{cells[n].name} has not ended: job {job.job_id} is {lost[job.job_id].lower()}, "
-                    f"and its log {job.paths.stderr} ends with: {end_of(job.paths.stderr)}",
-                    file=sys.stderr,
-                )
-            else:
-                returns[n] = job.result()
+            try:
+                if job.job_id not in lost:
+                    returns[n] = job.result()
+                    continue
+            except UncompletedJobError:  # before or after the cell, as where a package is missing
+                lost[job.job_id] = "FAILED"
+            returns[n].return_value = {"status": "lost"}
+            print(
+                f"{cells[n].name} has not ended: job {job.job_id} is {lost[job.job_id].lower()}, and "
+                f"its log {job.paths.stderr} ends with: {end_of(job.paths.stderr)}",
+                file=sys.stderr,
+            )
         return returns
 
     def checked(self, overrides: list[str]) -> Any:
