@@ -10,6 +10,12 @@ from bench import process
 process.tune()  # before torch is imported, as in bench itself
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports make their figures and do not write them as pictures, which takes seconds."""
+    monkeypatch.setattr("bench.report.image", lambda figure, kind: kind.encode())
+
+
 @pytest.fixture(scope="session")
 def omniglot_root() -> str:
     """The folder with the official archives; no CI run may skip the tests that need it."""

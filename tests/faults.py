@@ -26,6 +26,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from bench.sweep import grid
+
 ROOT = Path(__file__).parent.parent
 CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=9000"]
 SMALL = [
@@ -61,8 +63,8 @@ def campaign(
         folders = [f"results_dir={results}", f"cache_dir={cache}"]
         return started("bench", "-m", *SMALL, *cells, *folders)
 
-    assert sweep(whole, root / "another").wait() == 0
-    every = len(records(whole))
+    undisturbed = sweep(whole, root / "another")
+    every = len(grid(cells))
     lost: list[str] = []
     tried: Counter[str] = Counter()
     processes = 0
@@ -93,6 +95,7 @@ def campaign(
         finished = now
     if sweep(broken, cache).wait() != 0:
         lost.append("the sweep after the last kill failed")
+    assert undisturbed.wait() == 0
     lost += differences(whole, broken)
     kinds = ", ".join(f"{n} {what}" for what, n in sorted(tried.items()) if n)
     print(f"{tried.total()} kills of {processes} processes in {kills} rounds: {kinds}.")

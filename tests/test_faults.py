@@ -9,7 +9,7 @@ from tests.faults import SMALL, campaign, started
 
 
 def test_nothing_is_lost_by_kills(tmp_path, capsys):
-    cells = ["algo=protonet", "seed=0,1", "train.images=6000"]
+    cells = ["algo=protonet", "seed=0,1", "train.images=3000"]
     # SIGKILL for three processes at once, 6 seconds after they started
     lost = campaign(tmp_path, cells, kills=1, dice=random.Random(8), longest=6.3)
     assert lost == [], lost

@@ -100,7 +100,7 @@ def test_the_command_on_a_disk_that_takes_little(tmp_path, cache):
     results = tmp_path / "results"
     done = subprocess.run(
         ["bash", "-c", 'ulimit -f 8; exec "$@"', "-", sys.executable, "-m", "bench", *SMALL,
-         "backbone.filters=32", f"results_dir={results}", f"cache_dir={cache}"],
+         "backbone.filters=12", f"results_dir={results}", f"cache_dir={cache}"],
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == os.EX_IOERR, done.stderr

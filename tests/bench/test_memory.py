@@ -16,6 +16,7 @@ from bench import memory
 from bench.check.tasks import random_episodes
 
 CPU = torch.device("cpu")
+MOST_MIB = 400
 LEARNERS = {
     "maml": (MAML, {}, 1),
     "maml, 5 steps": (MAML, {"inner_steps": 5}, 1),
@@ -107,19 +108,19 @@ from bench import process
 process.tune()
 import torch
 from bench import device, memory
-from tests.bench.test_memory import CPU, LEARNERS, first, float_episodes, strided
+from tests.bench.test_memory import CPU, LEARNERS, MOST_MIB, first, float_episodes, strided
 torch.set_num_threads(2)
 for name in LEARNERS:
     learner, episodes = strided(name)
     learner.tasks_at_once = memory.tasks_at_once(learner, first(1, episodes))
     learner.meta_gradient(first(4, episodes))  # libraries set themselves up
-    peaks = []
     for _ in range(2):
         device.reset_peak_memory(CPU)
         before = device.peak_mib(CPU)
         learner.meta_gradient(episodes)
-        peaks.append(device.peak_mib(CPU) - before)
-    print(name, round(min(peaks)), sep=": ")
+        if (peak := device.peak_mib(CPU) - before) < MOST_MIB:
+            break
+    print(name, round(peak), sep=": ")
 """
 
 
@@ -129,4 +130,4 @@ def test_a_meta_batch_of_32_takes_less_than_400_mib():
     assert done.returncode == 0, done.stderr
     peaks = dict(line.split(": ") for line in done.stdout.splitlines())
     assert peaks.keys() == LEARNERS.keys()
-    assert max(map(int, peaks.values())) < 400, peaks
+    assert max(map(int, peaks.values())) < MOST_MIB, peaks

@@ -70,7 +70,7 @@ def test_under_the_same_conditions_the_test_is_repeated(results, tried):
             assert same["accuracy"].item() == record["accuracy"], algo
 
 
-def test_the_command_writes_trials_and_rebuilds_the_report(results, cache, capsys):
+def test_the_command_writes_trials_and_rebuilds_the_report(results, cache, capsys, undrawn):
     root = results["maml"].store.root
     before = results["maml"].store.record(results["maml"].name)
     assert main([f"results_dir={root}", "episodes=4", f"cache_dir={cache}"]) == 0

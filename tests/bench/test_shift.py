@@ -10,7 +10,6 @@ from PIL import Image
 
 from algorithms.learner import Shape
 from bench import cell as cells
-from bench import report
 from bench.data import miniimagenet
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler
@@ -75,12 +74,11 @@ def by_hand(cell: cells.Cell, dataset: Dataset, episodes: int) -> list[float]:
     return found
 
 
-def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, monkeypatch):
+def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, undrawn):
     cell = make("algo=protonet", "ways=2", "train.ways=2", "queries=2")
     cells.run(cell)
     capsys.readouterr()
     root = cell.store.root
-    monkeypatch.setattr(report, "image", lambda figure, kind: kind.encode())
 
     def probe(*arguments: str) -> int:
         return main(

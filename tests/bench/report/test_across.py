@@ -47,7 +47,7 @@ def test_other_data_or_another_number_of_episodes_is_never_compared() -> None:
             _parse([f"across={fact}"])
 
 
-def test_the_whole_report_across(tmp_path, capsys) -> None:
+def test_the_whole_report_across(tmp_path, capsys, undrawn) -> None:
     build(folder(tmp_path, [SHORT, LONG]))
     board = (tmp_path / "leaderboard.md").read_text()
     assert "### omniglot, train images 400000, 5-way 1-shot" in board and "| Pair" not in board

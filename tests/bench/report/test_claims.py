@@ -117,7 +117,7 @@ def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
     assert found.verdict == "failed" and "| – | – | failed |" in claims.claims_markdown([found])
 
 
-def test_the_report_says_what_was_not_run_and_how_to_run_it(tmp_path, caplog) -> None:
+def test_the_report_says_what_was_not_run_and_how_to_run_it(tmp_path, caplog, undrawn) -> None:
     build(folder(tmp_path, [record("protonet")]))
     text = (tmp_path / "claimed.md").read_text()
     claimed = [claim for claim in claims.published()[0] if claim.dataset == "omniglot"]
@@ -127,6 +127,6 @@ def test_the_report_says_what_was_not_run_and_how_to_run_it(tmp_path, caplog) ->
     assert not caplog.records
 
 
-def test_nothing_is_said_of_data_without_published_figures(tmp_path) -> None:
+def test_nothing_is_said_of_data_without_published_figures(tmp_path, undrawn) -> None:
     build(folder(tmp_path, [record("protonet", dataset="glyphs")]))
     assert not list(tmp_path.glob("claimed.*"))

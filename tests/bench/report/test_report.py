@@ -163,7 +163,7 @@ def test_the_process_ends_with_status_2(tmp_path: Path) -> None:
     assert ended.stderr.count("\n") == 1 and "Traceback" not in ended.stderr
 
 
-def test_what_has_nothing_to_show_any_more_goes(tmp_path: Path) -> None:
+def test_what_has_nothing_to_show_any_more_goes(undrawn: None, tmp_path: Path) -> None:
     sizes = [record(meta_batch=size, cell=f"maml{size}") for size in (1, 4)]
     folder(tmp_path, sizes)
     names = {"saturation.md", "figures/throughput_meta_batch.png"}
@@ -246,8 +246,7 @@ def test_a_damaged_history_is_left_out_of_the_curves(
     assert "| MAML |" in (tmp_path / "accuracy.md").read_text()
 
 
-def test_figures_that_lost_their_data_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(report, "image", lambda figure, kind: b"image")
+def test_figures_that_lost_their_data_go(undrawn: None, tmp_path: Path) -> None:
     row = record("maml")
     folder(tmp_path, [row])
     build(tmp_path)

@@ -67,7 +67,7 @@ def test_seeds_are_averaged() -> None:
     assert text is not None and "| **90.5** | – | – | 95.0 | +4.5 |" in text
 
 
-def test_nothing_is_shown_where_nothing_was_tried(tmp_path) -> None:
+def test_nothing_is_shown_where_nothing_was_tried(tmp_path, undrawn) -> None:
     assert trials.transduction_markdown([MAML], {}) is None
     assert trials.trials_table([MAML], {}) is None
     assert trials.figures([MAML], {}) == {"adaptation": None}
