@@ -107,6 +107,10 @@ def _checked(cfg: DictConfig) -> Any:
 
     read = config.read(cfg)
     Store(read.results_dir).check_writable()
+    if read.logger:
+        from bench import loggers
+
+        loggers.check(read.logger)
     from bench import cell as cells  # imports torch, which a mistake need not wait for
 
     cell = cells.check(read)

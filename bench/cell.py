@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -32,6 +33,7 @@ from bench.evaluate import Scores, depends_on_places, evaluate, to_float
 from bench.extensions import packages_of
 from bench.files import Content
 from bench.interrupt import Interrupt, at_work, listening
+from bench.loggers import Log
 from bench.memory import out_of_memory, tasks_at_once
 from bench.migrate import SCHEMA
 from bench.mistake import Failed, Lost, Mistake
@@ -217,6 +219,11 @@ def run(cell: Cell) -> dict[str, Any]:
 
     Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
     """
+    with closing(Log(cell.config, cell.name, cell.world.first)) as log:
+        return _run(cell, log)
+
+
+def _run(cell: Cell, log: Log) -> dict[str, Any]:
     config, device = cell.config, cell.device
     begun = time.monotonic()
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
@@ -226,7 +233,15 @@ def run(cell: Cell) -> dict[str, Any]:
         )
     training = Training(loop, config.validation.times)
     with listening() as interrupt:
-        begun -= train(cell, training, val_sampler, at_once, interrupt, begun)
+        begun -= train(
+            cell,
+            training,
+            val_sampler,
+            at_once,
+            interrupt,
+            begun,
+            lambda: log.validation(training.history),
+        )
 
     assert training.best is not None
     learner.load_state_dict(training.best_state)
@@ -269,6 +284,7 @@ def run(cell: Cell) -> dict[str, Any]:
     history = [each.asdict() for each in training.history]
     extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
     cell.store.write(cell.name, files(cell, record) | extra)
+    log.result(record)
     return record
 
 

@@ -132,7 +132,7 @@ class Tuned(Strict):
 
 OF_THE_COMMAND = {
     *("results_dir", "data_root", "cache_dir", "threads"),
-    *("overwrite", "retry_failed", "dry_run", "tune"),
+    *("overwrite", "retry_failed", "dry_run", "tune", "logger"),
 }
 """Keys that say where files are and what to do, and are not stored; a row has its threads as a fact."""
 PLACES = {"path", "splits"}
@@ -165,6 +165,7 @@ class Config(Strict):
     overwrite: bool
     retry_failed: bool
     dry_run: bool
+    logger: Code | None
     tune: Tune | None
     tuned: Tuned | None
 

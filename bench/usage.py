@@ -16,7 +16,7 @@ from bench.extensions import CONF, conf_files
 from bench.mistake import Mistake
 
 GROUPS = ("algo", "dataset", "backbone")
-OTHERS = ("recipe", "tune", "experiment", "launcher")
+OTHERS = ("recipe", "tune", "experiment", "launcher", "logger")
 HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
 
 HELP = """\
@@ -83,7 +83,7 @@ def annotated(cfg: DictConfig) -> str:
     """A configuration as YAML, each key below its sentence."""
     files = conf_files()
     sentences: dict[str, str] = {}
-    chosen = [f"{group}/{cfg[group].name}" for group in GROUPS]
+    chosen = [f"{group}/{cfg[group].name}" for group in (*GROUPS, "logger") if cfg[group]]
     for name in ("config", *chosen, *(["tune/optuna"] if cfg.tune else [])):
         if file := files.get(f"{name}.yaml"):
             sentences |= read_sentences(file)
@@ -134,7 +134,7 @@ def check_choices(arguments: list[str]) -> None:
     """Raises Mistake where Hydra makes no sentence: a group is given nothing, a launcher no sweep."""
     for argument in arguments:
         group, _, choices = argument.partition("=")
-        if argument == "launcher=null":
+        if argument in ("launcher=null", "logger=null"):
             continue
         if group in (*GROUPS, *OTHERS):
             for choice in {"", "null"} & set(choices.split(",")):
@@ -149,7 +149,7 @@ def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return no_such(error.missing_cfg_file)
-    if nested := re.search(r"Could not find '((experiment|launcher)/.+)'", str(error)):
+    if nested := re.search(r"Could not find '((experiment|launcher|logger)/.+)'", str(error)):
         return no_such(nested[1])
     if plugin := re.search(r"Could not find 'hydra/launcher/(submitit_)?(\w+)'", str(error)):
         return Mistake(

@@ -128,6 +128,7 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     ("arguments", "sentence"),
     [
         (["algo=mamml"], "There is no algo 'mamml'; choose one of anil, "),
+        (["logger=tensorbord"], "There is no logger 'tensorbord'; choose one of mlflow, "),
         (["recipe=null"], "There is no recipe 'null'; choose one of augmented, "),
         (["-m", "algo=maml,"], "There is no algo ''; choose one of anil, "),
         (

@@ -64,7 +64,9 @@ def test_every_learner_has_a_choice_of_its_name():
     assert {"maml", "protonet"} <= found <= set(usage.names("algo"))
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES)
+@pytest.mark.parametrize(
+    ("group", "name"), [*CHOICES, *(("logger", name) for name in usage.names("logger"))]
+)
 def test_every_key_has_a_sentence(group, name):
     text = usage.annotated(hydra.compose("config", [f"{group}={name}"]))
     lines = text.splitlines()

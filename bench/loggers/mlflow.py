@@ -1,0 +1,73 @@
+"""MLflow: one run a cell, in the local store results/logs/mlflow.db or on a server."""
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
+
+import sqlalchemy  # noqa: F401  # which mlflow asks for only when it opens a local store
+from mlflow.entities import Metric, Param
+from mlflow.tracking import MlflowClient
+
+for name in ("mlflow", "alembic"):
+    logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class MLflow:
+    """Metrics by training episodes; options as parameters. See `bench.loggers.Logger`.
+
+    A cell goes on in its last run, unless that is finished.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cell: str,
+        options: Mapping[str, Any],
+        after: int,
+        *,
+        experiment: str,
+        tracking_uri: str | None,
+    ) -> None:
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        with FileLock(folder / ".mlflow.lock"):  # several cells would make one database
+            self.client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
+            if known := self.client.get_experiment_by_name(experiment):
+                number = known.experiment_id
+            else:
+                artifacts = None if uri else (folder / "mlflow").as_uri()
+                number = self.client.create_experiment(experiment, artifacts)
+        self.episodes, self.status = after, "KILLED"
+        which = f"attributes.run_name = '{cell}' and attributes.status != 'FINISHED'"
+        if runs := self.client.search_runs([number], which, max_results=1):
+            self.run = runs[0].info.run_id
+            self.client.update_run(self.run, "RUNNING")
+        else:
+            self.run = self.client.create_run(number, run_name=cell).info.run_id
+            params = [Param(key, str(value)) for key, value in options.items()]
+            self.client.log_batch(self.run, params=params)
+
+    def validation(self, episodes: int, found: Mapping[str, float]) -> None:
+        """One metric for each fact."""
+        self.episodes = episodes
+        self._metrics(found)
+
+    def result(self, found: Mapping[str, float]) -> None:
+        """The same, at the last training episode; the run is then finished."""
+        self._metrics(found)
+        self.status = "FINISHED"
+
+    def close(self) -> None:
+        """End the run."""
+        self.client.set_terminated(self.run, self.status)
+
+    def _metrics(self, found: Mapping[str, float]) -> None:
+        now = int(1000 * time.time())
+        metrics = [Metric(key, value, now, self.episodes) for key, value in found.items()]
+        self.client.log_batch(self.run, metrics=metrics)

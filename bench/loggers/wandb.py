@@ -1,0 +1,58 @@
+"""Weights & Biases: one run a cell; files are in results/logs/wandb/."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # before wandb is imported
+
+import wandb
+
+
+class WandB:
+    """Facts by training episodes; options as the run's configuration. See `bench.loggers.Logger`.
+
+    The run has the name of the cell as its id, so that a cell that goes on does so in its run, but
+    not in offline mode, where wandb writes another file to be synchronised. Whether anything is sent
+    is the user's setting of wandb, unless ``mode`` is given.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        cell: str,
+        options: Mapping[str, Any],
+        after: int,
+        *,
+        project: str,
+        entity: str | None,
+        mode: Literal["online", "offline", "disabled", "shared"] | None,
+    ) -> None:
+        quiet = wandb.Settings(
+            silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
+        )
+        self.run = wandb.init(
+            dir=str(folder),
+            project=project,
+            entity=entity,
+            mode=mode,
+            id=cell[-64:],
+            name=cell,
+            config=dict(options),
+            resume="allow" if after else None,
+            reinit="create_new",
+            settings=quiet,
+        )
+
+    def validation(self, episodes: int, found: Mapping[str, float]) -> None:
+        """One line of the run's history."""
+        self.run.log(dict(found), step=episodes)
+
+    def result(self, found: Mapping[str, float]) -> None:
+        """The run's summary."""
+        self.run.summary.update(dict(found))
+
+    def close(self) -> None:
+        """Finish the run, and with it what is being sent."""
+        self.run.finish()

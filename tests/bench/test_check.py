@@ -1,0 +1,179 @@
+"""python -m bench.check: a fault of each kind is found by the law that it breaks."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from algorithms.backbones.conv4 import Conv4
+from algorithms.learner import Learner
+from algorithms.protonet import ProtoNet
+from bench.check import data, laws
+from bench.check.__main__ import main, verdict
+from bench.data.cache import Folders
+from bench.data.pool import Dataset, Pool
+
+
+class Leaking(ProtoNet):
+    """Tasks see the mean of all tasks."""
+
+    def fit(self, features, support_y):
+        return super().fit(features, support_y) + 0.1 * features.mean(0)[:1]
+
+
+class Transductive(ProtoNet):
+    """Queries see each other, and it does not say so."""
+
+    def classify(self, fitted, features):
+        return super().classify(fitted, features - features.mean(1, keepdim=True))
+
+
+class Peeking(ProtoNet):
+    """It reads labels off the places of the queries."""
+
+    def classify(self, fitted, features):
+        logits = super().classify(fitted, features)
+        places = torch.arange(logits.shape[1]) * logits.shape[2] // logits.shape[1]
+        return logits + 9 * torch.nn.functional.one_hot(places, logits.shape[2])
+
+
+class Remembering(ProtoNet):
+    """What it adapted to before changes what it answers."""
+
+    def fit(self, features, support_y):
+        self.seen = 0.9 * getattr(self, "seen", 0.0) + features.mean()
+        return super().fit(features, support_y) * (1 + self.seen)
+
+
+class Drawing(ProtoNet):
+    """Chance has a say."""
+
+    def classify(self, fitted, features):
+        return super().classify(fitted, features + 0.01 * torch.randn_like(features))
+
+
+class Favouring(ProtoNet):
+    """The first class is another than the others."""
+
+    def classify(self, fitted, features):
+        logits = super().classify(fitted, features)
+        return logits + torch.eye(logits.shape[2], dtype=logits.dtype)[0]
+
+
+class Rounding(ProtoNet):
+    """It computes in float32, whatever it is in."""
+
+    def classify(self, fitted, features):
+        return super().classify(fitted.float(), features.float())
+
+
+class Idle(ProtoNet):
+    """A parameter that nothing depends on."""
+
+    def __init__(self, backbone, ways):
+        super().__init__(backbone, ways)
+        self.idle = torch.nn.Parameter(torch.ones(1))
+
+
+class Infinite(ProtoNet):
+    """Distances are divided by the size of the prototypes, which may be zero."""
+
+    def classify(self, fitted, features):
+        size = fitted.square().sum(-1)[:, None]
+        return super().classify(fitted, features) / (size - size.min())
+
+
+class Failing(ProtoNet):
+    def classify(self, fitted, features):
+        raise TypeError("of an author's own making")
+
+
+FAULTS = [
+    (Leaking, laws.tasks_are_apart),
+    (Transductive, laws.transduction_is_told),
+    (Peeking, laws.places_of_queries_tell_nothing),
+    (Peeking, laws.shuffled_labels_leave_it_at_chance),
+    (Remembering, laws.evaluation_changes_nothing),
+    (Drawing, laws.two_copies_do_the_same),
+    (Favouring, laws.names_of_classes_do_not_matter),
+    (Rounding, laws.keeps_float64),
+    (Idle, laws.the_gradient_reaches_all),
+    (Infinite, laws.predictions_are_numbers),
+    (Failing, laws.forward_is_adapt_and_predict),
+]
+
+
+def made(learner: type[Learner]) -> Learner:
+    torch.manual_seed(0)
+    return learner(Conv4(laws.IMAGE, filters=4, downsample="stride"), laws.WAYS).double()
+
+
+@pytest.mark.parametrize(("learner", "law"), FAULTS, ids=lambda each: each.__name__)
+def test_a_fault_of_a_learner_is_found(learner, law):
+    with laws.default_dtype(torch.float64):
+        word, why = verdict(law, lambda: made(learner))
+        assert word == "broken" and why
+        assert ("TypeError: of an author's own making (test_check.py:" in why) == (
+            learner is Failing
+        )
+        assert verdict(law, lambda: made(ProtoNet)) == ("ok", "")
+
+
+def dataset(**splits: Pool) -> Dataset:
+    found = {}
+    for number, split in enumerate(("train", "val", "test")):
+        generator = torch.Generator().manual_seed(number)
+        images = torch.randint(0, 256, (5, 4, 1, 8, 8), dtype=torch.uint8, generator=generator)
+        found[split] = Pool.of({f"{split} {n}": each for n, each in enumerate(images)})
+    return Dataset.of("fine", found | splits)
+
+
+def another_each_time(folders: Folders) -> Dataset:
+    """What depends on hashes of texts, as their order in a set does: another in each process."""
+    train = dataset().splits["train"]
+    names = tuple(f"{hash('a text')} {n}" for n in range(5))
+    return dataset(train=replace(train, names=names))
+
+
+FAULTY = [
+    (data.nothing_leaks, dataset(val=dataset().splits["test"])),
+    (data.images_are_alike, dataset(val=replace(
+        dataset().splits["val"], images=torch.zeros(20, 1, 9, 9, dtype=torch.uint8)))),
+    (data.its_name_can_be_a_file, replace(dataset(), name="../fine")),
+    (data.the_digest_is_of_the_content, replace(dataset(), digest="1")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("law", "faulty"), FAULTY, ids=lambda each: getattr(each, "__name__", ""))
+def test_a_fault_of_a_data_set_is_found(law, faulty):
+    for given, expected in ((faulty, "broken"), (dataset(), "ok")):
+        assert (
+            verdict(law, lambda given=given: data.Prepared(given, None, None, None))[0] == expected
+        )
+
+
+def test_a_data_set_that_another_process_prepares_otherwise_is_found(tmp_path, capsys):
+    """All of the command: a data set of which two laws are broken, and its status."""
+    arguments = ["dataset.name=fine", f"dataset.target={__name__}.another_each_time"]
+    assert main(["dataset=glyphs", "ways=3", "queries=2", "train.ways=3", *arguments]) == 1
+    told = capsys.readouterr().out
+    assert "broken   Another process, with another hash seed" in told
+    assert "broken   Its name is that of its file: dataset=glyphs is named 'fine'" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["algorithms.protonet:Proto"],
+            "'Proto' cannot be loaded from 'algorithms.protonet.Proto'",
+        ),
+        (["algorithms.layers:Linear"], "algorithms.layers.Linear is no subclass of"),
+        (["algo=mamml"], "There is no algo 'mamml'"),
+        (["algo=maml", "algo.inner_steps=some"], "algo.inner_steps=some is not possible"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(capsys, arguments, sentence):
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert sentence in told and told.count("\n") == 1
