@@ -81,12 +81,15 @@ def checked(arguments: list[str]) -> Counter[str]:
             raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
         print(f"{method.__name__} on {cell.backbone.name}")
         with laws.threads(1), laws.default_dtype(torch.float64):
-            found += tell(laws.LAWS, lambda: laws.warmed_up(laws.learner_of(cell)))
+            begun = tell((laws.takes_a_step,), lambda: cell)
+            if not begun["broken"]:  # else no other could be tried
+                begun += tell(laws.LAWS, lambda: laws.warmed_up(laws.learner_of(cell)))
+            found += begun
     if "dataset" in chosen:
         with data.prepared(cell) as prepared:
             print(f"{prepared.dataset.name}, digest {prepared.dataset.digest[:8]}")
             found += tell(data.LAWS, lambda: prepared)
-    print(f"{found.total()} laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
+    print("Laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
     return found
 
 

@@ -58,6 +58,11 @@ def learner_of(config: Config) -> Learner:
         return config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
 
 
+def takes_a_step(config: Config) -> None:
+    """It can be made, and takes a training step."""
+    warmed_up(learner_of(config))
+
+
 def warmed_up(learner: Learner) -> Learner:
     """The learner with running averages away from their start, where all would be alike."""
     learner.meta_gradient(training_episodes(learner))

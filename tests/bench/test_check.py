@@ -177,3 +177,9 @@ def test_a_mistake_gets_one_sentence(capsys, arguments, sentence):
     assert main(arguments) == 2
     told = capsys.readouterr().err
     assert sentence in told and told.count("\n") == 1
+
+
+def test_a_learner_that_cannot_train_is_told_of_once(capsys):
+    assert main([f"{__name__}:Failing"]) == 1
+    told = capsys.readouterr().out
+    assert told.count("broken   ") == 1 and told.endswith("\nLaws: 1 broken.\n")

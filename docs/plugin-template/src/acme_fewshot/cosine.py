@@ -18,7 +18,7 @@ class Cosine(FeatureLearner):
 
     def __init__(self, backbone: Backbone, ways: int, *, temperature: float = 10.0) -> None:
         super().__init__(backbone)
-        self.temperature = nn.Parameter(torch.tensor(temperature))
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """The directions [T, N, F] of the centres of the classes."""
