@@ -25,6 +25,8 @@ def main(cfg: DictConfig) -> dict[str, Any]:
     if interrupt.asked():
         return {"status": "interrupted"}
     try:
+        if interrupt.at_work():
+            workers.check_folder()
         cell = check(cfg)
         # in the jobs of a cluster, nothing else listens
         with listening(), cell.store.claim(cell.name) as mine:

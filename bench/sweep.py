@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bench import interrupt, workers
+from bench import workers
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
@@ -52,7 +52,7 @@ class Sweep(Callback):
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Make the process of the cell a worker, if it is not that of the sweep."""
         if self.flag:
-            interrupt.work_for(self.flag)
+            workers.begin(self.flag)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the cell, and what was foretold of it."""

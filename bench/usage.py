@@ -147,15 +147,15 @@ def check_choices(arguments: list[str]) -> None:
 
 def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
-        return no_such(error.missing_cfg_file)
-    if nested := re.search(r"Could not find '((experiment|launcher|logger)/.+)'", str(error)):
-        return no_such(nested[1])
     if plugin := re.search(r"Could not find 'hydra/launcher/(submitit_)?(\w+)'", str(error)):
         return Mistake(
             f"launcher={plugin[2]} needs packages that are not installed: pip install "
             f"'fewshot-bench[{plugin[2]}]', or in a clone uv sync --extra {plugin[2]}."
         )
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return no_such(error.missing_cfg_file)
+    if nested := re.search(r"Could not find '((experiment|launcher|logger)/.+)'", str(error)):
+        return no_such(nested[1])
     if isinstance(error, OverrideParseException):
         key, _, value = error.override.partition("=")
         return Mistake(

@@ -7,9 +7,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bench.interrupt import RESUMABLE, listening
+from bench.interrupt import RESUMABLE, listening, work_for
 from bench.mistake import Mistake
 from bench.world import here
 
@@ -17,6 +18,9 @@ LAUNCHERS = ("JoblibLauncher", "RayLauncher")
 """Other launchers, such as submitit's, start what goes on without the sweep."""
 
 _until_dismissed = ExitStack()
+
+_leading = False
+"""Whether this process is that of the sweep, and not a worker."""
 
 
 class Died(Mistake):
@@ -44,6 +48,8 @@ def prepare(hydra: DictConfig) -> Path | None:
         flag.parent.mkdir(parents=True, exist_ok=True)
         flag.touch()
 
+    global _leading
+    _leading = True
     interrupt = _until_dismissed.enter_context(listening(ask))
     _until_dismissed.enter_context(interrupt.held())
     return flag
@@ -57,13 +63,12 @@ def start_ray(options: DictConfig) -> None:
     """
     import ray
 
-    folder, data = (
-        os.getcwd(),
-        {key: os.environ[key] for key in ("BENCH_DATA",) if key in os.environ},
-    )
+    folder = os.getcwd()
+    data = {key: value for key, value in os.environ.items() if key == "BENCH_DATA"}
 
     def settle() -> None:
-        os.chdir(folder)
+        if os.path.isdir(folder):
+            os.chdir(folder)
         os.environ.update(data)
 
     given: Any = OmegaConf.to_container(options, resolve=True)
@@ -75,6 +80,22 @@ def start_ray(options: DictConfig) -> None:
             f"There is no Ray cluster ({str(error).splitlines()[0]}); ray start --head starts one, "
             "and without hydra.launcher.ray.init.address=... this machine is one."
         ) from None
+
+
+def begin(flag: Path) -> None:
+    """A cell begins in this process: that of the sweep, where joblib has one job, or a worker's."""
+    if not _leading:
+        work_for(flag)
+
+
+def check_folder() -> None:
+    """Raises Mistake where this worker has not the folder of the sweep, from which paths count."""
+    folder = HydraConfig.get().runtime.cwd
+    if not os.path.isdir(folder):
+        raise Mistake(
+            f"A worker has no folder {folder}, which the sweep was started in; all machines of a cluster "
+            "need it, on a disk that they share."
+        )
 
 
 def dismiss() -> None:
