@@ -1,18 +1,21 @@
-"""A sweep whose cells run in other processes, and a short form of `tests.launchers`."""
+"""A sweep whose cells run in other processes; short forms of `tests.launchers`, `tests.cells_per_gpu`."""
 
 import os
 import signal
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
 
+import bench.__main__
 from bench import cell as cells
 from bench.interrupt import RESUMABLE
+from tests import cells_per_gpu
 from tests.faults import SMALL, started
 from tests.launchers import campaign
 
-RAY = "BENCH_TEST_RAY"
+LONG = "BENCH_TEST_LONG"
 
 
 @pytest.fixture
@@ -23,19 +26,19 @@ def threads():
     torch.set_num_threads(before)
 
 
-def test_cells_of_joblib_stop_at_a_signal_and_end_elsewhere_with_the_same_bits(
+def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bits(
     tmp_path, make, threads
 ):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    options = [*SMALL, "algo=protonet", "train.images=20000", f"cache_dir={tmp_path / 'cache'}"]
+    options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
     broken = make(*options, "threads=1", f"results_dir={tmp_path / 'broken'}")
-    workers = ["launcher=joblib", "hydra.launcher.n_jobs=2", "seed=0,1"]
+    workers = ["launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = started("bench", "-m", *options, *workers, f"results_dir={broken.store.root}")
-    wait_for(lambda: len(list(broken.store.runs.glob(".*.lock"))) == 2)
+    wait_for(lambda: list(broken.store.runs.glob(".*.lock")))
     sweep.send_signal(signal.SIGTERM)
     assert sweep.wait(240) == RESUMABLE
     wait_for(lambda: not alive(sweep.pid))
-    assert len(list(broken.store.runs.glob("*/progress.pt"))) == 2, "both are saved"
+    assert broken.store.progress(broken.name) and not broken.store.record(broken.name)
 
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
     assert whole.name == broken.name
@@ -48,7 +51,35 @@ def test_cells_of_joblib_stop_at_a_signal_and_end_elsewhere_with_the_same_bits(
     assert all(torch.equal(one[key], other[key]) for key in one | other)
 
 
-@pytest.mark.skipif(RAY not in os.environ, reason=f"takes a minute; {RAY}=1 asks for it")
+def test_a_dead_worker_is_told_in_a_sentence(monkeypatch, capsys):
+    def main() -> None:
+        raise BrokenProcessPool("a worker process was terminated")
+
+    monkeypatch.setattr(bench.__main__, "main", main)
+    assert bench.__main__.command([]) == RESUMABLE
+    told = capsys.readouterr().err
+    assert told.startswith("error: A worker died") and "run the same command again" in told
+    assert told.count("\n") == 1
+
+
+def test_the_table_of_cells_at_a_time_holds_median_range_and_gain():
+    lines = cells_per_gpu.table({1: [90.0, 110.0, 100.0], 4: [250.0, 240.0, 290.0]}).splitlines()
+    assert lines[2:] == [
+        "| 1 | 100.0 | 90.0 to 110.0 | 1.00 |",
+        "| 4 | 250.0 | 240.0 to 290.0 | 2.50 |",
+    ]
+
+
+@pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 asks for it")
+def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
+    options = [*SMALL, "algo=protonet", "train.images=3000"]
+    assert (
+        cells_per_gpu.main(["--at-once", "1", "2", "--cells", "2", "--times", "1", *options]) == 0
+    )
+    assert "Most cells an hour: hydra.launcher.n_jobs=" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 asks for it")
 def test_cells_of_ray_are_those_of_this_process(tmp_path):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     assert campaign(tmp_path, ["algo=protonet", "seed=0,1,2"], ["ray"]) == []
