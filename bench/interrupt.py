@@ -117,6 +117,12 @@ def asked() -> bool:
     return _flag is not None and (_flag.exists() or os.getppid() != STARTED_BY)
 
 
+def leave_if_orphaned() -> None:
+    """End this process, if it is a worker whose sweep was killed, and which nobody else would end."""
+    if _flag is not None and os.getppid() != STARTED_BY:
+        os._exit(RESUMABLE)
+
+
 @contextmanager
 def listening(then: Callable[[], object] = lambda: None) -> Iterator[Interrupt]:
     """Handle Ctrl-C, SIGTERM and signals that have a handler within, and leave those as they were.

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from bench import workers
+from bench import interrupt, workers
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
@@ -56,6 +56,7 @@ class Sweep(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the cell, and what was foretold of it."""
+        interrupt.leave_if_orphaned()
         if job_return.status is not JobStatus.COMPLETED:
             return
         record = job_return.return_value
