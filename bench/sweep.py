@@ -28,6 +28,8 @@ class Sweep(Callback):
     def __init__(self) -> None:
         self.cells: set[tuple[str, str]] = set()
         """Results folder and name of each cell."""
+        self.tuned: list[list[str]] = []
+        """Overrides of cells whose options, and so their names, are still to be found."""
         self.foretold: list[float] = []
         self.flag: Path | None = None
         """Where cells run in processes that end with the sweep: the file that asks them to end."""
@@ -41,7 +43,9 @@ class Sweep(Callback):
         try:  # Hydra would only warn of what a callback raises
             for overrides in grid([*swept, *config.hydra.overrides.task]):
                 cell = checked(overrides)
-                if not config.tune:  # else the options, and so the names, are still to be found
+                if config.tune:
+                    self.tuned.append(overrides)
+                else:
                     self.cells.add((cell.config.results_dir, cell.name))
             self.flag = workers.prepare(config.hydra)
         except Mistake as mistake:
@@ -78,6 +82,11 @@ class Sweep(Callback):
             return
         status = report.main([f"results_dir={config.results_dir}"])
         records = [Store(folder).record(cell) for folder, cell in self.cells]
+        if self.tuned:
+            from bench import tuning  # imports optuna, which only this needs
+
+            finals = [tuning.final(overrides, checked) for overrides in self.tuned]
+            records = [cell and cell.store.record(cell.name) for cell in finals]
         if (left := records.count(None)) > 0:
             print(
                 f"{left} of {len(records)} cells {'is' if left == 1 else 'are'} not finished: "

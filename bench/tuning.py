@@ -115,6 +115,12 @@ def batches(
             yield [[*overrides, *study.found()] for overrides, study in tuned]
 
 
+def final(overrides: Overrides, checked: Callable[[Overrides], Cell]) -> Cell | None:
+    """The cell with the options that its study found; None while trials are to end."""
+    study = Study.of(overrides, checked(overrides))
+    return checked([*overrides, *study.found()]) if study.finished else None
+
+
 @dataclass(frozen=True)
 class Study:
     """The trials of one learner on one data set in one setting, for all of its seeds."""
