@@ -86,7 +86,7 @@ class Sweep(Callback):
             from bench import tuning  # imports optuna, which only this needs
 
             finals = [tuning.final(overrides, checked) for overrides in self.tuned]
-            records = [cell and cell.store.record(cell.name) for cell in finals]
+            records = [cell.store.record(cell.name) if cell else None for cell in finals]
         if (left := records.count(None)) > 0:
             print(
                 f"{left} of {len(records)} cells {'is' if left == 1 else 'are'} not finished: "
