@@ -46,8 +46,7 @@ SlurmdPort={ports[1]}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-# A job that was requeued waits until the credentials of its last start have expired.
-AuthInfo=socket={root}/munge.socket,cred_expire=2
+AuthInfo=socket={root}/munge.socket
 StateSaveLocation={root}/state
 SlurmdSpoolDir={root}/spool
 SlurmctldPidFile={root}/slurmctld.pid
