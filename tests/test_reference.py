@@ -58,7 +58,7 @@ def assert_same(old: Path, new: Path) -> None:
 
 def test_the_table_of_the_readme_is_that_of_the_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (comparison,) = comparisons(labelled(read(OMNIGLOT)), ACCURACY)
+    (comparison,) = comparisons(labelled(read(OMNIGLOT)[0]), ACCURACY)
     for name in {row["label"] for row in comparison.rows}:
         cells = []
         for setting in ("5-way 1-shot", "5-way 5-shot"):

@@ -61,7 +61,6 @@ THROUGHPUT_LEADING = (
     "gflop_per_task",
     "gflop_per_s",
     "matmul_share",
-    "scaling_efficiency",
     "power_w",
     "joules_per_1000_tasks",
     "seed",
@@ -70,7 +69,6 @@ THROUGHPUT_LEADING = (
     "calls",
     "device_name",
     "threads",
-    "processes",
     "torch",
     "cell",
 )

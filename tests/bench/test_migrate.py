@@ -16,6 +16,8 @@ OLD = [
     if Store(REFERENCE / name).written(run.name)["schema"] == 1
 ]
 
+UNSET = ("data_root", "cache_dir", "threads", "tune", "tuned", "logger")
+
 
 @pytest.mark.parametrize(("folder", "cell"), OLD)
 def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
@@ -34,7 +36,7 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
         k: v for k, v in before.items() if k not in new
     }
     command = dict.fromkeys(config.OF_THE_COMMAND, False)
-    folders = dict.fromkeys(("data_root", "cache_dir", "tune", "tuned")) | {"results_dir": "."}
+    folders = dict.fromkeys(UNSET) | {"results_dir": "."}
     options = config.Config.model_validate(store.config(cell) | command | folders)
     for group in ("algo", "backbone", "dataset"):
         config.check_options(getattr(options, group), group)

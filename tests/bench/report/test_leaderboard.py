@@ -153,7 +153,7 @@ def test_a_row_edited_by_hand_is_told_and_left_out(
     path = tmp_path / "runs" / rows[1]["cell"] / "record.json"
     path.write_text(json.dumps(rows[1] | {key: rows[1][key] + 0.1}))
     with caplog.at_level(logging.WARNING):
-        left = read(tmp_path)
+        left, _ = read(tmp_path)
     assert f"{path.parent / 'episodes.csv'}: its {key} is " in caplog.text
     assert "one of them was edited; run the cell again" in caplog.text
     assert [each["algo"] for each in left] == ["maml"]

@@ -128,10 +128,10 @@ def test_throughput_csv_golden() -> None:
     lines = tables.to_csv(tables.throughput_table(FIXED)).split("\n")
     assert lines[0].startswith(
         "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,"
-        "gflop_per_task,gflop_per_s,matmul_share,scaling_efficiency,power_w,joules_per_1000_tasks,seed,"
+        "gflop_per_task,gflop_per_s,matmul_share,power_w,joules_per_1000_tasks,seed,"
     )
     assert lines[1].startswith(
-        "maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,,0,8.0,16,10,Some"
+        "maml,omniglot,5,1,cpu,train,51.2,4096.0,312.1,,,,,,,0,8.0,16,10,Some"
     )
     assert [line.split(",")[5] for line in lines[1:4]] == ["train", "adapt", "infer"]
     assert len(lines) == 1 + 6 + 1
