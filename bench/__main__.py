@@ -161,6 +161,8 @@ def command(arguments: list[str]) -> int:
             if died := workers.death(error):
                 return told(died)
             raise
+        finally:
+            workers.dismiss()  # where the end of the sweep was not reached
     return 0
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,7 @@ from tqdm import tqdm
 from algorithms.learner import Learner, Shape
 from bench import device as devices
 from bench import precision, recipe, records, tensors
-from bench.config import Config, check_options, option
+from bench.config import Code, Config, check_options, option
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -41,6 +42,7 @@ from bench.stats import mean_ci95
 from bench.store import Store
 from bench.throughput import measure
 from bench.train import OuterLoop, Training
+from bench.workers import launcher
 from bench.world import World, here
 
 SAVE_SECONDS = 10.0
@@ -81,12 +83,7 @@ def check(config: Config) -> Cell:
     store = Store(config.results_dir)
     for group in ("algo", "backbone", "dataset"):
         check_options(getattr(config, group), group)
-    folders = Folders.of(config.data_root, config.cache_dir)
-    dataset: Dataset = config.dataset.resolve()(folders, **config.dataset.options)
-    try:
-        guard.check_once(dataset)
-    except ValueError as error:
-        raise Mistake(f"The data set {dataset.name} cannot be used: {error}.") from None
+    dataset = load(Folders.of(config.data_root, config.cache_dir), config.dataset.model_dump_json())
     test = Shape(config.ways, config.shots, config.queries)
     plan = config.train
     training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
@@ -120,6 +117,20 @@ def check(config: Config) -> Cell:
     if not config.overwrite:
         check_stored(store, name)
     return Cell(config, name, device, dataset, training, test, store, world)
+
+
+@lru_cache(
+    maxsize=1
+)  # of a sweep's cells, most have that of the one before; large ones take minutes
+def load(folders: Folders, chosen: str) -> Dataset:
+    """The data set of a choice, given as JSON, once the leak guard has seen it; raises Mistake."""
+    code = Code.model_validate_json(chosen)
+    dataset: Dataset = code.resolve()(folders, **code.options)
+    try:
+        guard.check_once(dataset)
+    except ValueError as error:
+        raise Mistake(f"The data set {dataset.name} cannot be used: {error}.") from None
+    return dataset
 
 
 def check_stored(store: Store, name: str) -> None:
@@ -440,6 +451,7 @@ def protocol(cell: Cell, learner: Learner) -> dict[str, Any]:
         "device_name": devices.describe(cell.device),
         "threads": torch.get_num_threads(),
         "processes": cell.world.size,
+        "launcher": launcher(),
         "precision": config.precision,
         "deterministic": config.deterministic,
         "python": platform.python_version(),

@@ -90,6 +90,7 @@ class Protocol(Stored):
     device_name: Text
     threads: Positive
     processes: Positive = 1  # older rows do not tell
+    launcher: Name = "basic"  # nor do they here
     precision: Name
     deterministic: bool
     python: Text

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 import yaml
-from omegaconf import OmegaConf
 
 from bench import usage
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report.tables import markdown
 from bench.store import plain_yaml
-from bench.sweep import grid
+from bench.sweep import grid, swept
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -70,8 +69,7 @@ def overrides_of(arguments: list[str]) -> list[str]:
     experiment = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
         config = hydra.compose("config", experiment, return_hydra_config=True)
-    swept = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    return [*(f"{key}={value}" for key, value in swept.items()), *overrides]
+    return [*swept(config), *overrides]
 
 
 def last(arguments: list[str]) -> list[str]:

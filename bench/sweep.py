@@ -38,10 +38,8 @@ class Sweep(Callback):
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
         from bench.__main__ import told
 
-        params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-        swept = [f"{key}={value}" for key, value in params.items()]
         try:  # Hydra would only warn of what a callback raises
-            for overrides in grid([*swept, *config.hydra.overrides.task]):
+            for overrides in grid([*swept(config), *config.hydra.overrides.task]):
                 cell = checked(overrides)
                 if config.tune:
                     self.tuned.append(overrides)
@@ -114,6 +112,12 @@ def checked(overrides: list[str]) -> Any:
     with open_dict(cell):
         del cell["hydra"]
     return check(cell)
+
+
+def swept(config: DictConfig) -> list[str]:
+    """The overrides that an experiment sweeps over by itself; they come before those of the command."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    return [f"{key}={value}" for key, value in params.items()]
 
 
 def grid(overrides: list[str]) -> list[list[str]]:

@@ -145,6 +145,27 @@ def check_choices(arguments: list[str]) -> None:
             raise Mistake(f"{argument} runs the cells of a sweep: add -m.")
 
 
+def no_option(key: str) -> Mistake:
+    """What to say of a key, such as ``train.meta_bach``, that the chosen configuration has not."""
+    known = {found: name for name, file in conf_files().items() for found in read_sentences(file)}
+    if key in known and key.startswith("tune."):
+        return Mistake(f"{key} is for sweeps that tune: add tune=optuna.")
+    if key in known and key.startswith("hydra.launcher."):
+        launcher = known[key].removesuffix(".yaml").replace("/", "=")
+        return Mistake(f"{key} is for sweeps with another launcher: add {launcher}.")
+    if key in known:
+        return Mistake(
+            f"There is no option {key!r} with these choices of {', '.join(GROUPS)}; "
+            "add --cfg job to see the options there are."
+        )
+    close = difflib.get_close_matches(key, known, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    where = "docs/engines/ lists those of launchers"
+    if not key.startswith("hydra."):
+        where = "python -m bench --help lists all options"
+    return Mistake(f"There is no option {key!r}; {hint}{where}.")
+
+
 def explain(error: Exception) -> Mistake:
     """Hydra's complaint about an override as one sentence that says how to mend it."""
     if plugin := re.search(r"Could not find 'hydra/launcher/(submitit_)?(\w+)'", str(error)):
@@ -162,19 +183,7 @@ def explain(error: Exception) -> Mistake:
             f"Cannot read {error.override}; a value with signs such as ~ or letters beyond a to z takes "
             f"quotes of its own within those of the shell: '{key}=\"{value}\"'."
         )
-    unknown = re.search(r"Key '(\w+)' is not in struct\s+full_key: ([\w.]+)", str(error.__cause__))
-    if unknown:
-        known = [key for file in conf_files().values() for key in read_sentences(file)]
-        if unknown[2] in known and unknown[2].startswith("tune."):
-            return Mistake(f"{unknown[2]} is for sweeps that tune: add tune=optuna.")
-        if unknown[2] in known:
-            return Mistake(
-                f"There is no option {unknown[2]!r} with these choices of {', '.join(GROUPS)}; "
-                "add --cfg job to see the options there are."
-            )
-        close = difflib.get_close_matches(unknown[2], known, 1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        return Mistake(
-            f"There is no option {unknown[2]!r}; {hint}python -m bench --help lists all options."
-        )
+    unknown = r"Key '\w+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)"
+    if found := re.search(unknown, str(error.__cause__)):
+        return no_option(found[1])
     return Mistake(str(error).strip().splitlines()[0])

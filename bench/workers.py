@@ -98,8 +98,15 @@ def check_folder() -> None:
         )
 
 
+def launcher() -> str:
+    """The name of the Hydra launcher that this process's cell was started by."""
+    if not HydraConfig.initialized():
+        return "basic"
+    return str(HydraConfig.get().runtime.choices["hydra/launcher"])
+
+
 def dismiss() -> None:
-    """The workers are done; raises Interrupted when a signal came."""
+    """The workers are done, if there were any; raises Interrupted when a signal came."""
     _until_dismissed.close()
 
 

@@ -16,7 +16,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 
 from bench.__main__ import command
-from bench.interrupt import ended
+from bench.interrupt import RESUMABLE, ended
+from tests.bench.test_resume import interrupt_at
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -151,6 +152,14 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
         (["-m", "launcher=jobs"], "There is no launcher 'jobs'; choose one of joblib, ray"),
         (["-m", "launcher=joblib,ray"], "A sweep has one launcher, not joblib,ray."),
         (["launcher=joblib"], "launcher=joblib runs the cells of a sweep: add -m."),
+        (
+            ["-m", "hydra.launcher.n_jobs=2"],
+            "is for sweeps with another launcher: add launcher=joblib.",
+        ),
+        (
+            ["-m", "launcher=slurm", "hydra.launcher.timout_min=5"],
+            "did you mean 'hydra.launcher.timeout_min'? docs/engines/ lists those of launchers.",
+        ),
         (["threads=0"], "threads=0 is not possible: it should be greater than or equal to 1."),
         (["-m", "ways=3,1000"], "ways=1000 is more than the"),
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
@@ -172,6 +181,31 @@ def test_a_launcher_that_is_not_installed_is_told_with_how_to_install_it(here, m
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "launcher=joblib needs packages that are not installed: pip install" in done.stderr
     assert "uv sync --extra joblib" in done.stderr
+
+
+def test_a_missing_optuna_is_told_with_how_to_install_it(here, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    monkeypatch.delitem(sys.modules, "bench.tuning", raising=False)
+    done = here("-m", "tune=optuna", *SMALL)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "pip install 'fewshot-bench[tune]'" in done.stderr
+
+
+def test_one_cell_of_joblib_at_a_time_ends_at_a_signal_and_goes_on(
+    tmp_path, cache, here, monkeypatch
+):
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    joblib = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=1", *SMALL, "train.images=600"]
+    joblib += [f"cache_dir={cache}"]
+    interrupt_at(monkeypatch, {2})
+    with one_thread():
+        stopped = here(*joblib, f"results_dir={tmp_path}")
+        assert stopped.returncode == RESUMABLE
+        assert list(tmp_path.glob("runs/*/progress.pt"))
+        again = here(*joblib, f"results_dir={tmp_path}")
+    assert again.returncode == 0 and "goes on from step 2 " in again.stdout
+    row = pd.read_csv(tmp_path / "throughput.csv").iloc[0]
+    assert (row["launcher"], row["threads"]) == ("joblib", 1)
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(here, cache):

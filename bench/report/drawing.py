@@ -216,7 +216,7 @@ def wrap(text: str, width: int) -> str:
 def machine(found: Iterable[Comparison]) -> str:
     """A sentence on where all of it was measured."""
     rows = [row for comparison in found for row in comparison.rows]
-    facts = shared_facts(rows, ("device", "device_name", "threads", "processes"))
+    facts = shared_facts(rows, ("device", "device_name", "threads", "processes", "launcher"))
     return f"Measured with {facts}." if facts else ""
 
 

@@ -63,6 +63,7 @@ PROVENANCE = (
     "device_name",
     "threads",
     "processes",
+    "launcher",
     "precision",
     "data_digest",
     "episodes",

@@ -30,7 +30,7 @@ NAMES = {
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
 ACCURACY = ("data_digest", *NETWORK, "train_images", "tuning", "episodes")
-THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "torch")
+THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "launcher", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
 RECIPE = (
@@ -43,7 +43,7 @@ RECIPE = (
     "label_smoothing",
     "augmentation",
 )
-USUAL = {"processes": 1, "tuning": "none"}
+USUAL = {"processes": 1, "launcher": "basic", "tuning": "none"}
 """What goes without saying, also in rows."""
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (

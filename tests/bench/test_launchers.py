@@ -10,6 +10,7 @@ import torch
 
 import bench.__main__
 from bench import cell as cells
+from bench import interrupt
 from bench.interrupt import RESUMABLE
 from tests import cells_per_gpu
 from tests.faults import SMALL, started
@@ -49,6 +50,18 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
         for cell in (whole, broken)
     )
     assert all(torch.equal(one[key], other[key]) for key in one | other)
+
+
+def test_a_worker_whose_sweep_was_killed_ends_after_its_cell(monkeypatch, tmp_path):
+    ends: list[int] = []
+    monkeypatch.setattr("os._exit", ends.append)
+    interrupt.leave_if_orphaned()  # this is no worker
+    monkeypatch.setattr(interrupt, "_flag", tmp_path / "interrupted")
+    interrupt.leave_if_orphaned()  # of a sweep that lives
+    assert not ends and not interrupt.asked()
+    monkeypatch.setattr(interrupt, "STARTED_BY", -1)
+    interrupt.leave_if_orphaned()
+    assert ends == [RESUMABLE] and interrupt.asked()
 
 
 def test_a_dead_worker_is_told_in_a_sentence(monkeypatch, capsys):

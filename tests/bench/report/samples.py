@@ -61,6 +61,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "device_name": "Some CPU @ 2.0 GHz",
         "threads": 2,
         "processes": 1,
+        "launcher": "basic",
         "precision": "fp32",
         "deterministic": False,
         "python": "3.11.7",
