@@ -46,7 +46,7 @@ def main(cfg: DictConfig) -> dict[str, Any]:
 
 def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or say why not; returns its record."""
-    from bench import cell as cells
+    from bench import running
 
     if before := here().from_first(cell.standing):
         if before["status"] == "done":
@@ -67,7 +67,7 @@ def run(cell: Any) -> dict[str, Any]:
     if tune and not cell.config.tuned:
         raise Mistake("tune=optuna is a sweep by itself: leave hydra.mode and hydra/sweeper alone.")
     try:
-        record = cells.run(cell)
+        record = running.run(cell)
         accuracy, ci95 = record["accuracy"], record["ci95"]
         print(f"{cell.name} is finished: {accuracy:.1f} ± {ci95:.1f} %", flush=True)
         return record
@@ -80,7 +80,7 @@ def run(cell: Any) -> dict[str, Any]:
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
     print(f"{cell.name} failed: {reason}", file=sys.stderr)
     with listening() as signals, signals.held():  # other processes end, and torchrun then all
-        record = cells.fail(cell, reason)
+        record = running.fail(cell, reason)
     if here().size > 1:
         sys.exit(1)  # the others may not have failed, and wait for this one
     return record

@@ -116,7 +116,7 @@ def state(overrides: list[str]) -> tuple[str, str]:
     if record and record["status"] == "failed":
         return "failed", str(record["reason"])
     if record:
-        from bench.cell import commit
+        from bench.protocol import commit
 
         code = commit()
         if record.get("commit") == code:

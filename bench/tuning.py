@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import cell as cells
-from bench.cell import Cell
+from bench import running
+from bench.cell import Cell, build_learner, digest_of, parts, task_of
 from bench.config import Config, Range, Tune, check_options, option, with_options
 from bench.data.philox import key_of
 from bench.interrupt import listening
@@ -74,7 +74,7 @@ def check(cell: Cell) -> Cell:
         try:
             changed = with_options(config, values)
             check_options(changed.algo, "algo")
-            cells.build_learner(changed, cell.dataset, cell.train_shape.ways)
+            build_learner(changed, cell.dataset, cell.train_shape.ways)
         except Mistake as mistake:
             raise Mistake(f"An end of tune.space cannot be tried: {mistake}") from None
     return cell
@@ -137,8 +137,8 @@ class Study:
         train = config.train.model_copy(update={"images": tune.images})
         trial = config.model_copy(update={"seed": tune.seed, "train": train})
         facts = (trial.determining(), cell.dataset.digest, cell.device.type)
-        digest = cells.digest_of(*facts, tune.model_dump(include={"space", "startup"}))
-        name = f"{cells.task_of(config, cell.dataset)}-{digest}"
+        digest = digest_of(*facts, tune.model_dump(include={"space", "startup"}))
+        name = f"{task_of(config, cell.dataset)}-{digest}"
         given = [*overrides, f"seed={tune.seed}", f"train.images={tune.images}"]
         return cls(name, given, replace(cell, store=_store(config, name)))
 
@@ -248,7 +248,7 @@ def attempt(cell: Cell) -> dict[str, Any]:
         if before.state.is_finished():
             return {"status": "trial"}
         trial = Trial(study, before._trial_id)
-        _, loop, val_sampler, _, at_once = cells.parts(cell)
+        _, loop, val_sampler, _, at_once = parts(cell)
         training = Training(loop, config.validation.times)
         begun = time.monotonic()
 
@@ -262,7 +262,7 @@ def attempt(cell: Cell) -> dict[str, Any]:
         state, failure = TrialState.COMPLETE, ""
         try:
             with listening() as interrupt:
-                cells.train(cell, training, val_sampler, at_once, interrupt, begun, validated)
+                running.train(cell, training, val_sampler, at_once, interrupt, begun, validated)
         except optuna.TrialPruned:
             state = TrialState.PRUNED
         except Failed as failed:

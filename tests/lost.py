@@ -2,7 +2,7 @@
 
 One cell is trained, as a process of its own that gets SIGKILL after a random time and is started again,
 so many times. Lost is what it did between the last save and the kill. `bench.plan.schedule` simulates the
-same kills of a training that is saved as often as `bench.cell` and `bench.train` say it is at worst.
+same kills of a training that is saved as often as `bench.progress` and `bench.train` say it is at worst.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from pathlib import Path
 
 import torch
 
-from bench.cell import SAVE_SECONDS
 from bench.plan.schedule import Job, simulate
+from bench.progress import SAVE_SECONDS
 from bench.train import STRETCH_SECONDS
 from tests.faults import ROOT, SMALL
 

@@ -139,6 +139,7 @@ def grouped(sweep: list[list[str]], devices: Collection[str]) -> list[Group]:
     Of each group one cell is checked as `bench` does; the others have but another name.
     """
     from bench import cell as cells  # imports torch, which a mistake need not wait for
+    from bench.protocol import card
 
     seeds: dict[tuple[str, ...], list[list[str]]] = {}
     for overrides in sweep:
@@ -148,7 +149,7 @@ def grouped(sweep: list[list[str]], devices: Collection[str]) -> list[Group]:
     for alike, members in seeds.items():
         cell = checked(members[0])
         learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
-        facts = cells.protocol(cell, learner) | {"episodes": cell.config.test.episodes}
+        facts = card(cell, learner) | {"episodes": cell.config.test.episodes}
         left = {device: 0 for device in devices if cell.config.device in ("auto", device)}
         for overrides in members:
             given = [o.partition("=")[2] for o in overrides if o.startswith("seed=")]
@@ -249,7 +250,7 @@ def totals(known: Sequence[tuple[int, Estimate]], machine: Machine, workers: int
 
 def failing(known: Sequence[tuple[int, Estimate]], workers: int) -> str:
     """What the same cells take where workers fail, as a table with a note."""
-    from bench.cell import SAVE_SECONDS
+    from bench.progress import SAVE_SECONDS
     from bench.train import STRETCH_SECONDS
 
     jobs = [each.middle.job for count, each in known for _ in range(count)]

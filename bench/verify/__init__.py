@@ -6,14 +6,27 @@ import numpy as np
 import pandas as pd
 
 from bench import cell as cells
-from bench.cell import Cell, name_of, numbered, protocol
+from bench.cell import Cell, name_of
 from bench.evaluate import evaluate
 from bench.migrate import SCHEMA
+from bench.protocol import card
+from bench.running import numbered
 from bench.stats import mean_ci95
 from bench.stored import parameters
 
 # Facts of a record that do not follow from its configuration and data.
-RUN = ("device", "device_name", "threads", "python", "torch", "version", "commit", "created")
+RUN = (
+    "device",
+    "device_name",
+    "threads",
+    "processes",
+    "launcher",
+    "python",
+    "torch",
+    "version",
+    "commit",
+    "created",
+)
 OF_THE_RUN = {"cell", "schema", *RUN}
 MOST_FINDINGS = 5
 
@@ -34,7 +47,7 @@ def verify(cell: Cell, name: str) -> list[str]:
     except RuntimeError:
         return [*findings, "checkpoint.pt is that of another learner or backbone"]
     cells.use_arithmetic(cell.config, learner)
-    facts = protocol(cell, learner)
+    facts = card(cell, learner)
     findings += [
         f"record.json says {key} {record.get(key)!r}, config.yaml and the data {value!r}"
         for key, value in facts.items()

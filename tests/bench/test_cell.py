@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from bench import cell as cells
+from bench import running
 from bench.__main__ import run as attempt
 from bench.evaluate import evaluate
 from bench.mistake import Failed, Mistake
@@ -31,7 +32,7 @@ def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("algo", ALGOS)
 def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     cell = make(f"algo={algo}", "algo.test_inner_steps=2" if algo == "reptile" else "ways=5")
-    first = cells.run(cell)
+    first = running.run(cell)
     accuracies, weights = per_episode(cell), checkpoint(cell)
     assert cell.finished
     assert json.loads(json.dumps(first)) == cell.store.record(cell.name)
@@ -50,7 +51,7 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     assert history["episodes"].tolist()[-1] == first["train_episodes"]
     assert history["val_accuracy"].max() == pytest.approx(first["val_accuracy"])
 
-    again = cells.run(cell)
+    again = running.run(cell)
     assert again["accuracy"] == first["accuracy"]
     assert per_episode(cell) == accuracies
     for name, value in checkpoint(cell).items():
@@ -59,18 +60,18 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
 
 def test_all_learners_are_tested_on_the_same_episodes_whatever_their_seed(make):
     digests = {
-        cells.run(make(*overrides))["episodes_digest"]
+        running.run(make(*overrides))["episodes_digest"]
         for overrides in (["algo=protonet"], ["algo=maml", "seed=1"], ["algo=metaoptnet", "seed=7"])
     }
     assert len(digests) == 1
-    assert cells.run(make("ways=4"))["episodes_digest"] not in digests
+    assert running.run(make("ways=4"))["episodes_digest"] not in digests
 
 
 def test_seeds_make_other_runs_and_0_is_one(make):
     weights = {}
     for seed in (0, 1):
         cell = make(f"seed={seed}", "train.images=120")
-        cells.run(cell)
+        running.run(cell)
         weights[seed] = checkpoint(cell)["backbone.convolutions.1.weight"]
     assert not torch.equal(weights[0], weights[1])
 
@@ -86,14 +87,14 @@ def test_the_name_of_a_cell_is_that_of_its_numbers(make, tmp_path):
 def test_the_global_random_state_of_a_host_program_is_untouched(make):
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    cells.run(make("algo=reptile", "algo.test_inner_steps=1"))
+    running.run(make("algo=reptile", "algo.test_inner_steps=1"))
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_learner_of_classes_is_made_for_all_that_it_is_trained_on(make):
     cell = make("algo=baseline", "algo.test_epochs=1")
     train, val = (len(cell.dataset.splits[split].names) for split in ("train", "val"))
-    assert cells.run(cell)["status"] == "done"
+    assert running.run(cell)["status"] == "done"
     both = make("algo=baseline", "train.split=train+val", "validation.times=1")
     for each, classes in ((cell, train), (both, train + val)):
         learner = cells.build_learner(each.config, each.dataset, each.train_shape.ways)
@@ -185,10 +186,10 @@ def test_schedules_fall_as_they_say(make):
 def test_a_diverging_training_is_a_failed_record(make):
     cell = make("train.optimizer=sgd", "train.rate=1e38")
     with pytest.raises(Diverged, match=r"nan at step \d of 4; the last finite one was \d") as why:
-        cells.run(cell)
+        running.run(cell)
     assert "a lower train.rate" in str(why.value)
     assert cell.store.record(cell.name) is None
-    record = cells.fail(cell, str(why.value))
+    record = running.fail(cell, str(why.value))
     assert cell.store.record(cell.name) == record
     assert (record["status"], record["reason"], cell.finished) == ("failed", str(why.value), False)
 
@@ -277,7 +278,7 @@ def test_rows_name_neither_machine_nor_user_nor_folder(make, tmp_path):
     import socket
 
     cell = make()
-    cells.run(cell)
+    running.run(cell)
     for path in (cell.store.runs / cell.name).iterdir():
         if path.suffix in (".json", ".csv", ".yaml"):
             text = path.read_text()
@@ -289,7 +290,7 @@ def test_rows_name_neither_machine_nor_user_nor_folder(make, tmp_path):
 def test_a_learner_that_knows_the_query_labels_by_their_places_fails(make):
     cell = make("algo.name=cheat", "algo.target=tests.planted.Peeking")
     with pytest.raises(Failed, match="its predictions depend on the places of the queries"):
-        cells.run(cell)
+        running.run(cell)
     assert cell.store.record(cell.name) is None
 
 
@@ -317,7 +318,7 @@ def test_a_failed_cell_is_run_again_on_request_alone(make, capsys):
 
 def test_an_error_in_a_learner_is_a_failed_record_too(make, monkeypatch, capsys):
     cell = make()
-    monkeypatch.setattr(cells, "evaluate", lambda *_: 1 / 0)
+    monkeypatch.setattr(running, "evaluate", lambda *_: 1 / 0)
     record = attempt(cell)
     assert (record["status"], record["reason"]) == ("failed", "ZeroDivisionError: division by zero")
     assert "Traceback" in capsys.readouterr().err, "for whoever mends it"

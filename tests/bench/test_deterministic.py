@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench import cell as cells
-from bench import device, memory
+from bench import device, memory, running
 from bench.probe.trials import probe
 from bench.stored import parameters
 from bench.verify import verify
@@ -24,7 +24,7 @@ def test_every_learner_trains_with_it_and_the_row_says_so(make, algo):
     options = [f"algo={algo}", *(["algo.test_inner_steps=1"] if algo == "reptile" else [])]
     plain, strict = make(*options), make(*options, "deterministic=true")
     assert plain.name != strict.name
-    record = cells.run(strict)
+    record = running.run(strict)
     assert torch.are_deterministic_algorithms_enabled()
     assert record["status"] == "done" and record["deterministic"] is True
     cells.parts(plain)
@@ -33,7 +33,7 @@ def test_every_learner_trains_with_it_and_the_row_says_so(make, algo):
 
 def test_a_stored_run_is_evaluated_again_with_the_arithmetic_that_it_had(make):
     cell = make("deterministic=true")
-    cells.run(cell)
+    running.run(cell)
     device.use_deterministic(False)
     assert verify(cell, cell.name) == []
     assert torch.are_deterministic_algorithms_enabled()
@@ -67,7 +67,7 @@ def test_two_runs_on_a_gpu_are_the_same_to_the_bit(make, algo, tmp_path):
     ends = []
     for name in "ab":
         cell = make(*options, f"results_dir={tmp_path}/{name}")
-        cells.run(cell)
+        running.run(cell)
         folder = cell.store.runs / cell.name
         episodes = cell.store.episodes(cell.name)["accuracy"].tolist()
         ends.append((episodes, torch.load(folder / "checkpoint.pt", weights_only=True)))

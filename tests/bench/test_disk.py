@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import cell as cells
-from bench import files, train
+from bench import files, progress, running, train
 from bench.__main__ import run as attempt
 from bench.mistake import Mistake, Unkept
 from bench.store import Store
@@ -52,37 +51,37 @@ def test_a_full_disk_is_found_before_any_work(full, tmp_path):
 
 def test_training_goes_on_while_it_cannot_be_saved(make, full, monkeypatch, capsys):
     monkeypatch.setattr(train, "STRETCH_SECONDS", -1.0)
-    monkeypatch.setattr(cells, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SAVE_SECONDS", -1.0)
     cell = make(*QUICK)
-    evaluate = cells.evaluate
+    evaluate = running.evaluate
 
     def later(*arguments):
         full.on = False  # room has come when the first validation is done
         return evaluate(*arguments)
 
-    monkeypatch.setattr(cells, "evaluate", later)
-    assert cells.run(cell)["status"] == "done"
+    monkeypatch.setattr(running, "evaluate", later)
+    assert running.run(cell)["status"] == "done"
     said = capsys.readouterr().err
     assert f"{cell.name} could not be saved (No space left on device)" in said
 
 
 def test_results_that_cannot_be_kept_end_the_command_and_harm_nothing(make, full, monkeypatch):
-    monkeypatch.setattr(cells, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SAVE_SECONDS", -1.0)
     full.on = False
     cell = make(*QUICK)
-    measure = cells.measure
+    measure = running.measure
 
     def fill(*arguments):
         full.on = True
         return measure(*arguments)
 
-    monkeypatch.setattr(cells, "measure", fill)
+    monkeypatch.setattr(running, "measure", fill)
     with pytest.raises(Unkept, match="No space left on device.*it goes on from what was saved"):
         attempt(cell)
     assert Unkept.status == os.EX_IOERR
     assert names(cell.store.runs) == {cell.name, "progress.pt"}, "nothing half written"
     full.on = False
-    monkeypatch.setattr(cells, "measure", measure)
+    monkeypatch.setattr(running, "measure", measure)
     assert attempt(cell)["status"] == "done"
 
 
@@ -111,17 +110,17 @@ def test_the_command_on_a_disk_that_takes_little(tmp_path, cache):
 
 
 def test_a_folder_that_vanishes_is_made_anew(make, monkeypatch):
-    monkeypatch.setattr(cells, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SAVE_SECONDS", -1.0)
     cell = make(*QUICK)
     with cell.store.claim(cell.name):
-        evaluate = cells.evaluate
+        evaluate = running.evaluate
 
         def vanish(*arguments):
             shutil.rmtree(cell.store.root)
             return evaluate(*arguments)
 
-        monkeypatch.setattr(cells, "evaluate", vanish)
-        assert cells.run(cell)["status"] == "done"
+        monkeypatch.setattr(running, "evaluate", vanish)
+        assert running.run(cell)["status"] == "done"
     assert cell.finished
     shutil.rmtree(cell.store.root)
     with cell.store.claim(cell.name) as mine:
@@ -131,12 +130,12 @@ def test_a_folder_that_vanishes_is_made_anew(make, monkeypatch):
 def test_clocks_that_jump_change_nothing(make, monkeypatch, tmp_path):
     """The time of day only dates a record: what is measured is measured by clocks that do not jump."""
     one, other = (make(*QUICK, f"results_dir={tmp_path}/{name}") for name in "ab")
-    cells.run(one)
+    running.run(one)
     dice = random.Random(0)
     monkeypatch.setattr(time, "time", lambda: dice.uniform(0, 4e9))
     monkeypatch.setattr(time, "time_ns", lambda: dice.randrange(4 * 10**18))
     before = time.monotonic()
-    record = cells.run(other)
+    record = running.run(other)
     assert 0 < record["train_seconds"] < time.monotonic() - before
     assert all(0 < phase["ms_median"] < 60_000 for phase in record["throughput"])
     history = other.store.history(other.name)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 import bench.__main__
-from bench import cell as cells
-from bench import interrupt
+from bench import interrupt, running
 from bench.interrupt import RESUMABLE
 from tests import cells_per_gpu
 from tests.faults import SMALL, started
@@ -43,7 +42,7 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
 
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
     assert whole.name == broken.name
-    accuracies = [cells.run(cell)["accuracy"] for cell in (whole, broken)]
+    accuracies = [running.run(cell)["accuracy"] for cell in (whole, broken)]
     assert accuracies[0] == accuracies[1]
     one, other = (
         torch.load(cell.store.runs / cell.name / "checkpoint.pt", weights_only=True)

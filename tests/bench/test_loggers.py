@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from bench import cell as cells
-from bench import loggers
+from bench import loggers, running
 from bench.config import Code
 from bench.mistake import Mistake
 
@@ -112,7 +112,7 @@ def test_what_is_logged_can_be_read_again(make, engine):
     cell = make(f"logger={engine}")
     assert cell.name == make().name, "a log changes no cell"
     loggers.check(cell.config.logger)
-    record = cells.run(cell)
+    record = running.run(cell)
     logs = cell.store.root / "logs"
     found, options = globals()[f"of_{engine}"](logs, cell.name)
     for name, points in expected(cell, record).items():
@@ -142,7 +142,7 @@ def test_a_logger_that_fails_is_told_of_once_and_fails_no_cell(
     monkeypatch.setattr(Code, "resolve", lambda code, whole=Code.resolve: (
         Broken if code.name == "broken" else whole(code)))  # fmt: skip
     object.__setattr__(cell.config, "logger", broken)
-    assert cells.run(cell)["status"] == "done"
+    assert running.run(cell)["status"] == "done"
     assert capsys.readouterr().err.count(f"{cell.name} is logged by broken no more: {why}\n") == 1
 
 

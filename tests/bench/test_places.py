@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from bench import cell as cells
+from bench import running
 from bench.config import last_name
 from bench.mistake import Mistake
 from bench.verify.__main__ import main
@@ -33,7 +33,7 @@ def test_a_run_on_a_folder_is_stored_without_its_place_and_verified(
     options = ["dataset=folder", "ways=2", "dataset.side=16"]
     cell = make(*options, f"dataset.path={photos}/")
     assert cell.name.startswith("protonet-photos-2w1s-seed0-")
-    cells.run(cell)
+    running.run(cell)
     run = cell.store.runs / cell.name
     for file in run.glob("*.*"):
         assert str(tmp_path).encode() not in file.read_bytes(), file

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench import cell as cells
+from bench import running
 from bench.plan import estimate
 from bench.plan.__main__ import main
 from bench.plan.schedule import Job, simulate
@@ -108,7 +108,7 @@ def said(capsys):
 
 def test_the_plan_of_a_sweep_for_two_kinds_of_machine(make, said, cache, tmp_path):
     cell = make("seed=0")
-    row = cells.run(cell)
+    row = running.run(cell)
     gpu = {"device": "cuda", "device_name": "Some GPU", "elapsed_seconds": 7200.0}
     name = "protonet-glyphs-5w1s-seed9-00000000"
     folder = cell.store.runs / name

@@ -7,7 +7,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from bench import cell as cells
-from bench import config, usage
+from bench import config, running, usage
 from bench.mistake import Mistake
 from bench.probe.__main__ import main
 from bench.probe.trials import probe
@@ -33,7 +33,7 @@ def results(cache, tmp_path_factory):
             options = [f"algo={algo}", "ways=3", "train.ways=3", *OPTIONS.get(algo, [])]
             folders = [f"cache_dir={cache}", f"results_dir={root}"]
             cell = cells.check(config.read(hydra.compose("config", [*SMALL, *options, *folders])))
-        cells.run(cell)
+        running.run(cell)
         made[algo] = cell
     return made
 

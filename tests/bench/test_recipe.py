@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from bench import cell as cells
-from bench import recipe
+from bench import recipe, running
 from bench.config import Train
 from bench.evaluate import to_float
 from bench.mistake import Mistake
@@ -92,7 +92,7 @@ def test_a_run_with_a_whole_recipe_says_so_in_its_record(make):
     counts = [len(cell.dataset.splits[split].names) for split in ("train", "val")]
     assert len(pool.names) == sum(counts)
     assert torch.equal(pool.images[-1], cell.dataset.splits["val"].images[-1])
-    record = cells.run(cell)
+    record = running.run(cell)
     expected = {
         "train_split": "train+val", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0005,
         "schedule": "x 0.1 from 50.0%", "label_smoothing": 0.1, "augmentation": "jitter 0.4",

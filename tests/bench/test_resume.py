@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from bench import cell as cells
-from bench import train
+from bench import progress, running, train
 from bench.interrupt import RESUMABLE, UNHEARD, Interrupted, ended, listening
 from tests.bench.small import ALGOS
 
@@ -52,19 +52,19 @@ def test_a_run_interrupted_twice_ends_as_one_that_was_not(
     options = [f"algo={algo}", *QUICK]
     options += ["algo.test_inner_steps=2"] if algo == "reptile" else []
     whole, broken = (make(*options, f"results_dir={tmp_path}/{name}") for name in "ab")
-    cells.run(whole)
+    running.run(whole)
     steps = cells.parts(whole).loop.steps
     assert steps >= 6
     # in the middle of a stretch, and with the step that a validation follows
     interrupt_at(monkeypatch, {2, round(steps * 2 / 3)})
     for _ in range(2):
         with pytest.raises(Interrupted) as caught:
-            cells.run(broken)
+            running.run(broken)
         assert caught.value.status == RESUMABLE
         assert broken.store.progress(broken.name) and not broken.finished
     saved = torch.load(broken.store.progress(broken.name), weights_only=True)["elapsed"]
     began = time.monotonic()
-    record = cells.run(broken)
+    record = running.run(broken)
     assert record["status"] == "done" and broken.finished
     assert saved < record["elapsed_seconds"] < saved + time.monotonic() - began
     assert record["elapsed_seconds"] > record["train_seconds"]
@@ -81,14 +81,14 @@ def test_a_run_interrupted_twice_ends_as_one_that_was_not(
 def test_steps_after_the_first_second_cost_no_more_than_a_stretch(make, monkeypatch):
     """Saved during training, not only when a signal asks for it: a kill loses what came since."""
     monkeypatch.setattr(train, "STRETCH_SECONDS", -1.0)
-    monkeypatch.setattr(cells, "SAVE_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SAVE_SECONDS", -1.0)
     cell = make(*QUICK)
     saved = []
     save = cell.store.save_progress
     monkeypatch.setattr(
         type(cell.store), "save_progress", lambda _, *a: (save(*a), saved.append(1))
     )
-    cells.run(cell)
+    running.run(cell)
     loop = cells.parts(cell).loop
     assert len(saved) == loop.steps, "after each step, of which three are followed by a validation"
 
@@ -97,24 +97,24 @@ def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     cell = make(*QUICK)
     interrupt_at(monkeypatch, {2, 3, 4, 5})
     with pytest.raises(Interrupted):
-        cells.run(cell)
+        running.run(cell)
     path = cell.store.progress(cell.name)
     assert path is not None
     state = torch.load(path, weights_only=True)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(Interrupted):
-        cells.run(cell)
+        running.run(cell)
     assert f"starts anew: {path} is damaged" in capsys.readouterr().out
     torch.save({"other": 1}, path)
     with pytest.raises(Interrupted):
-        cells.run(cell)
+        running.run(cell)
     assert "is damaged (it holds no training)" in capsys.readouterr().out
     state["maker"][2] = "another torch"
     torch.save(state, path)
     with pytest.raises(Interrupted):
-        cells.run(cell)
+        running.run(cell)
     assert "what was saved of it is by another version" in capsys.readouterr().out
-    cells.run(cell)
+    running.run(cell)
     assert "goes on from step 5 of" in capsys.readouterr().out
 
 

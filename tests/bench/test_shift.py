@@ -10,6 +10,7 @@ from PIL import Image
 
 from algorithms.learner import Shape
 from bench import cell as cells
+from bench import running
 from bench.data import miniimagenet
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler
@@ -76,7 +77,7 @@ def by_hand(cell: cells.Cell, dataset: Dataset, episodes: int) -> list[float]:
 
 def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, undrawn):
     cell = make("algo=protonet", "ways=2", "train.ways=2", "queries=2")
-    cells.run(cell)
+    running.run(cell)
     capsys.readouterr()
     root = cell.store.root
 

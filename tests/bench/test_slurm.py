@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from bench import cell as cells
+from bench import progress, running
 from bench.interrupt import Interrupted
 from bench.mistake import Mistake
 from tests.bench.test_resume import QUICK, ends, interrupt_at
@@ -55,24 +55,24 @@ def test_a_job_whose_time_is_up_is_saved_requeued_and_ends_as_one_that_had_time(
     make, monkeypatch, in_a_job, tmp_path
 ):
     whole, job = (make(*QUICK, f"results_dir={tmp_path}/{name}") for name in "ab")
-    cells.run(whole)
+    running.run(whole)
     environment = in_a_job(times=1)
     interrupt_at(monkeypatch, {2}, signal.SIGUSR2)
     with pytest.raises(SystemExit) as requeued:
-        cells.run(job)
+        running.run(job)
     assert requeued.value.code == LOCAL_REQUEUE_RETURN_CODE
-    assert cells._saved(job)["training"]["loop"]["step"] == 2
+    assert progress.saved(job)["training"]["loop"]["step"] == 2
     assert environment.paths.submitted_pickle.exists(), "what the job does next time"
 
     in_a_job(times=0)
     interrupt_at(monkeypatch, {3}, signal.SIGUSR2)
     with pytest.raises(Interrupted, match="timed-out too many times"):
-        cells.run(job)
-    assert cells._saved(job)["training"]["loop"]["step"] == 3
+        running.run(job)
+    assert progress.saved(job)["training"]["loop"]["step"] == 3
     assert job.standing() is None, "it did not fail: the same command goes on with it"
 
     interrupt_at(monkeypatch, {4}, signal.SIGTERM)  # which comes first when a job is preempted
-    cells.run(job)
+    running.run(job)
     pd.testing.assert_frame_equal(ends(job)[0], ends(whole)[0], check_exact=True)
     assert ends(job)[1] == ends(whole)[1]
 

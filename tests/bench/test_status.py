@@ -6,7 +6,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from bench import cell as cells
+from bench import running
 from bench.status import main, overrides_of
 from bench.sweep import grid
 from tests.bench.small import SMALL
@@ -31,7 +31,7 @@ def test_every_state_of_a_cell(make, said, cache, tmp_path, monkeypatch):
         for algo in ("protonet", "metaoptnet")
         for seed in (0, 1, 2)
     }
-    done = cells.run(made["protonet", 0])
+    done = running.run(made["protonet", 0])
     store = made["protonet", 0].store
     stale = {"commit": "0123456789ab"}
     failed = {"status": "failed", "reason": "the loss became nan"}

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from bench import cell as cells
-from bench import usage
+from bench import running, usage
 from bench.config import option
 from bench.data.episodes import EpisodeSampler
 from bench.mistake import Failed, Mistake
@@ -86,8 +86,8 @@ def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, 
     monkeypatch.setattr(tuning, "attempt", blind)
     batches = tune(["seed=0"], ["seed=1"])
     assert [len(batch) for batch in batches] == [1, 1, 1, 2], "one study for both seeds"
-    monkeypatch.setattr(cells, "measure", lambda *_: [])  # which takes long
-    record = cells.run(checked(batches[-1][1]))
+    monkeypatch.setattr(running, "measure", lambda *_: [])  # which takes long
+    record = running.run(checked(batches[-1][1]))
     assert test in seen, "the final cell does"
     monkeypatch.undo()
 
@@ -128,7 +128,7 @@ def test_a_killed_sweep_goes_on_as_if_it_had_not_been(tune, checked, make, tmp_p
 
 
 def test_a_trial_that_fails_is_a_bad_one(tune, checked, monkeypatch):
-    train, calls = cells.train, []
+    train, calls = running.train, []
 
     def failing(*arguments):
         calls.append(arguments)
@@ -136,7 +136,7 @@ def test_a_trial_that_fails_is_a_bad_one(tune, checked, monkeypatch):
             raise Failed("the training loss became nan")
         train(*arguments)
 
-    monkeypatch.setattr(cells, "train", failing)
+    monkeypatch.setattr(running, "train", failing)
     *_, ((*_, given),) = tune([])
     assert "failed:1," in given
     failed = trials(checked([]))[1]

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from bench import cell as cells
+from bench import running
 from bench.verify.__main__ import main
 
 
@@ -26,7 +26,7 @@ def run(make, tmp_path, kept):
     if kept.exists():
         shutil.copytree(kept, cell.store.runs, dirs_exist_ok=True)
     else:
-        cells.run(cell)
+        running.run(cell)
         shutil.copytree(cell.store.runs, kept)
     return cell.store.runs / cell.name
 
@@ -51,6 +51,13 @@ def test_a_run_as_it_was_stored(run, said, tmp_path):
 
 def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_where_and_by_how_many_processes_it_was_run_is_no_finding(run, said):
+    edit_json(
+        run / "record.json", device_name="Another CPU", threads=9, processes=2, launcher="ray"
+    )
+    assert said(run)[0] == 0
 
 
 def edited_accuracy(run):

@@ -1,0 +1,94 @@
+"""The protocol card of a cell: what its row says besides its results."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from algorithms.learner import Learner
+from bench import device as devices
+from bench import recipe
+from bench.cell import Cell
+from bench.config import Config, option
+from bench.extensions import packages_of
+from bench.migrate import SCHEMA
+from bench.workers import launcher
+
+
+def card(cell: Cell, learner: Learner) -> dict[str, Any]:
+    """All that a reader needs to know which numbers may be compared."""
+    config = cell.config
+    ways, shots, queries = cell.train_shape
+    return {
+        "schema": SCHEMA,
+        "cell": cell.name,
+        "algo": config.algo.name,
+        "dataset": cell.dataset.name,
+        "ways": cell.test_shape.ways,
+        "shots": cell.test_shape.shots,
+        "queries": cell.test_shape.queries,
+        "seed": config.seed,
+        "transductive": learner.transductive,
+        "statistics": learner.statistics,
+        "order": learner.order,
+        "algo_options": config.algo.options,
+        "data_digest": cell.dataset.digest,
+        "backbone": config.backbone.name,
+        "backbone_options": config.backbone.options,
+        "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
+        "train_ways": ways,
+        "train_shots": shots,
+        "train_queries": queries,
+        **recipe.facts(config.train),
+        "validations": config.validation.times,
+        "val_episodes": config.validation.episodes,
+        "device": cell.device.type,
+        "device_name": devices.describe(cell.device),
+        "threads": torch.get_num_threads(),
+        "processes": cell.world.size,
+        "launcher": launcher(),
+        "precision": config.precision,
+        "deterministic": config.deterministic,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "version": version("fewshot-bench"),
+        **({"packages": ", ".join(used)} if (used := packages(config)) else {}),
+        "commit": commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **tuned_facts(config),
+    }
+
+
+def tuned_facts(config: Config) -> dict[str, Any]:
+    """What the protocol card says of how the options were found; nothing of a cell that is not tuned."""
+    if not (tuned := config.tuned):
+        return {}
+    options = {name: option(config, name) for name in tuned.options}
+    return {"tuning": tuned.budget, "tuned": tuned.model_dump() | {"options": options}}
+
+
+def packages(config: Config) -> list[str]:
+    """The packages of third parties, with their versions, that a cell runs code of."""
+    return packages_of([code.target for code in (config.algo, config.backbone, config.dataset)])
+
+
+def commit() -> str | None:
+    """The commit of this code, with ``+`` when files differ from it; None outside a checkout."""
+
+    def git(*arguments: str) -> str:
+        here = Path(__file__).parent
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        if git("ls-files", Path(__file__).name) == "":
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../algorithms")
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

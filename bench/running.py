@@ -1,0 +1,193 @@
+"""A checked cell is run: trained, chosen by validation, tested once, timed and stored."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
+
+import pandas as pd
+import yaml
+from torch import Tensor
+from tqdm import tqdm
+
+from bench import device as devices
+from bench import records, tensors
+from bench.cell import Cell, build_learner, parts
+from bench.data.episodes import EpisodeSampler
+from bench.evaluate import Scores, depends_on_places, evaluate
+from bench.files import Content
+from bench.interrupt import Interrupt, at_work, listening
+from bench.loggers import Log
+from bench.mistake import Failed, Lost
+from bench.progress import Progress
+from bench.protocol import card
+from bench.stats import mean_ci95
+from bench.throughput import measure
+from bench.train import Training
+
+
+def run(cell: Cell) -> dict[str, Any]:
+    """Train, choose by validation, test once, measure speed, store; returns the record.
+
+    Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
+    """
+    with closing(Log(cell.config, cell.name, cell.world.first)) as log:
+        return _run(cell, log)
+
+
+def _run(cell: Cell, log: Log) -> dict[str, Any]:
+    config, device = cell.config, cell.device
+    begun = time.monotonic()
+    learner, loop, val_sampler, test_sampler, at_once = parts(cell)
+    if depends_on_places(learner, val_sampler):
+        raise Failed(
+            "its predictions depend on the places of the queries, which come class by class"
+        )
+    training = Training(loop, config.validation.times)
+    with listening() as interrupt:
+        begun -= train(
+            cell,
+            training,
+            val_sampler,
+            at_once,
+            interrupt,
+            begun,
+            lambda: log.validation(training.history),
+        )
+
+    assert training.best is not None
+    learner.load_state_dict(training.best_state)
+    tested = evaluate(learner, test_sampler, config.test.episodes, at_once, cell.world)
+    if not tested.loss.isfinite().all():
+        raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
+    accuracy, ci95 = mean_ci95(tested.accuracy)
+    speed = measure(
+        learner,
+        config.train,
+        loop.sampler,
+        test_sampler,
+        at_once,
+        device,
+        config.precision,
+        config.throughput.seconds,
+        cell.world,
+    )
+    record = card(cell, learner) | {
+        "status": "done",
+        "reason": None,
+        "accuracy": accuracy,
+        "ci95": ci95,
+        "loss": tested.loss.mean().item(),
+        "brier": tested.brier.mean().item(),
+        "ece": tested.pooled_ece,
+        "episodes": config.test.episodes,
+        "episodes_digest": test_sampler.digest(config.test.episodes),
+        "selected_episode": training.best.episodes,
+        "val_accuracy": training.best.val_accuracy,
+        "train_episodes": loop.step * config.train.meta_batch,
+        "train_seconds": training.seconds,
+        "elapsed_seconds": time.monotonic() - begun,
+        "throughput": speed,
+    }
+    extra: dict[str, Content] = {
+        "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
+        "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
+    }
+    history = [each.asdict() for each in training.history]
+    extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
+    cell.store.write(cell.name, files(cell, record) | extra)
+    log.result(record)
+    return record
+
+
+def fail(cell: Cell, reason: str) -> dict[str, Any]:
+    """Store that a cell failed, and why: a result too; returns the record."""
+    learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    record = card(cell, learner) | {"status": "failed", "reason": reason}
+    cell.store.write(cell.name, files(cell, record))
+    return record
+
+
+def train(
+    cell: Cell,
+    training: Training,
+    sampler: EpisodeSampler,
+    at_once: int,
+    interrupt: Interrupt,
+    begun: float,
+    validated: Callable[[], object] = lambda: None,
+) -> float:
+    """Train to the end, from where an interrupted run of this cell stood; raises Failed.
+
+    Returns the seconds that earlier processes spent on the cell, up to when they last saved it; this
+    one has ``begun`` then. Signals are held back until all is saved. ``validated`` is called
+    after each validation, and what it raises ends the training.
+    """
+    learner, world = training.loop.learner, cell.world
+    progress = Progress(cell, training, begun)
+    progress.resume()
+
+    def validate() -> Tensor:
+        return evaluate(learner, sampler, cell.config.validation.episodes, at_once, world).accuracy
+
+    with interrupt.held(), progress_bar(cell, training) as bar:
+        try:
+            for found in training.run(
+                validate, lambda: devices.synchronize(cell.device), interrupt.requested
+            ):
+                if found:
+                    bar.update()
+                    score = f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
+                    bar.set_postfix_str(score)
+                    if bar.disable and world.first:  # a line among those of other cells
+                        count = f"validation {len(training.history)} of {len(training.ends)}"
+                        print(f"{cell.name}: {count}, {score}", file=sys.stderr)
+                    validated()
+                stopping = world.any(interrupt.requested())
+                if stopping or progress.due():
+                    progress.save()
+                if stopping:
+                    interrupt.request()
+                    interrupt.obey()
+        except Lost:
+            progress.save()
+            raise
+    return progress.earlier
+
+
+def progress_bar(cell: Cell, training: Training) -> Any:
+    """A bar that counts validations, where the output is a terminal that one cell has to itself."""
+    return tqdm(
+        total=len(training.ends),
+        initial=len(training.history),
+        desc=cell.name,
+        unit="validation",
+        # None: where the output is no terminal
+        disable=True if at_work() or not cell.world.first else None,
+    )
+
+
+def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
+    """One row a test episode: how it went, and the numbers of its classes, a turned one as unturned."""
+    count = len(tested.accuracy)
+    classes = sampler.pool.unturned[sampler.classes(0, count)]
+    return pd.DataFrame(
+        {
+            "episode": range(count),
+            "accuracy": tested.accuracy,
+            "loss": tested.loss,
+            "ece": tested.ece,
+            "brier": tested.brier,
+            "classes": [" ".join(map(str, row)) for row in classes.tolist()],
+        }
+    )
+
+
+def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:
+    """The files that every run leaves, finished or failed."""
+    return {
+        "config.yaml": yaml.safe_dump(cell.config.stored(), sort_keys=False),
+        "record.json": json.dumps(records.check(record), indent=1) + "\n",
+    }
