@@ -35,7 +35,7 @@ from tests.launchers import CELLS, SMALL, campaign
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 LONG = ["algo=protonet", "backbone.filters=32"]
 LONG_SECONDS = 300.0
-"""How long that trains: SLURM tells a job of two minutes 50 to 110 seconds after its start, and three are due."""
+"""How long that trains: through three jobs of two minutes, which are told after 50 to 110 seconds."""
 JOBS = ["launcher=slurm"]
 KILLED = ["algo=protonet,maml", "seed=3,4", "backbone.filters=32", "train.images=12000"]
 CONF = """\

@@ -119,6 +119,8 @@ LEADERBOARD_NOTE = (
     "ECE: expected calibration error, 15 bins, of all queries."
 )
 ABSENT = "–"
+EFFICIENCY = "scaling efficiency"
+EFFICIENCY_NOTE = f"The {EFFICIENCY} is the training rate of all processes as a share of as many times that of one."
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -213,14 +215,18 @@ def throughput_markdown(records: Iterable[Row]) -> str:
 
 def throughput_tables(records: Iterable[Row]) -> list[Table]:
     """Learners by settings, one for each data set and machine; none where nothing was timed."""
-    note = "Tasks per second: train / adapt / infer, the mean over seeds."
     timed = [row for row in done(labelled(records)) if row.get("throughput")]
     tables = []
     for comparison in comparisons(timed, THROUGHPUT):
-        cells = [
-            [label, *(_rates_text(comparison.at(label, s)) for s in comparison.settings)]
-            for label in comparison.labels
-        ]
+        cells, note = [], "Tasks per second: train / adapt / infer, the mean over seeds."
+        for label in comparison.labels:
+            found = [comparison.at(label, setting) for setting in comparison.settings]
+            cells.append([label, *map(_rates_text, found)])
+            shares = [rate(rows, "train", "scaling_efficiency") for rows in found]
+            if any(shares):
+                cells.append([f"{label}, {EFFICIENCY}", *map(_share_text, shares)])
+        if len(cells) > len(comparison.labels):
+            note += f" {EFFICIENCY_NOTE}"
         facts = _sentence(shared_facts(comparison.rows, THROUGHPUT))
         headers = ["Learner", *comparison.settings]
         tables.append(Table(comparison.title, headers, cells, f"{note} {facts}"))
@@ -426,6 +432,10 @@ def p_text(value: float) -> str:
 def _rates_text(rows: Sequence[Row]) -> str:
     rates = [number(rate(rows, phase)) for phase in PHASES]
     return " / ".join(rates) if rows else ABSENT
+
+
+def _share_text(share: float | None) -> str:
+    return ABSENT if share is None else f"{share:.2f}"
 
 
 def _saturated(rates: Mapping[int, float]) -> str:

@@ -98,6 +98,17 @@ def test_throughput_markdown_golden() -> None:
     )
 
 
+def test_how_well_training_scales_is_a_row() -> None:
+    rows = [
+        record(algo, seed=seed, processes=2) for algo in ("maml", "protonet") for seed in (0, 1)
+    ]
+    for row, share in zip(rows, (0.9, 0.8), strict=False):
+        next(e for e in row["throughput"] if e["phase"] == "train")["scaling_efficiency"] = share
+    text = tables.throughput_markdown(rows)
+    assert "| MAML, scaling efficiency | 0.85 |" in text and "processes 2" in text
+    assert text.count("scaling efficiency |") == 1 and tables.EFFICIENCY_NOTE in text
+
+
 def test_accuracy_csv_golden() -> None:
     lines = tables.to_csv(tables.accuracy_table(FIXED)).split("\n")
     assert lines[0] == (
