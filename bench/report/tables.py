@@ -120,7 +120,10 @@ LEADERBOARD_NOTE = (
 )
 ABSENT = "–"
 EFFICIENCY = "scaling efficiency"
-EFFICIENCY_NOTE = f"The {EFFICIENCY} is the training rate of all processes as a share of as many times that of one."
+EFFICIENCY_NOTE = (
+    f"The {EFFICIENCY} is the training rate of all processes as a share "
+    "of as many times that of one."
+)
 LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
