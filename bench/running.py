@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import pandas as pd
@@ -33,7 +32,7 @@ def run(cell: Cell) -> dict[str, Any]:
 
     Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
     """
-    with closing(Log(cell.config, cell.name, cell.world.first)) as log:
+    with Log(cell.config, cell.name, cell.world.first) as log:
         return _run(cell, log)
 
 

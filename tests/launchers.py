@@ -3,7 +3,7 @@
 The sweep runs undisturbed under Hydra's basic launcher. Then each launcher that is named runs it in a
 folder of its own; when a third of its cells are finished, the command is killed, at once and alone, and
 then repeated. Accuracies, losses, histories and parameters must be those of the basic launcher, to the
-bit.
+bit. With ``--full``, cells have the budget of the defaults: an hour for three launchers on two cores.
 """
 
 import argparse
@@ -39,18 +39,22 @@ def main() -> int:
     """Run the campaign; the status is 1 when something differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("launchers", nargs="+", choices=list(LAUNCHERS))
+    parser.add_argument("--full", action="store_true", help="cells of the default budget")
     given = parser.parse_args()
+    small = ["device=cpu"] if given.full else SMALL
     with tempfile.TemporaryDirectory() as folder:
-        return int(bool(campaign(Path(folder), CELLS, given.launchers)))
+        return int(bool(campaign(Path(folder), CELLS, given.launchers, small)))
 
 
-def campaign(root: Path, cells: list[str], launchers: list[str]) -> list[str]:
+def campaign(
+    root: Path, cells: list[str], launchers: list[str], options: list[str] = SMALL
+) -> list[str]:
     """Run the sweep under each launcher; prints how each did and gives what differs."""
     os.environ.update(QUIET)
 
     def sweep(name: str, launcher: str) -> list[str]:
         folders = [f"results_dir={root / name}", f"cache_dir={root / 'cache'}"]
-        return ["bench", "-m", *SMALL, *cells, *LAUNCHERS[launcher], *folders]
+        return ["bench", "-m", *options, *cells, *LAUNCHERS[launcher], *folders]
 
     start = time.monotonic()
     assert started(*sweep("whole", "basic")).wait() == 0

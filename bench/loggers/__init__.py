@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tqdm import tqdm
 
 from bench.config import Code, Config, check_options
-from bench.mistake import Mistake
+from bench.mistake import Lost, Mistake, Unkept
 
 if TYPE_CHECKING:
     from bench.train import Checkpoint
@@ -33,8 +33,11 @@ class Logger(Protocol):
     def result(self, found: Mapping[str, float]) -> None:
         """Log what the test and the measurement of speed found."""
 
-    def close(self) -> None:
-        """Write what is still to be written; a cell without a result may go on later."""
+    def close(self, failed: bool) -> None:
+        """Write what is still to be written, of a cell that failed or not.
+
+        One that has neither failed nor a result may go on later.
+        """
 
 
 def check(logger: Code | None) -> None:
@@ -52,7 +55,7 @@ def check(logger: Code | None) -> None:
 
 
 class Log:
-    """The log of one cell, which does nothing without a logger; `close` ends it."""
+    """The log of one cell, which does nothing without a logger, and ends with the ``with`` it is in."""
 
     def __init__(self, config: Config, cell: str, first: bool = True) -> None:
         """``first`` is whether this process is the one that writes."""
@@ -73,10 +76,14 @@ class Log:
                   for each in record["throughput"]}  # fmt: skip
         self._do(record["train_episodes"], lambda logger: logger.result(found))
 
-    def close(self) -> None:
-        """End the log, of a cell that was interrupted or failed, too."""
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """End the log; interruptions, and what the same command goes on after, are no failures."""
+        failed = isinstance(error, Exception) and not isinstance(error, Lost | Unkept)
         if self._logger:
-            self._do(0, lambda logger: logger.close())
+            self._do(0, lambda logger: logger.close(failed))
 
     def _do(self, after: int, work: Callable[[Logger], None]) -> None:
         """Let the logger do something, for so long as there is `PATIENCE`."""

@@ -63,9 +63,9 @@ class MLflow:
         self._metrics(found)
         self.status = "FINISHED"
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """End the run."""
-        self.client.set_terminated(self.run, self.status)
+        self.client.set_terminated(self.run, "FAILED" if failed else self.status)
 
     def _metrics(self, found: Mapping[str, float]) -> None:
         now = int(1000 * time.time())

@@ -30,8 +30,8 @@ class TensorBoard:
         """The same, at the last training episode."""
         self._scalars(found)
 
-    def close(self) -> None:
-        """Close the file of events."""
+    def close(self, failed: bool) -> None:
+        """Close the file of events, which has no word for a failure."""
         self.writer.close()
 
     def _scalars(self, found: Mapping[str, float]) -> None:

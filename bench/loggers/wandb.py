@@ -53,6 +53,6 @@ class WandB:
         """The run's summary."""
         self.run.summary.update(dict(found))
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Finish the run, and with it what is being sent."""
-        self.run.finish()
+        self.run.finish(exit_code=int(failed))

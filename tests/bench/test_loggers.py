@@ -5,15 +5,16 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from bench import cell as cells
 from bench import loggers, running
 from bench.config import Code
-from bench.mistake import Mistake
+from bench.mistake import Failed, Lost, Mistake
 
 ENGINES = ("tensorboard", "wandb", "mlflow")
 BLOCK = 2**15
@@ -146,6 +147,38 @@ def test_a_logger_that_fails_is_told_of_once_and_fails_no_cell(
     assert capsys.readouterr().err.count(f"{cell.name} is logged by broken no more: {why}\n") == 1
 
 
+class Told:
+    """A logger that only remembers how it ended."""
+
+    ends: ClassVar[list[bool]] = []
+
+    def __init__(self, folder, cell, options, after) -> None: ...
+
+    def validation(self, episodes, found) -> None: ...
+
+    def result(self, found) -> None: ...
+
+    def close(self, failed: bool) -> None:
+        Told.ends.append(failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "failed"),
+    [(None, False), (Failed("x"), True), (KeyboardInterrupt(), False), (Lost("x"), False)],
+)
+def test_a_logger_is_told_of_failures_alone(make, monkeypatch, error, failed):
+    cell = make()
+    monkeypatch.setattr(Code, "resolve", lambda code: Told)
+    object.__setattr__(cell.config, "logger", Code(name="told", target="told"))
+    Told.ends.clear()
+    told = pytest.raises(type(error)) if error else nullcontext()
+    with told, loggers.Log(cell.config, cell.name) as log:
+        log._do(0, lambda logger: logger.result({}))
+        if error:
+            raise error
+    assert Told.ends == [failed]
+
+
 def test_a_cell_that_goes_on_is_logged_in_its_run(make):
     """The second validation is logged twice, as by a cell that was killed before it was saved."""
     pytest.importorskip("tensorboard")
@@ -158,10 +191,9 @@ def test_a_cell_that_goes_on_is_logged_in_its_run(make):
     first.validation(history[:1])
     first.validation(history[:2])
     assert isinstance(first._logger, TensorBoard)
-    again = loggers.Log(cell.config, cell.name)
-    again.validation(history[:2])
-    again.validation(history)
-    again.close()
+    with loggers.Log(cell.config, cell.name) as again:
+        again.validation(history[:2])
+        again.validation(history)
     found, _ = of_tensorboard(cell.store.root / "logs", cell.name)
     assert found["val_accuracy"] == [(10, 50.0), (20, 60.0), (30, 70.0)]
 
