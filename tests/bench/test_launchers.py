@@ -11,9 +11,10 @@ import torch
 import bench.__main__
 from bench import interrupt, running
 from bench.interrupt import RESUMABLE
+from bench.store import Store
 from tests import cells_per_gpu
-from tests.faults import SMALL, started
-from tests.launchers import campaign
+from tests.faults import SMALL, differences, started
+from tests.launchers import QUIET
 
 LONG = "BENCH_TEST_LONG"
 
@@ -91,10 +92,18 @@ def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
     assert "Most cells an hour: hydra.launcher.n_jobs=" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 asks for it")
-def test_cells_of_ray_are_those_of_this_process(tmp_path):
+def test_a_cell_of_ray_has_the_bits_of_one_here(tmp_path, make, threads, monkeypatch):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
-    assert campaign(tmp_path, ["algo=protonet", "seed=0,1,2"], ["ray"]) == []
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+    options = [*SMALL, "algo=protonet", f"cache_dir={tmp_path / 'cache'}"]
+    workers = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
+    sweep = started("bench", "-m", *options, *workers, f"results_dir={tmp_path / 'ray'}")
+    whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
+    running.run(whole)
+    assert sweep.wait(240) == 0
+    assert differences(whole.store.root, tmp_path / "ray") == []
+    assert Store(tmp_path / "ray").record(whole.name)["launcher"] == "ray"
 
 
 def alive(group: int) -> bool:
