@@ -96,7 +96,7 @@ def test_a_cell_of_ray_has_the_bits_of_one_here(tmp_path, make, threads, monkeyp
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    options = [*SMALL, "algo=protonet", f"cache_dir={tmp_path / 'cache'}"]
+    options = [*SMALL, "algo=protonet", "train.images=1000", f"cache_dir={tmp_path / 'cache'}"]
     workers = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
     sweep = started("bench", "-m", *options, *workers, f"results_dir={tmp_path / 'ray'}")
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
