@@ -10,6 +10,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from tqdm import tqdm
 
 from bench import interrupt, workers
 from bench.mistake import Mistake
@@ -39,7 +40,9 @@ class Sweep(Callback):
         from bench.__main__ import told
 
         try:  # Hydra would only warn of what a callback raises
-            for overrides in grid([*swept(config), *config.hydra.overrides.task]):
+            every = grid([*swept(config), *config.hydra.overrides.task])
+            # a thousand cells take minutes: None shows a bar in a terminal, after three seconds
+            for overrides in tqdm(every, "checking", leave=False, disable=None, delay=3):
                 cell = checked(overrides)
                 if config.tune:
                     self.tuned.append(overrides)

@@ -58,6 +58,12 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0, msg=name)
 
 
+def test_cells_in_a_row_share_one_reading_of_their_data(make):
+    cells.load.cache_clear()
+    one, other = make("algo=maml", "seed=1"), make("shots=2")
+    assert one.dataset is other.dataset
+
+
 def test_all_learners_are_tested_on_the_same_episodes_whatever_their_seed(make):
     digests = {
         running.run(make(*overrides))["episodes_digest"]
