@@ -41,8 +41,11 @@ class Sweep(Callback):
 
         try:  # Hydra would only warn of what a callback raises
             every = grid([*swept(config), *config.hydra.overrides.task])
-            # a thousand cells take minutes: None shows a bar in a terminal, after three seconds
-            for overrides in tqdm(every, "checking", leave=False, disable=None, delay=3):
+            hide = None if here().first else True  # None shows it in a terminal
+            # a thousand cells take minutes
+            for overrides in tqdm(
+                every, "checking", unit="cell", leave=False, disable=hide, delay=3
+            ):
                 cell = checked(overrides)
                 if config.tune:
                     self.tuned.append(overrides)
