@@ -37,7 +37,7 @@ LONG = ["algo=protonet", "backbone.filters=32"]
 LONG_SECONDS = 300.0
 """How long that trains: through three jobs of two minutes, which are told after 50 to 110 seconds."""
 JOBS = ["launcher=slurm"]
-KILLED = ["algo=protonet,maml", "seed=3,4", "backbone.filters=32", "train.images=12000"]
+KILLED = ["algo=maml,protonet", "seed=3,4", "backbone.filters=32", "train.images=60000"]
 CONF = """\
 ClusterName=bench
 SlurmctldHost={host}(127.0.0.1)
