@@ -1,18 +1,25 @@
 """``python -m tests.launchers joblib ray``: one sweep under several launchers, each killed in the middle.
 
 The sweep runs undisturbed under Hydra's basic launcher. Then each launcher that is named runs it in a
-folder of its own; when a third of its cells are finished, the command is killed, at once and alone, and
-then repeated. Accuracies, losses, histories and parameters must be those of the basic launcher, to the
-bit. With ``--full``, cells have the budget of the defaults: an hour for three launchers on two cores.
+folder of its own. When a third of its cells are finished, the command is killed, at once and alone, and
+then repeated. When two thirds are, one of its workers is killed, if it has any: Ray starts that cell
+again by itself, joblib's command ends, and is repeated. Accuracies, losses, histories and parameters
+must be those of the basic launcher, to the bit. With ``--full``, cells have the budget of the
+defaults: an hour for three launchers on two cores.
 """
 
 import argparse
 import os
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.faults import differences, records, started
 
@@ -32,6 +39,8 @@ LAUNCHERS = {
     "ray": ["launcher=ray"],
     "slurm": ["launcher=slurm"],
 }
+WORKERS = {"joblib": b"LokyProcess", "ray": b"ray::_run_job"}
+"""What is in the command lines of processes that run cells."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
 
 
@@ -62,26 +71,70 @@ def campaign(
     print(f"basic, undisturbed: {every} cells in {time.monotonic() - start:.0f} s.", flush=True)
     wrong = []
     for launcher in launchers:
-        start = time.monotonic()
-        first = started(*sweep(launcher, launcher))
-        while len(records(root / launcher)) < every / 3 and first.poll() is None:
-            time.sleep(0.2)
-        first.send_signal(signal.SIGKILL)
-        killed = first.wait() == -signal.SIGKILL
-        finished = len(records(root / launcher))
-        lasted, again = time.monotonic() - start, time.monotonic()
-        status = started(*sweep(launcher, launcher)).wait()
-        found = differences(root / "whole", root / launcher)
-        found += [] if killed else ["it ended before it was killed"]
-        found += [] if status == 0 else [f"the repeated command had status {status}"]
-        print(
-            f"{launcher}: killed after {lasted:.0f} s with {finished} of {every} cells finished, "
-            f"repeated in {time.monotonic() - again:.0f} s; "
-            f"{'; '.join(found) or 'all the same to the bit'}.",
-            flush=True,
-        )
+        folder, command = root / launcher, sweep(launcher, launcher)
+        ends = [ended(command, folder, every // 3, kill)]
+        if launcher in WORKERS:
+            worker = partial(kill_worker, mark=WORKERS[launcher])
+            ends.append(ended(command, folder, every * 2 // 3, worker))
+        if ends[-1].status:
+            ends.append(ended(command, folder))
+        found = differences(root / "whole", folder)
+        found += ["the last command failed"] if ends[-1].status else []
+        found += [] if all(end.killed for end in ends) else ["it ended before it was killed"]
+        told = ", ".join(end.told for end in ends)
+        print(f"{launcher}: {told}; {'; '.join(found) or 'all the same to the bit'}.", flush=True)
         wrong += [f"{launcher}: {each}" for each in found]
     return wrong
+
+
+class End(NamedTuple):
+    """How a command ended, whether something was killed before, and that in words."""
+
+    status: int
+    killed: bool
+    told: str
+
+
+def ended(
+    command: list[str],
+    folder: Path,
+    count: int = 0,
+    kill: Callable[[subprocess.Popen[bytes]], bool] | None = None,
+) -> End:
+    """Run a command, and kill something, if anything, when so many cells are finished."""
+    start, killed, told = time.monotonic(), kill is None, ""
+    running = started(*command)
+    while kill and not killed and running.poll() is None:
+        time.sleep(0.1)
+        if (finished := len(records(folder))) >= count and (killed := kill(running)):
+            told = f"{finished} cells finished after {time.monotonic() - start:.0f} s, "
+    status = running.wait()
+    return End(status, killed, f"{told}status {status} after {time.monotonic() - start:.0f} s")
+
+
+def kill(running: subprocess.Popen[bytes]) -> bool:
+    """Kill the command alone, at once."""
+    running.kill()
+    return True
+
+
+def kill_worker(running: subprocess.Popen[bytes], mark: bytes) -> bool:
+    """Kill one of the processes that run cells for the command, if there is one now."""
+    for process in descendants(running.pid):
+        with suppress(OSError):
+            if mark in Path(f"/proc/{process}/cmdline").read_bytes():
+                os.kill(process, signal.SIGKILL)
+                return True
+    return False
+
+
+def descendants(process: int) -> Iterator[int]:
+    """The numbers of the processes that a process has started, and of those that they have."""
+    for listed in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):
+            for child in map(int, listed.read_text().split()):
+                yield child
+                yield from descendants(child)
 
 
 if __name__ == "__main__":
