@@ -7,6 +7,8 @@ import pytest
 
 from bench import process
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads would only wait
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 process.tune()  # before torch is imported, as in bench itself
 
 
