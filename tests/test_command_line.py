@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 
+import bench as bench_package
 from bench.__main__ import command
 from bench.interrupt import RESUMABLE, ended
 from tests.bench.test_resume import interrupt_at
@@ -183,10 +184,11 @@ def test_a_launcher_that_is_not_installed_is_told_with_how_to_install_it(here, m
     assert "uv sync --extra joblib" in done.stderr
 
 
-def test_a_missing_optuna_is_told_with_how_to_install_it(here, monkeypatch):
+def test_a_missing_optuna_is_told_with_how_to_install_it(tmp_path, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delitem(sys.modules, "bench.tuning", raising=False)
-    done = here("-m", "tune=optuna", *SMALL)
+    monkeypatch.delattr(bench_package, "tuning", raising=False)
+    done = here("-m", "tune=optuna", *SMALL, f"results_dir={tmp_path}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "pip install 'fewshot-bench[tune]'" in done.stderr
 
