@@ -159,6 +159,11 @@ def ended(command: Callable[[list[str]], int]) -> int:
         print(said, file=sys.stderr)
         return interrupted.status
     except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # for what is still to be said
-        return UNHEARD
+        return unheard()
+
+
+def unheard() -> int:
+    """Let what is still to be said go nowhere, as nobody reads it; returns the exit status."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    return UNHEARD

@@ -1,6 +1,9 @@
 """What happens around cells: all are checked before the first one runs, then comes the report."""
 
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +40,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
-        from bench.__main__ import told
-
-        try:  # Hydra would only warn of what a callback raises
+        with deciding():
             every = grid([*swept(config), *config.hydra.overrides.task])
             hide = None if here().first else True  # None shows it in a terminal
             # a thousand cells take minutes
@@ -52,10 +53,6 @@ class Sweep(Callback):
                 else:
                     self.cells.add((cell.config.results_dir, cell.name))
             self.flag = workers.prepare(config.hydra)
-        except Mistake as mistake:
-            sys.exit(told(mistake))
-        except HYDRA_MISTAKES as error:
-            sys.exit(told(explain(error)))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Make the process of the cell a worker, if it is not that of the sweep."""
@@ -74,11 +71,20 @@ class Sweep(Callback):
 
     def on_run_end(self, config: DictConfig, **_: Any) -> None:
         """Rebuild tables and figures from all stored cells and say where they are."""
+        if here().first:
+            with deciding():
+                self._conclude(config)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """The same, unless a signal came."""
+        if self.flag:
+            workers.dismiss()
+        self.on_run_end(config)
+
+    def _conclude(self, config: DictConfig) -> None:
         from bench.report import __main__ as report
         from bench.report.tables import duration
 
-        if not here().first:
-            return
         if config.dry_run:
             count, total = len(self.foretold), duration(sum(self.foretold))
             if count:  # else other processes know
@@ -101,11 +107,23 @@ class Sweep(Callback):
         if left:
             sys.exit(interrupt.RESUMABLE)
 
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """The same, unless a signal came."""
-        if self.flag:
-            workers.dismiss()
-        self.on_run_end(config)
+
+@contextmanager
+def deciding() -> Iterator[None]:
+    """What is raised within ends the command; Hydra would only warn of what a callback raises."""
+    from bench.__main__ import told
+
+    try:
+        yield
+    except Mistake as mistake:
+        sys.exit(told(mistake))
+    except HYDRA_MISTAKES as error:
+        sys.exit(told(explain(error)))
+    except BrokenPipeError:
+        sys.exit(interrupt.unheard())
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)
 
 
 def checked(overrides: list[str]) -> Any:

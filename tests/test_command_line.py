@@ -127,6 +127,17 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     assert sorted(pd.read_csv(tmp_path / "accuracy.csv")["status"]) == ["done", "failed"]
 
 
+def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("of the report")
+
+    monkeypatch.setattr("bench.report.__main__.build", broken)
+    for sweep in ([], ["-m"]):
+        done = here(*sweep, "algo=protonet", *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}")
+        assert done.returncode == 1
+        assert "ZeroDivisionError: of the report" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
