@@ -29,7 +29,6 @@ from bench.train import Training
 
 try:
     import optuna
-    from optuna.pruners import BasePruner
     from optuna.samplers import TPESampler
     from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial, Trial, TrialState
@@ -181,23 +180,22 @@ class Study:
         return [*self.overrides, *(f"{key}={json.dumps(value)}" for key, value in given.items())]
 
     def begin(self) -> list[Overrides]:
-        """The jobs of the next trials: those that were begun and never ended, then new ones.
+        """The jobs of the next trials: those of a round that was begun and never ended, or of a new one.
 
-        What a new one draws depends on the trials before it, not on whether the
-        command was repeated in between. The first has the options that the learner comes with.
+        What a trial draws depends on the rounds before its own, not on whether the command was
+        repeated in between. The first has the options that the learner comes with.
         """
         with _kept(self.store):
             study = _open(self.store, self.name)
-            if not study.trials:
-                own = {key: option(self.cell.config, key) for key in self.tune.ranges}
-                study.enqueue_trial(own)
-            begun = [Trial(study, each._trial_id) for each in self.running]
-            last = len(self.trials) - len(begun) + self.tune.at_once
-            jobs = [self.job(trial.number, self._draw(trial)) for trial in begun]
-            for number in range(len(self.trials), min(last, self.tune.trials)):
-                seed, _ = key_of("options of a trial", self.name, number)
-                study.sampler = TPESampler(n_startup_trials=self.tune.startup, seed=seed)
-                jobs.append(self.job(number, self._draw(study.ask())))
+            running = [Trial(study, each._trial_id) for each in self.running]
+            jobs = [self.job(trial.number, self._options(trial)) for trial in running]
+            # a kill while a round was drawn left it incomplete, and none of its trials has run
+            first, at_once = len(self.trials), self.tune.at_once
+            last = min(first + (-first % at_once if running else at_once), self.tune.trials)
+            for number in range(first, last):
+                if len(study.trials) == number:  # else a kill came between these two
+                    study.enqueue_trial(self._draw(study, number))
+                jobs.append(self.job(number, self._options(study.ask())))
             return jobs
 
     def found(self) -> Overrides:
@@ -221,16 +219,26 @@ class Study:
         chosen = [f"{key}={json.dumps(value)}" for key, value in best.params.items()]
         return [*chosen, f"tuned={{{given}}}"]
 
-    def _draw(self, trial: Trial) -> dict[str, Any]:
-        """The options of a trial by name; those that it has already are as they were."""
-        drawn: dict[str, Any] = {}
+    def _draw(self, study: optuna.Study, number: int) -> dict[str, Any]:
+        """What a new trial shall try, found on a copy, so that a kill leaves none half drawn."""
+        if number == 0:
+            return {key: option(self.cell.config, key) for key in self.tune.ranges}
+        seed, _ = key_of("options of a trial", self.name, number)
+        sampler = TPESampler(n_startup_trials=self.tune.startup, seed=seed)
+        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy.add_trials(study.trials)
+        return self._options(copy.ask())
+
+    def _options(self, trial: Trial) -> dict[str, Any]:
+        """The options of a trial by name, drawn unless they are given."""
+        options: dict[str, Any] = {}
         for key, span in self.tune.ranges.items():
             low, high, log = span.low, span.high, span.scale == "log"
             if isinstance(low, int) and isinstance(high, int):
-                drawn[key] = trial.suggest_int(key, low, high, log=log)
+                options[key] = trial.suggest_int(key, low, high, log=log)
             else:
-                drawn[key] = trial.suggest_float(key, low, high, log=log)
-        return drawn
+                options[key] = trial.suggest_float(key, low, high, log=log)
+        return options
 
 
 def attempt(cell: Cell) -> dict[str, Any]:
@@ -243,7 +251,7 @@ def attempt(cell: Cell) -> dict[str, Any]:
     assert tune is not None and tune.trial is not None
     name, _, number = tune.trial.partition("/")
     with _kept(cell.store):
-        study = _open(cell.store, name, optuna.pruners.MedianPruner(tune.startup))
+        study = _open(cell.store, name)
         before = study.trials[int(number)]
         if before.state.is_finished():
             return {"status": "trial"}
@@ -251,12 +259,17 @@ def attempt(cell: Cell) -> dict[str, Any]:
         _, loop, val_sampler, _, at_once = parts(cell)
         training = Training(loop, config.validation.times)
         begun = time.monotonic()
+        # trials of the same round may end sooner or later: which of them have must make no difference
+        round_begun = before.number // tune.at_once * tune.at_once
+        earlier = optuna.create_study(direction="maximize")
+        earlier.add_trials(study.trials[:round_begun])
+        pruner = optuna.pruners.MedianPruner(tune.startup)
 
         def validated() -> None:
             step = len(training.history)
             if step not in before.intermediate_values:
                 trial.report(training.history[-1].val_accuracy, step)
-            if step < len(training.ends) and trial.should_prune():
+            if step < len(training.ends) and pruner.prune(earlier, study.trials[before.number]):
                 raise optuna.TrialPruned
 
         state, failure = TrialState.COMPLETE, ""
@@ -315,14 +328,14 @@ def _store(config: Config, study: str) -> Store:
     return Store(Path(config.results_dir) / "studies" / study)
 
 
-def _open(store: Store, name: str, pruner: BasePruner | None = None) -> optuna.Study:
+def _open(store: Store, name: str) -> optuna.Study:
     """The stored study, or a new one; raises Mistake when it cannot be read."""
     store.root.mkdir(parents=True, exist_ok=True)
     journal = store.root / JOURNAL
     try:
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
         if name in optuna.get_all_study_names(storage):
-            return optuna.load_study(study_name=name, storage=storage, pruner=pruner)
+            return optuna.load_study(study_name=name, storage=storage)
         return optuna.create_study(study_name=name, storage=storage, direction="maximize")
     except (ValueError, KeyError, TypeError) as error:
         raise Mistake(

@@ -127,6 +127,52 @@ def test_a_killed_sweep_goes_on_as_if_it_had_not_been(tune, checked, make, tmp_p
     assert len(tune(["tune.trials=4"])) == 2, "more can be added"
 
 
+@pytest.mark.parametrize(
+    ("method", "call", "left"),
+    [
+        ("Trial.report", 8, "CCCPRR"),  # in the fifth, when the fourth has ended
+        ("Trial.suggest_float", 14, "CCCR"),  # before the fourth has its second option
+        ("Study.ask", 9, "CCCR"),  # when the options of the fifth are known
+    ],
+)
+def test_rounds_of_several_trials_are_the_same_after_a_kill(
+    tune, checked, tmp_path, monkeypatch, method, call, left
+):
+    rounds = ["tune.trials=8", "tune.at_once=3", "tune.startup=1"]
+    whole = [*rounds, f"results_dir={tmp_path}/whole"]
+    assert [len(batch) for batch in tune(whole)] == [3, 3, 2, 1]
+    kind, _, name = method.partition(".")
+    where = {"Trial": optuna.trial.Trial, "Study": optuna.Study}[kind]
+    plain, calls = getattr(where, name), iter(range(1, 999))
+
+    def dying(*arguments, **options):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(where, name, dying)
+    with pytest.raises(KeyboardInterrupt):
+        tune(rounds)
+    monkeypatch.undo()
+    assert "".join(t.state.name[0] for t in trials(checked(rounds))) == left
+    tune(rounds)
+    assert told(checked(rounds)) == told(checked(whole))
+
+
+def test_trials_of_a_round_do_not_stop_each_other(tune, checked, monkeypatch):
+    """Which of them ends first is chance."""
+    seen = []
+    prune = optuna.pruners.MedianPruner.prune
+
+    def noted(self, study, trial):
+        seen.append((trial.number, len(study.trials)))
+        return prune(self, study, trial)
+
+    monkeypatch.setattr(optuna.pruners.MedianPruner, "prune", noted)
+    tune(["tune.trials=6", "tune.at_once=3", "tune.startup=1"])
+    assert dict(seen) == {0: 0, 1: 0, 2: 0, 3: 3, 4: 3, 5: 3}
+
+
 def test_a_trial_that_fails_is_a_bad_one(tune, checked, monkeypatch):
     train, calls = running.train, []
 
