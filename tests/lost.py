@@ -40,7 +40,7 @@ def main() -> int:
     assert list(steps) == sorted(steps), "what was saved is there when it is saved again"
     worst = SAVE_SECONDS + STRETCH_SECONDS
     job = Job(given.kills * given.mean, 0)
-    lucks = [simulate([job], 1, 1 / given.mean, worst, 0, luck) for luck in range(1000)]
+    lucks = [simulate([[job]], 1, 1 / given.mean, worst, 0, luck) for luck in range(1000)]
     simulated = sum(luck.lost for luck in lucks) / sum(luck.failures for luck in lucks)
     print(
         f"{given.kills} kills of a training, {given.mean:g} s after its start on average: lost were "

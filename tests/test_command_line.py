@@ -133,7 +133,9 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
 
     monkeypatch.setattr("bench.report.__main__.build", broken)
     for sweep in ([], ["-m"]):
-        done = here(*sweep, "algo=protonet", *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}")
+        done = here(
+            *sweep, "algo=protonet", *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"
+        )
         assert done.returncode == 1
         assert "ZeroDivisionError: of the report" in done.stderr
 

@@ -41,7 +41,7 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
     """What the nearest rows say of a cell with these facts; None where there are none."""
 
     def other(row: Row, keys: Sequence[str]) -> list[str]:
-        return [key for key in keys if row.get(key) != facts[key]]
+        return [key for key in keys if key in facts and row.get(key) != facts[key]]
 
     near = [row for row in rows if not other(row, ALIKE)]
     if not near:
@@ -57,7 +57,8 @@ def times(facts: dict[str, Any], row: Row) -> Times:
     """What a row says of a cell: its own times, scaled by the images of training and evaluation.
 
     Validation and test go by the rate at which the row evaluated. What remains of the row's time, such
-    as the measurement of speed, is taken as it is.
+    as the measurement of speed, is taken as it is. A trial, whose facts have no ``episodes``, has neither
+    test nor rest.
     """
     rates = rate([row], "evaluate", "images_per_s") or math.inf
 
@@ -65,14 +66,14 @@ def times(facts: dict[str, Any], row: Row) -> Times:
         images = of["ways"] * (of["shots"] + of["queries"])
         training = row["train_seconds"] * of["train_images"] / row["train_images"]
         validation = of["validations"] * of["val_episodes"] * images / rates
-        return training, validation, of["episodes"] * images / rates
+        return training, validation, of.get("episodes", 0) * images / rates
 
     if elapsed := row.get("elapsed_seconds"):
         rest = max(0.0, elapsed - sum(parts(row)))
     else:
         rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
     training, validation, test = parts(facts)
-    job = Job(training + validation, test + rest)
+    job = Job(training + validation, test + rest if "episodes" in facts else 0.0)
     watts = rate([row], "train", "power_w"), rate([row], "evaluate", "power_w")
     if watts[0] is None or watts[1] is None:
         return Times(job, None)

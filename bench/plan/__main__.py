@@ -2,23 +2,21 @@
 
 import statistics
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
-
-import yaml
-from pydantic import ValidationError
+from itertools import chain
+from typing import NamedTuple
 
 from bench import usage
-from bench.config import Config
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.plan import Estimate, Times, estimate
+from bench.plan.groups import Group, grouped
 from bench.plan.schedule import Job, simulate
 from bench.report import read
 from bench.report.rows import Row, done, rate
 from bench.report.tables import ABSENT, duration, markdown
-from bench.status import checked, overrides_of
+from bench.status import overrides_of
 from bench.sweep import grid
 
 USAGE = """\
@@ -30,7 +28,8 @@ fail. Without overrides but results_dir=DIR, it is the last sweep in DIR/sweeps 
 Times are those of the finished runs in the results folder that from=DIR names (that of the sweep when
 not given), one plan for each kind of machine among them. A cell whose very setting was not measured
 takes the nearest rows of its learner, data set and backbone, scaled by the images that it trains on and
-evaluates; which facts differ is told. Cells that are finished are not counted. Nothing is run."""
+evaluates; which facts differ is told. Cells that are finished are not counted, nor trials of tune=optuna
+that have ended. Nothing is run."""
 
 MTBF = {"a month": 30 * 86400.0, "a week": 7 * 86400.0, "a day": 86400.0, "an hour": 3600.0}
 """Mean seconds between two failures of a worker that are tried."""
@@ -59,19 +58,6 @@ class Machine(NamedTuple):
         return f"{seconds / 3600:,.1f} GPU hours"
 
 
-class Group(NamedTuple):
-    """Cells of the sweep that differ in the seed alone.
-
-    ``left`` is how many are to be run, by the type of a device that may run them; ``facts`` are those
-    of their rows.
-    """
-
-    overrides: list[str]
-    facts: dict[str, Any]
-    cells: int
-    left: dict[str, int]
-
-
 def main(arguments: list[str]) -> int:
     """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
     if {"-h", "--help"} & set(arguments):
@@ -82,6 +68,8 @@ def main(arguments: list[str]) -> int:
         rows = measured(folder)
         machines = dict.fromkeys(machine_of(row) for row in rows)
         groups = grouped(grid(overrides), {machine.device for machine in machines})
+        if not groups:
+            raise Mistake(f"No row of {folder} was measured on a device that these cells ask for.")
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
@@ -89,11 +77,10 @@ def main(arguments: list[str]) -> int:
         print(f"error: {usage.explain(error)}", file=sys.stderr)
         return 2
     for machine in machines:
-        if not any(machine.device in group.left for group in groups):
-            continue
-        here = [row for row in rows if machine_of(row) == machine]
-        print(f"### {machine.title}, {len(here)} rows of {folder}\n")
-        print(plan(groups, machine, here, workers), end="\n\n")
+        if its := [group for group in groups if group.device == machine.device]:
+            here = [row for row in rows if machine_of(row) == machine]
+            print(f"### {machine.title}, {len(here)} rows of {folder}\n")
+            print(plan(its, machine, here, workers), end="\n\n")
     return 0
 
 
@@ -117,15 +104,15 @@ def parse(arguments: list[str]) -> tuple[int, str, list[str]]:
 
 
 def measured(folder: str) -> list[Row]:
-    """The finished rows of a results folder that tell how fast they evaluate; raises Mistake."""
+    """The finished rows of one process that tell how fast they evaluate; raises Mistake."""
     with suppress(Mistake):  # which would name results_dir
-        if rows := [
-            row for row in done(read(folder)[0]) if rate([row], "evaluate", "images_per_s")
-        ]:
+        finished = [row for row in done(read(folder)[0]) if row.get("processes", 1) == 1]
+        if rows := [row for row in finished if rate([row], "evaluate", "images_per_s")]:
             return rows
     raise Mistake(
-        f"There are no finished runs under {folder}/runs to plan from: run a cell of each kind, name "
-        "a folder with from=DIR, or run the sweep with dry_run=true, which times a few steps here."
+        f"There are no finished runs under {folder}/runs to plan from that one process made: run a cell "
+        "of each kind, name a folder with from=DIR, or run the sweep with dry_run=true, which times a "
+        "few steps here."
     )
 
 
@@ -133,73 +120,35 @@ def machine_of(row: Row) -> Machine:
     return Machine(row["device"], row["device_name"], row["threads"])
 
 
-def grouped(sweep: list[list[str]], devices: Collection[str]) -> list[Group]:
-    """The cells of a sweep without their seeds; raises Mistake and what Hydra raises.
-
-    Of each group one cell is checked as `bench` does; the others have but another name.
-    """
-    from bench import cell as cells  # imports torch, which a mistake need not wait for
-    from bench.protocol import card
-
-    seeds: dict[tuple[str, ...], list[list[str]]] = {}
-    for overrides in sweep:
-        alike = tuple(o for o in overrides if not o.startswith("seed="))
-        seeds.setdefault(alike, []).append(overrides)
-    groups = []
-    for alike, members in seeds.items():
-        cell = checked(members[0])
-        learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
-        facts = card(cell, learner) | {"episodes": cell.config.test.episodes}
-        left = {device: 0 for device in devices if cell.config.device in ("auto", device)}
-        for overrides in members:
-            given = [o.partition("=")[2] for o in overrides if o.startswith("seed=")]
-            config = with_seed(cell.config, given[-1]) if given else cell.config
-            for device in left:
-                name = cells.name_of(config, cell.dataset, device)
-                if not config.overwrite:
-                    cells.check_stored(cell.store, name)
-                left[device] += is_left(cell.store.record(name), config)
-        groups.append(Group(list(alike), facts, len(members), left))
-    return groups
-
-
-def with_seed(options: Config, seed: str) -> Config:
-    """The same cell with another seed; raises Mistake."""
-    try:
-        return Config.model_validate(options.model_dump() | {"seed": yaml.safe_load(seed)})
-    except (ValidationError, yaml.YAMLError):
-        raise Mistake(f"seed={seed} is not possible: it should be a number from 0 on.") from None
-
-
-def is_left(record: Row | None, options: Config) -> bool:
-    """Whether the sweep's command would run the cell of this record."""
-    again = record and record["status"] == "failed" and options.retry_failed
-    return record is None or options.overwrite or bool(again)
-
-
 def plan(groups: Sequence[Group], machine: Machine, rows: Sequence[Row], workers: int) -> str:
     """What the cells take on workers of one kind, as Markdown; ``rows`` were measured on it."""
-    here = [(group, left) for group in groups if (left := group.left.get(machine.device, 0))]
-    found = [(group, left, estimate(group.facts, rows)) for group, left in here]
-    every, todo = sum(group.cells for group in groups), sum(left for _, left in here)
-    said = (
-        f"{every} cells, of which {todo} are to be run; python -m bench.status tells of the others."
-    )
+    cells = [group for group in groups if not group.at_once]
+    trials = [group for group in groups if group.at_once]
+    every, todo = (sum(getattr(each, of) for each in cells) for of in ("total", "left"))
+    said = f"{every} cell{'s' * (every > 1)}, of which {todo} are to be run"
+    if trials:
+        said += f" after {number_of(trials)} that find their options"
+    said += "; python -m bench.status tells of the others."
     if not todo:
         return said
-    known = [(left, times) for _, left, times in found if times]
+    found = [(group, estimate(group.facts, rows)) for group in groups if group.left]
+    known = [(group, times) for group, times in found if times]
     shared = set.intersection(*(set(group.overrides) for group in groups))
     lines = [
-        [" ".join(o for o in group.overrides if o not in shared) or "all", str(left), *told(times)]
-        for group, left, times in found
+        [
+            " ".join(o for o in group.label if o not in shared) or "all",
+            str(group.left),
+            *told(times),
+        ]
+        for group, times in found
     ]
     parts = [markdown(["cells", "number", "time of one", "fastest to slowest row", "from"], lines)]
     if known:
         parts += [totals(known, machine, workers), failing(known, workers)]
-    if unknown := [(group, left) for group, left, times in found if not times]:
-        asked = " ".join(unknown[0][0].overrides)
+    if unknown := [group for group, times in found if not times]:
+        asked = " ".join(unknown[0].overrides)
         parts.append(
-            f"Nothing is said of {sum(left for _, left in unknown)} cells, of whose learner, data set "
+            f"Nothing is said of {number_of(unknown)}, of whose learner, data set "
             f"and backbone there is no row: run one of each, or `python -m bench {asked} dry_run=true`, "
             "which times a few steps."
         )
@@ -218,42 +167,70 @@ def told(found: Estimate | None) -> list[str]:
     return [duration(sum(found.middle.job)), spread, source]
 
 
-def totals(known: Sequence[tuple[int, Estimate]], machine: Machine, workers: int) -> str:
-    """Hours, energy and wall time of the cells that rows speak of, so many of each kind."""
-
-    def jobs(pick: Callable[[Estimate], Times]) -> list[Job]:
-        return [pick(each).job for count, each in known for _ in range(count)]
-
-    low, middle, high = (
-        jobs(pick) for pick in (lambda e: e.times[0], lambda e: e.middle, lambda e: e.times[-1])
+def number_of(groups: Sequence[Group]) -> str:
+    """How many trials and cells are left of groups, in words."""
+    trials = sum(group.left for group in groups if group.at_once)
+    cells = sum(group.left for group in groups if not group.at_once)
+    return " and ".join(
+        f"{count} {word}{'s' * (count > 1)}"
+        for count, word in ((trials, "trial"), (cells, "cell"))
+        if count
     )
 
-    def ranged(text: Callable[[list[Job]], str]) -> str:
+
+Known = Sequence[tuple[Group, Estimate]]
+
+
+def rounds(known: Known, pick: Callable[[Estimate], Times]) -> list[list[Job]]:
+    """The jobs of what rows speak of, in rounds that follow each other: of trials, then of the cells."""
+    trials: dict[int, list[Job]] = {}
+    cells: list[Job] = []
+    for group, each in known:
+        for number in range(group.left):
+            place = trials.setdefault(number // group.at_once, []) if group.at_once else cells
+            place.append(pick(each).job)
+    return [*trials.values(), cells]
+
+
+def totals(known: Known, machine: Machine, workers: int) -> str:
+    """Hours, energy and wall time of the cells and trials that rows speak of."""
+    low, middle, high = (
+        rounds(known, pick)
+        for pick in (lambda e: e.times[0], lambda e: e.middle, lambda e: e.times[-1])
+    )
+
+    def ranged(text: Callable[[list[list[Job]]], str]) -> str:
         return text(middle) + (f" ({text(low)} to {text(high)})" if low != high else "")
 
-    count, guessed = len(middle), sum(number for number, each in known if each.differing)
-    said = f"{count} cells, {guessed} of which by rows of other settings: "
-    said += ranged(lambda jobs: machine.hours(sum(map(sum, jobs))))
-    joules = [each.middle.joules for number, each in known for _ in range(number)]
+    guessed = sum(group.left for group, each in known if each.differing)
+    said = f"{number_of([group for group, _ in known])}, {guessed} of which by rows of other settings: "
+    said += ranged(lambda jobs: machine.hours(sum(map(sum, chain(*jobs)))))
+    joules = [each.middle.joules for group, each in known for _ in range(group.left)]
     if measured := [each for each in joules if each is not None]:
-        of = "" if len(measured) == count else f" of {len(measured)} of them"
+        of = "" if len(measured) == len(joules) else f" of {len(measured)} of them"
         said += f", {sum(measured) / 3.6e6:,.2g} kWh{of} by the GPU alone"
     wall = ranged(lambda jobs: duration(simulate(jobs, workers).wall))
-    longest = duration(max(map(sum, middle)))
+    longest = duration(max(map(sum, chain(*middle))))
     note = (
-        f"{said}; on {workers} worker{'s' * (workers > 1)} {wall}, the longest cell {longest}. A worker "
-        "takes the next cell of the list when it is free. The start of a process is not in it."
+        f"{said}; on {workers} worker{'s' * (workers > 1)} {wall}, the longest one {longest}. A worker "
+        "takes the next of the list when it is free. The start of a process is not in it."
     )
-    extremes = " In brackets: all cells as in their fastest and as in their slowest row."
+    if len(middle) > 1:
+        note += (
+            " Trials come in rounds, each of which begins when the one before has ended; they are "
+            "reckoned with the options that the learner comes with, and to their end, though some are "
+            "stopped."
+        )
+    extremes = " In brackets: all as in their fastest and as in their slowest row."
     return note + extremes * (low != high)
 
 
-def failing(known: Sequence[tuple[int, Estimate]], workers: int) -> str:
-    """What the same cells take where workers fail, as a table with a note."""
+def failing(known: Known, workers: int) -> str:
+    """What the same takes where workers fail, as a table with a note."""
     from bench.progress import SAVE_SECONDS
     from bench.train import STRETCH_SECONDS
 
-    jobs = [each.middle.job for count, each in known for _ in range(count)]
+    jobs = rounds(known, lambda each: each.middle)
     whole, save_every = simulate(jobs, workers).wall, SAVE_SECONDS + STRETCH_SECONDS
     lines = []
     for name, seconds in MTBF.items():

@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
 
 
 def simulate(
-    jobs: Sequence[Job],
+    rounds: Sequence[Sequence[Job]],
     workers: int,
     failures_per_s: float = 0.0,
     save_every: float = math.inf,
@@ -36,6 +36,7 @@ def simulate(
 ) -> Outcome:
     """Run jobs on workers, each of which takes the next one in order when it is free.
 
+    A round of jobs begins when all of the one before have ended.
     A worker at work fails by chance, ``failures_per_s`` on average (a Poisson process), is back after
     ``restart`` seconds, and goes on with its job from where that was last saved: ``save_every``
     seconds of work lie between two saves. ``seed`` names the chance.
@@ -43,16 +44,18 @@ def simulate(
     dice = random.Random(seed)
     free = [0.0] * workers
     failures, lost = 0, 0.0
-    for job in jobs:
-        now = heapq.heappop(free)
-        kept = 0.0
-        while (left := sum(job) - kept) > (done := _until_failure(dice, failures_per_s)):
-            saves = min(done, job.saved - kept) // save_every
-            anew = saves * save_every if saves else 0.0
-            failures, lost = failures + 1, lost + done - anew
-            kept += anew
-            now += done + restart
-        heapq.heappush(free, now + left)
+    for jobs in rounds:
+        for job in jobs:
+            now = heapq.heappop(free)
+            kept = 0.0
+            while (left := sum(job) - kept) > (done := _until_failure(dice, failures_per_s)):
+                saves = min(done, job.saved - kept) // save_every
+                anew = saves * save_every if saves else 0.0
+                failures, lost = failures + 1, lost + done - anew
+                kept += anew
+                now += done + restart
+            heapq.heappush(free, now + left)
+        free = [max(free)] * workers
     return Outcome(max(free), failures, lost)
 
 

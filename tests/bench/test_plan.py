@@ -26,22 +26,22 @@ def test_without_failures_jobs_start_in_order_as_workers_become_free(jobs, worke
     for job in jobs:
         first = ends.index(min(ends))
         ends[first] += sum(job)
-    assert simulate(jobs, workers) == (max(ends), 0, 0)
+    assert simulate([jobs], workers) == (max(ends), 0, 0)
 
 
 @given(JOBS, st.integers(1, 5), st.sampled_from([0.001, 0.01]), st.integers(0, 99))
 def test_a_failure_costs_no_more_than_what_lies_between_two_saves_and_a_test(
     jobs, workers, failures_per_s, seed
 ):
-    found = simulate(jobs, workers, failures_per_s, 20, 5, seed)
+    found = simulate([jobs], workers, failures_per_s, 20, 5, seed)
     assert 0 <= found.lost <= found.failures * (20 + max(job.unsaved for job in jobs))
-    alone = simulate(jobs, 1, failures_per_s, 20, 5, seed)
+    alone = simulate([jobs], 1, failures_per_s, 20, 5, seed)
     work = sum(map(sum, jobs)) + alone.lost + 5 * alone.failures
     assert alone.wall == pytest.approx(work), "work, work done in vain, and pauses"
 
 
 def test_failures_come_as_often_as_they_should():
-    tried = [simulate([Job(1000, 0)], 1, 0.01, 10, 0, seed) for seed in range(200)]
+    tried = [simulate([[Job(1000, 0)]], 1, 0.01, 10, 0, seed) for seed in range(200)]
     failures = sum(each.failures for each in tried)
     assert failures == pytest.approx(200 * 1000 * 0.01, rel=0.1)
     mean = sum(each.lost for each in tried) / failures
@@ -125,14 +125,52 @@ def test_the_plan_of_a_sweep_for_two_kinds_of_machine(make, said, cache, tmp_pat
     assert "6 cells, of which 6 are to be run" in of_cpu, "that of device=cpu has another name"
     assert "| algo=protonet | 3 | 2h 00m | – | 1 row |" in of_gpu
     assert "3 cells, 0 of which by rows of other settings: 6.0 GPU hours; on 2" in of_gpu
-    assert "on 2 workers 4h 00m, the longest cell 2h 00m." in of_gpu
+    assert "on 2 workers 4h 00m, the longest one 2h 00m." in of_gpu
     assert "Nothing is said of 3 cells" in of_gpu
     assert f"`python -m bench algo=maml {options[0]}" in of_gpu
 
     status, text = said(*sweep, "device=cpu", "algo=protonet")
     assert text.count("###") == 1 and "3 cells, of which 2 are to be run" in text
     status, text = said(*sweep[2:], "device=cpu", "algo=protonet", "seed=0", "workers=9")
-    assert status == 0 and "1 cells, of which 0 are to be run" in text
+    assert status == 0 and "1 cell, of which 0 are to be run" in text
+
+
+def test_the_plan_of_a_sweep_that_tunes(make, said, cache, tmp_path):
+    pytest.importorskip("optuna")
+    from bench import tuning
+
+    running.run(make("seed=0"))  # has the options of the first trial, but was not found by trials
+    tune = ["tune=optuna", "tune.trials=3", "tune.startup=1", "tune.at_once=2", "tune.images=240"]
+    options = [*tune, *SMALL, f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
+    sweep = [*options, "seed=0,1", "throughput.seconds=0.01,0.02"]
+
+    def checked(overrides):
+        return tuning.check(make(*tune, *overrides))
+
+    status, text = said("-m", *sweep)
+    assert status == 0
+    assert "4 cells, of which 4 are to be run after 3 trials that find their options;" in text
+    assert text.count("(trials) | 3 |") == 1, "one study for all"
+    assert "3 trials and 4 cells, 3 of which by rows of other settings" in text
+    assert "1 row of other train_images |" in text, "what is not tested has no other tests"
+    batches = tuning.batches([[]], checked)
+    for job in next(batches):
+        tuning.attempt(checked(job))
+    batches.close()
+    assert "4 are to be run after 1 trial that" in said(*sweep)[1]
+    for batch in tuning.batches([[]], checked):
+        for cell in map(checked, batch):
+            (running.run if cell.config.tuned else tuning.attempt)(cell)
+    assert "4 cells, of which 2 are to be run;" in said(*sweep)[1], "a seed is finished"
+
+
+def test_rows_of_several_processes_tell_nothing_of_one(make, said, cache, tmp_path):
+    cell = make("seed=0")
+    path = cell.store.runs / cell.name / "record.json"
+    row = running.run(cell)
+    path.write_text(json.dumps(row | {"processes": 2}))
+    status, text = said(*SMALL, f"cache_dir={cache}", f"results_dir={tmp_path}/results")
+    assert status == 2 and "no finished runs" in text and "that one process made" in text
 
 
 @pytest.mark.parametrize(
