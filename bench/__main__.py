@@ -71,14 +71,20 @@ def run(cell: Any) -> dict[str, Any]:
         accuracy, ci95 = record["accuracy"], record["ci95"]
         print(f"{cell.name} is finished: {accuracy:.1f} ± {ci95:.1f} %", flush=True)
         return record
-    except (Unkept, Lost):
+    except Unkept:
         raise
+    except (Lost, Interrupted):
+        if not (blamed := here().blamed()):
+            raise
+        reason = blamed
     except Failed as failed:
         reason = str(failed)
     except Exception as error:  # of the learner's code or ours: the other cells go on
         traceback.print_exc()
         reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
-    print(f"{cell.name} failed: {reason}", file=sys.stderr)
+    here().blame(reason)
+    if here().first:
+        print(f"{cell.name} failed: {reason}", file=sys.stderr)
     with listening() as signals, signals.held():  # other processes end, and torchrun then all
         record = running.fail(cell, reason)
     if here().size > 1:

@@ -251,14 +251,16 @@ class Training:
         synchronize()
         pause = time.monotonic() + STRETCH_SECONDS
         start = time.perf_counter()
-        while self.loop.step < end:
-            metrics = self.loop.advance()
-            self.losses.append(metrics["loss"])
-            self.accuracies.append(metrics["accuracy"])
-            if self.loop.world.any(stopping() or time.monotonic() > pause):
-                break
-        synchronize()
-        self.seconds += time.perf_counter() - start
+        try:
+            while self.loop.step < end:
+                metrics = self.loop.advance()
+                self.losses.append(metrics["loss"])
+                self.accuracies.append(metrics["accuracy"])
+                if self.loop.world.any(stopping() or time.monotonic() > pause):
+                    break
+            synchronize()
+        finally:  # where another process has ended, the steps up to then are kept
+            self.seconds += time.perf_counter() - start
         losses = torch.stack(self.losses)
         if not losses.isfinite().all():
             self._diverge(losses.tolist())

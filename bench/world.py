@@ -15,6 +15,7 @@ from bench.mistake import Lost
 
 if TYPE_CHECKING:  # torch takes seconds to load, which a mistake need not wait for
     from torch import Tensor
+    from torch.distributed import Store
 
 Value = TypeVar("Value")
 
@@ -30,6 +31,8 @@ class World:
     rank: int = 0
     size: int = 1
     local: int = 0
+    board: "Store | None" = None
+    """What one process pins up here, others can read when it has ended."""
 
     @property
     def first(self) -> bool:
@@ -83,7 +86,22 @@ class World:
             dist.broadcast_object_list(said)
         return said[0]  # type: ignore[return-value]
 
+    def blame(self, reason: str) -> None:
+        """Let the first process know why this one cannot go on."""
+        if self.board:
+            self.board.set(REASON, f"{reason} (in process {self.rank} of {self.size})")
 
+    def blamed(self) -> str | None:
+        """Why a process said that it could not go on, if one did."""
+        try:
+            if self.board and self.board.check([REASON]):
+                return str(self.board.get(REASON).decode())
+        except RuntimeError:  # torchrun itself has ended
+            pass
+        return None
+
+
+REASON = "reason"
 ALONE = World()
 _worlds = [ALONE]
 
@@ -108,8 +126,13 @@ def joined() -> Iterator[None]:
     import torch.distributed as dist
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend)
-    _worlds.append(World(dist.get_rank(), size, int(os.environ["LOCAL_RANK"])))
+    store, rank, _ = next(dist.rendezvous("env://"))
+    # What an earlier attempt left is no news; of several hosts, the rendezvous has a store for each.
+    alone = os.environ["GROUP_WORLD_SIZE"] == "1"
+    attempt = os.environ["TORCHELASTIC_RESTART_COUNT"] if alone else ""
+    group, board = (dist.PrefixStore(f"{use}{attempt}", store) for use in ("group", "board"))
+    dist.init_process_group(backend, store=group, rank=rank, world_size=size)
+    _worlds.append(World(rank, size, int(os.environ["LOCAL_RANK"]), board))
     try:
         if here().first:
             yield

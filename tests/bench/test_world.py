@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from bench import cell as cells
-from bench.mistake import Mistake
+from bench.mistake import Lost, Mistake
+from bench.train import OuterLoop, Training
 from bench.world import World
 from tests.bench import steps
 from tests.bench.small import SMALL
@@ -81,6 +82,44 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     train = record["throughput"][1]
     assert train["scaling_efficiency"] == pytest.approx(rates["train"] / rates["train_alone"] / 2)
     assert sum(1 for _ in (progress.parent / "episodes.csv").open()) == 1 + 12
+
+
+def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
+    options = [*SMALL, "algo.target=tests.bench.failing.Failing", "train.meta_batch=2"]
+    command = [*TWO, "bench", *options, f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    failed = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
+    assert failed.returncode == 1
+    record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())
+    assert record["status"] == "failed"
+    assert record["reason"] == "ValueError: the fourth step is too much (in process 1 of 2)"
+    assert f"failed: {record['reason']}" in failed.stderr
+    assert "goes no further" not in failed.stderr
+
+
+def test_torchrun_starts_anew_what_is_killed_again_and_again(tmp_path, cache):
+    options = [*SMALL, "algo.target=tests.bench.failing.Dying", "train.meta_batch=2"]
+    torchrun = [*TWO[:-1], "--max-restarts=2", "-m"]
+    command = [*torchrun, "bench", *options, f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("goes no further") == 2
+    assert done.stdout.count("is finished") == 1
+
+
+def test_time_counts_up_to_where_another_process_ends(make, monkeypatch):
+    _, loop, *_ = cells.parts(make("train.meta_batch=1"))
+    training = Training(loop, 1)
+    advance = OuterLoop.advance
+
+    def lost(self):
+        if self.step == 2:
+            raise Lost("gone")
+        return advance(self)
+
+    monkeypatch.setattr(OuterLoop, "advance", lost)
+    with pytest.raises(Lost):
+        list(training.run(lambda: torch.zeros(2), lambda: None))
+    assert training.loop.step == 2 and training.seconds > 0
 
 
 def test_episodes_are_shared_out_whole(make, monkeypatch):

@@ -1,0 +1,34 @@
+"""Learners that fail in one of torchrun's processes alone."""
+
+import os
+import signal
+
+from torch import Tensor
+
+from algorithms.learner import Episodes
+from algorithms.protonet import ProtoNet
+
+
+class Failing(ProtoNet):
+    """Prototypical networks whose fourth step fails in the second process."""
+
+    steps = 0
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+        self.steps += 1
+        if self.steps == 4 and os.environ["RANK"] == "1":
+            raise ValueError("the fourth step is too much")
+        return super().meta_gradient(episodes)
+
+
+class Dying(ProtoNet):
+    """Prototypical networks that kill the second process in the fourth step of two attempts."""
+
+    steps = 0
+
+    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+        self.steps += 1
+        attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
+        if self.steps == 4 and os.environ["RANK"] == "1" and attempt < 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().meta_gradient(episodes)
