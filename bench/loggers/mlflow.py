@@ -22,7 +22,7 @@ for name in ("mlflow", "alembic"):
 class MLflow:
     """Metrics by training episodes; options as parameters. See `bench.loggers.Logger`.
 
-    A cell goes on in its last run, unless that is finished.
+    A cell that goes on does so in its last run, unless that is finished; one that begins has its own.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class MLflow:
                 number = self.client.create_experiment(experiment, artifacts)
         self.episodes, self.status = after, "KILLED"
         which = f"attributes.run_name = '{cell}' and attributes.status != 'FINISHED'"
-        if runs := self.client.search_runs([number], which, max_results=1):
+        if after and (runs := self.client.search_runs([number], which, max_results=1)):
             self.run = runs[0].info.run_id
             self.client.update_run(self.run, "RUNNING")
         else:

@@ -5,7 +5,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -177,6 +177,27 @@ def test_a_logger_is_told_of_failures_alone(make, monkeypatch, error, failed):
         if error:
             raise error
     assert Told.ends == [failed]
+
+
+def test_in_mlflow_a_cell_that_begins_anew_has_a_run_of_its_own(make):
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    from bench.train import Checkpoint
+
+    cell = make("logger=mlflow")
+    history = [Checkpoint(n, n / 10, 1 / n, 50.0, 40.0 + n, 1.0) for n in (10, 20)]
+    for end in (Failed("x"), KeyboardInterrupt()):
+        with suppress(type(end)), loggers.Log(cell.config, cell.name) as log:
+            log.validation(history[:1])
+            raise end
+    with loggers.Log(cell.config, cell.name) as again:
+        again.validation(history)
+    client = MlflowClient(f"sqlite:///{cell.store.root / 'logs' / 'mlflow.db'}")
+    runs = client.search_runs([client.get_experiment_by_name("fewshot-bench").experiment_id])
+    steps = [[each.step for each in client.get_metric_history(run.info.run_id, "val_accuracy")]
+             for run in reversed(runs)]  # fmt: skip
+    assert steps == [[10], [10, 20]], "from old to new"
 
 
 def test_a_cell_that_goes_on_is_logged_in_its_run(make):
