@@ -101,6 +101,25 @@ def test_jobs_that_left_no_result_are_named(tmp_path, monkeypatch):
     assert slurm.wait(jobs, []) == {"3_1": "GONE", "3_2": "OUT_OF_MEMORY"}
 
 
+@pytest.mark.parametrize(("back", "polls"), [(True, 6), (False, 3 + slurm.PATIENCE)])
+def test_a_cell_of_another_command_may_be_requeued(monkeypatch, back, polls):
+    """It runs twice, is in the queue, and then runs again to its end, or never."""
+    monkeypatch.setattr(slurm, "POLL_SECONDS", 0.0)
+    moments = iter([True, True, False, False, back, False] + [False] * slurm.PATIENCE)
+    asked = []
+
+    def running(name):
+        asked.append(name)
+        return next(moments)
+
+    def standing():
+        return {"status": "done"} if back and len(asked) > 5 else None
+
+    cell = SimpleNamespace(name="x", store=SimpleNamespace(running=running), standing=standing)
+    assert slurm.wait([], [cell]) == {}
+    assert len(asked) == polls
+
+
 def test_without_slurm_a_sentence_says_so(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(Mistake, match="launcher=slurm needs the commands sbatch, srun and squeue"):

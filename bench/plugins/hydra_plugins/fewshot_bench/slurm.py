@@ -22,7 +22,10 @@ from bench.mistake import Mistake
 POLL_SECONDS = 5.0
 """How often SLURM is asked how the jobs stand."""
 PATIENCE = 12
-"""How often a job may have neither a result nor a place in the queue: shared disks show files late."""
+"""How often a job may have neither a result nor a place in the queue: shared disks show files late.
+
+Also how often a cell that others run may have neither a record nor a process: jobs are requeued.
+"""
 ENDED = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
 ENDED |= {"PREEMPTED", "TIMEOUT", "GONE"}
 """States of jobs that do not run again; those that were requeued are PENDING."""
@@ -150,7 +153,11 @@ def wait(jobs: list[Any], others: list[Any]) -> dict[str, str]:
                 elif missed[name] > PATIENCE:
                     del left[name]
                     lost[name] = state
-            others = [cell for cell in others if cell.store.running(cell.name)]
+            for cell in others:
+                missed[cell.name] = 0 if cell.store.running(cell.name) else missed[cell.name] + 1
+            others = [
+                cell for cell in others if missed[cell.name] <= (0 if cell.standing() else PATIENCE)
+            ]
             bar.update(total - len(left) - len(others) - bar.n)
             if left or others:
                 time.sleep(POLL_SECONDS)
