@@ -2,7 +2,6 @@
 
 import sys
 import time
-from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from tqdm import tqdm
 
 from bench import tensors
 from bench.cell import Cell
-from bench.protocol import commit, packages
+from bench.protocol import code, packages
 from bench.train import Training
 
 SAVE_SECONDS = 10.0
@@ -28,8 +27,7 @@ class Progress:
         self.cell, self.training, self.begun = cell, training, begun
         self.earlier = 0.0
         self.last = begun
-        self.maker = [version("fewshot-bench"), commit(), str(torch.__version__)]
-        self.maker += packages(cell.config)
+        self.maker = [code(cell.config), str(torch.__version__), *packages(cell.config)]
 
     def resume(self) -> None:
         """Bring the training to where it was saved, unless by another version of the code."""

@@ -1,9 +1,11 @@
 """The protocol card of a cell: what its row says besides its results."""
 
+import hashlib
 import platform
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +90,26 @@ def commit() -> str | None:
     try:
         if git("ls-files", Path(__file__).name) == "":
             return None
-        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", "../algorithms")
+        changed = git("status", "--porcelain", "--", ".", "../algorithms")
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def code(config: Config) -> str:
+    """A digest of the code that may run a cell: ours, and the packages of what is chosen."""
+    chosen = [each.target for each in (config.algo, config.backbone, config.dataset)]
+    digest = hashlib.sha256()
+    for name in sorted({"bench", "algorithms", *(target.partition(".")[0] for target in chosen)}):
+        spec = find_spec(name)
+        if not spec:
+            continue
+        places = spec.submodule_search_locations or [str(spec.origin)]  # a package, or a file
+        for path in sorted(file for place in places for file in sources(Path(place))):
+            digest.update(f"{name} {path.name} ".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def sources(place: Path) -> list[Path]:
+    """The Python files of a folder, or that one file."""
+    return list(place.rglob("*.py")) if place.is_dir() else [place]

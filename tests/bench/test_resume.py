@@ -109,13 +109,31 @@ def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     with pytest.raises(Interrupted):
         running.run(cell)
     assert "is damaged (it holds no training)" in capsys.readouterr().out
-    state["maker"][2] = "another torch"
+    state["maker"][1] = "another torch"
     torch.save(state, path)
     with pytest.raises(Interrupted):
         running.run(cell)
     assert "what was saved of it is by another version" in capsys.readouterr().out
     running.run(cell)
     assert "goes on from step 5 of" in capsys.readouterr().out
+
+
+def test_a_training_starts_anew_when_its_code_was_edited(make, monkeypatch, capsys, tmp_path):
+    """Also that of a third party, and where no commit tells."""
+    monkeypatch.syspath_prepend(tmp_path)
+    learner = tmp_path / "edited.py"
+    learner.write_text("from algorithms.protonet import ProtoNet as Mine\n")
+    cell = make(*QUICK, "algo.target=edited.Mine")
+    for step, text, said in (
+        (2, "", ""),
+        (3, "", "goes on from step 2 of"),
+        (4, "# changed\n", "what was saved of it is by another version"),
+    ):
+        learner.write_text(learner.read_text() + text)
+        interrupt_at(monkeypatch, {step})
+        with pytest.raises(Interrupted):
+            running.run(cell)
+        assert said in capsys.readouterr().out
 
 
 def test_a_second_signal_waits_for_nothing():
