@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from bench import interrupt, usage, workers
 from bench.interrupt import Interrupted, ended, listening
-from bench.mistake import Failed, Lost, Mistake, Unkept
+from bench.mistake import Failed, Lost, Mistake, Unkept, in_a_line
 from bench.world import here, joined
 
 
@@ -81,7 +81,7 @@ def run(cell: Any) -> dict[str, Any]:
         reason = str(failed)
     except Exception as error:  # of the learner's code or ours: the other cells go on
         traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+        reason = in_a_line(error)
     here().blame(reason)
     if here().first:
         print(f"{cell.name} failed: {reason}", file=sys.stderr)

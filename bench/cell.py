@@ -19,7 +19,7 @@ from bench.data.philox import key_of
 from bench.data.pool import Dataset
 from bench.evaluate import to_float
 from bench.memory import out_of_memory, tasks_at_once
-from bench.mistake import Mistake
+from bench.mistake import Mistake, with_place
 from bench.store import Store
 from bench.train import OuterLoop
 from bench.world import World, here
@@ -101,7 +101,14 @@ def check(config: Config) -> Cell:
 def load(folders: Folders, chosen: str) -> Dataset:
     """The data set of a choice, given as JSON, once the leak guard has seen it; raises Mistake."""
     code = Code.model_validate_json(chosen)
-    dataset: Dataset = code.resolve()(folders, **code.options)
+    try:
+        dataset = code.resolve()(folders, **code.options)
+    except Mistake:
+        raise
+    except Exception as error:
+        raise Mistake(f"{code.name} cannot be prepared: {with_place(error)}.") from None
+    if not isinstance(dataset, Dataset):
+        raise Mistake(f"{code.target} gives {dataset!r:.50} where it should give a Dataset.")
     try:
         guard.check_once(dataset)
     except ValueError as error:
@@ -156,11 +163,12 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
         except ValueError as error:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
         except Exception as error:
-            if not out_of_memory(error):
-                raise
-            raise Mistake(
-                f"{config.backbone.name} does not fit into memory; choose a smaller backbone."
-            ) from None
+            why = (
+                f"{config.algo.name} on {config.backbone.name} cannot be made: {with_place(error)}."
+            )
+            if out_of_memory(error):
+                why = f"{config.backbone.name} does not fit into memory; choose a smaller backbone."
+            raise Mistake(why) from None
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

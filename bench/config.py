@@ -10,9 +10,16 @@ from importlib import import_module
 from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PydanticUserError,
+    ValidationError,
+    create_model,
+)
 
-from bench.mistake import Mistake
+from bench.mistake import Mistake, in_a_line, with_place
 
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
@@ -45,9 +52,10 @@ class Code(Strict):
         try:
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
-            raise Mistake(
-                f"{self.name!r} cannot be loaded from {self.target!r}: {error}."
-            ) from None
+            why = str(error)
+        except Exception as error:  # whatever code does when it is imported
+            why = with_place(error)
+        raise Mistake(f"{self.name!r} cannot be loaded from {self.target!r}: {why}.")
 
 
 class Train(Strict):
@@ -218,18 +226,29 @@ def with_options(config: Config, values: Mapping[str, Any]) -> Config:
 
 def check_options(code: Code, group: str) -> None:
     """Check options against the parameters of the code that takes them; raises Mistake."""
-    parameters = {
-        name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
-        for name, p in inspect.signature(code.resolve()).parameters.items()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY
-    }
-    model: type[BaseModel] = create_model(  # type: ignore[call-overload]
-        group, __config__=ConfigDict(extra="forbid", strict=True), **parameters
-    )
+    target = code.resolve()
     try:
+        parameters = [
+            each
+            for each in inspect.signature(target, eval_str=True).parameters.values()
+            if each.kind is each.KEYWORD_ONLY
+        ]
+        if untyped := [each.name for each in parameters if each.annotation is each.empty]:
+            raise Mistake(f"{code.target} has options without a type: {', '.join(untyped)}.")
+        fields = {
+            each.name: (each.annotation, ... if each.default is each.empty else each.default)
+            for each in parameters
+        }
+        model: type[BaseModel] = create_model(  # type: ignore[call-overload]
+            group, __config__=ConfigDict(extra="forbid", strict=True), **fields
+        )
         model.model_validate(code.options)
     except ValidationError as error:
         raise mistake(error, group + ".") from None
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise Mistake(
+            f"{code.target} has an option of a type that cannot be checked: {in_a_line(error)}."
+        ) from None
 
 
 def mistake(error: ValidationError, prefix: str = "") -> Mistake:

@@ -1,5 +1,8 @@
 """Exceptions with a sentence for the user."""
 
+import traceback
+from pathlib import Path
+
 
 class Mistake(Exception):
     """A user's mistake, told in one sentence: what is wrong, what was expected, how to mend it.
@@ -27,3 +30,17 @@ class Failed(Exception):
 
     It becomes a row with that reason; the other cells of a sweep go on.
     """
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an exception says, in one line that begins with its name."""
+    said = str(error).strip().split("\n", 1)[0]
+    return f"{type(error).__name__}: {said.removesuffix('.')}" if said else type(error).__name__
+
+
+def with_place(error: BaseException) -> str:
+    """The same, and the line of code that raised it: for whoever wrote that."""
+    if isinstance(error, SyntaxError):  # which says so itself
+        return in_a_line(error)
+    *_, at = traceback.extract_tb(error.__traceback__)
+    return f"{in_a_line(error)} ({Path(at.filename).name}:{at.lineno})"

@@ -69,17 +69,18 @@ class Sweep(Callback):
             self.cells.add((config.results_dir, record["cell"]))
         self.foretold += [record["seconds"]] if record["status"] == "forecast" else []
 
-    def on_run_end(self, config: DictConfig, **_: Any) -> None:
-        """Rebuild tables and figures from all stored cells and say where they are."""
+    def on_run_end(self, config: DictConfig, **given: Any) -> None:
+        """As at the end of a sweep, unless the cell raised something, which Hydra then raises."""
+        if given["job_return"].status is JobStatus.COMPLETED:
+            self.on_multirun_end(config)
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Rebuild tables and figures from all stored cells and say where they are; not after a signal."""
+        if self.flag:
+            workers.dismiss()
         if here().first:
             with deciding():
                 self._conclude(config)
-
-    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """The same, unless a signal came."""
-        if self.flag:
-            workers.dismiss()
-        self.on_run_end(config)
 
     def _conclude(self, config: DictConfig) -> None:
         from bench.report import __main__ as report

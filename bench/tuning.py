@@ -23,7 +23,7 @@ from bench.cell import Cell, build_learner, digest_of, parts, task_of
 from bench.config import Config, Range, Tune, check_options, option, with_options
 from bench.data.philox import key_of
 from bench.interrupt import listening
-from bench.mistake import Failed, Mistake, Unkept
+from bench.mistake import Failed, Mistake, Unkept, in_a_line
 from bench.store import Store
 from bench.train import Training
 
@@ -284,7 +284,7 @@ def attempt(cell: Cell) -> dict[str, Any]:
             raise
         except Exception as error:  # of the learner's code or ours: the other trials go on
             traceback.print_exc()
-            failure = f"{type(error).__name__}: {error}".split("\n", 1)[0]
+            failure = in_a_line(error)
 
         value = 0.0 if failure or not training.best else training.best.val_accuracy
         if failure:

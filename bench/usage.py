@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import hydra
+import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -17,7 +18,7 @@ from bench.mistake import Mistake
 
 GROUPS = ("algo", "dataset", "backbone")
 OTHERS = ("recipe", "tune", "experiment", "launcher", "logger")
-HYDRA_MISTAKES = (HydraException, OmegaConfBaseException)
+HYDRA_MISTAKES = (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
 
 HELP = """\
 Compare few-shot learners on the same episodes.
@@ -173,6 +174,8 @@ def explain(error: Exception) -> Mistake:
             f"launcher={plugin[2]} needs packages that are not installed: pip install "
             f"'fewshot-bench[{plugin[2]}]', or in a clone uv sync --extra {plugin[2]}."
         )
+    if isinstance(error, yaml.MarkedYAMLError) and (at := error.problem_mark):
+        return Mistake(f"Cannot read {at.name}, line {at.line + 1}: {error.problem}.")
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return no_such(error.missing_cfg_file)
     if nested := re.search(r"Could not find '((experiment|launcher|logger)/.+)'", str(error)):

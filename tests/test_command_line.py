@@ -127,6 +127,15 @@ def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, ca
     assert sorted(pd.read_csv(tmp_path / "accuracy.csv")["status"]) == ["done", "failed"]
 
 
+def test_an_error_before_the_first_cell_is_not_hidden_by_the_report(tmp_path, here, monkeypatch):
+    def broken(_):
+        raise ZeroDivisionError("of a check")
+
+    monkeypatch.setattr("bench.__main__.check", broken)
+    with pytest.raises(ZeroDivisionError, match="of a check"):
+        here("algo=protonet", *SMALL, f"results_dir={tmp_path}")
+
+
 def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("of the report")

@@ -138,3 +138,67 @@ def test_a_package_that_cannot_be_used_gets_one_sentence(
     assert status(["algo=maml"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert check(["algo=maml"]) == 2
+
+
+LEARNERS = """
+from __future__ import annotations
+
+from algorithms.protonet import ProtoNet
+
+
+class Own: ...
+
+
+class Untyped(ProtoNet):
+    def __init__(self, backbone, ways, *, sharpness=1.0): ...
+
+
+class Odd(ProtoNet):
+    def __init__(self, backbone, ways, *, sharpness: Own = None): ...
+
+
+class WithoutWays(ProtoNet):
+    def __init__(self, backbone): ...
+
+
+def nothing(folders): ...
+
+
+def failing(folders):
+    raise RuntimeError("no such archive")
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("algo.target=one.syntax.A", "cannot be loaded from 'one.syntax.A': SyntaxError: .*line 1"),
+        ("algo.target=one.name.A", r"'one.name.A': NameError: name 'b' is not .* \(name.py:2\)"),
+        ("algo.target=one.own.Untyped", "has options without a type: sharpness"),
+        ("algo.target=one.own.Odd", "has an option of a type that cannot be checked: Pydantic"),
+        (
+            "algo.target=one.own.WithoutWays",
+            "protonet on conv4 cannot be made: TypeError: .*3 were",
+        ),
+        ("dataset.target=one.own.nothing", "one.own.nothing gives None where it should give"),
+        ("dataset.target=one.own.failing", r"RuntimeError: no such archive \(own.py:\d+\)"),
+    ],
+)
+def test_the_faults_of_an_author_get_one_sentence(tmp_path, monkeypatch, make, override, sentence):
+    (folder := tmp_path / "one").mkdir()
+    for file, code in (("syntax", "a = ("), ("name", "a = 1\na = b"), ("own", LEARNERS)):
+        (folder / f"{file}.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Mistake, match=sentence) as mistake:
+        make(override)
+    assert "\n" not in str(mistake.value)
+
+
+def test_a_file_of_a_package_that_is_no_yaml_is_named(tmp_path, monkeypatch, capsys):
+    package(tmp_path, "one", "algo/odd.yaml")
+    file = tmp_path / "one" / "conf" / "algo" / "odd.yaml"
+    file.write_text("algo: [1")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert status(["algo=odd"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: Cannot read") and "odd.yaml" in said and said.count("\n") == 1
