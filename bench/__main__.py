@@ -158,15 +158,17 @@ def command(arguments: list[str]) -> int:
             if usage.wanted(arguments):
                 return usage.show(arguments)
             usage.check_choices(arguments)
+            sys.argv[1:] = usage.ordered(sys.argv[1:])
             main()
         except Mistake as mistake:
             return told(mistake)
         except usage.HYDRA_MISTAKES as error:
             return told(usage.explain(error))
         except Exception as error:
-            if died := workers.death(error):
-                return told(died)
-            raise
+            if not (died := workers.death(error)):
+                raise
+            # a signal to all processes ends workers that are still being started
+            return died.status if workers.ending() else told(died)
         finally:
             workers.dismiss()  # where the end of the sweep was not reached
     return 0

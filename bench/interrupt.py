@@ -27,7 +27,8 @@ OF_SCHEDULERS = (signal.SIGUSR1, signal.SIGUSR2)
 
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
-STARTED_BY = os.getppid()
+_parent = os.getppid()
+"""The process that started this one; in a worker, that ends with the sweep."""
 
 _flag: Path | None = None
 """In a worker: the file that, when it is there, asks it to end."""
@@ -103,10 +104,13 @@ class Interrupt:
             raise Interrupted(number)
 
 
-def work_for(flag: Path) -> None:
-    """Make this process a worker of a sweep, which asks it to end by such a file."""
-    global _flag
-    _flag = flag
+def work_for(flag: Path, parent: int | None) -> None:
+    """Make this process a worker of a sweep, which asks it to end by such a file, or by its own end.
+
+    ``parent`` is the process that started it, which may have ended since; None if that is not known.
+    """
+    global _flag, _parent
+    _flag, _parent = flag, parent or _parent
     for number in SIGNALS:  # Ctrl-C in a terminal goes to all processes
         signal.signal(number, signal.SIG_IGN)
 
@@ -118,12 +122,12 @@ def at_work() -> bool:
 
 def asked() -> bool:
     """Whether the sweep that this process works for is to end, or was killed."""
-    return _flag is not None and (_flag.exists() or os.getppid() != STARTED_BY)
+    return _flag is not None and (_flag.exists() or os.getppid() != _parent)
 
 
 def leave_if_orphaned() -> None:
     """End this process, if it is a worker whose sweep was killed, and which nobody else would end."""
-    if _flag is not None and os.getppid() != STARTED_BY:
+    if _flag is not None and os.getppid() != _parent:
         os._exit(RESUMABLE)
 
 

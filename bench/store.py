@@ -32,6 +32,8 @@ from bench.files import Content, write_whole
 from bench.mistake import Mistake, Unkept
 
 PROGRESS = "progress.pt"
+ASKED_SECONDS = 1.0
+"""How long a claim may take: while another process asks whether a cell is claimed, it is."""
 EPISODES = ("accuracy",)
 HISTORY = ("episodes", "seconds", "val_accuracy", "val_ci95")
 TRIALS = ("queries", "episodes", "accuracy", "ci95")
@@ -85,6 +87,11 @@ class Store:
         except RecursionError:
             raise ValueError("it is too deep") from None
 
+    def written_at(self, cell: str) -> int | None:
+        """When the record of a cell was written, in nanoseconds; None without one."""
+        path = self.runs / cell / "record.json"
+        return path.stat().st_mtime_ns if path.exists() else None
+
     def write(self, cell: str, files: dict[str, Content]) -> Path:
         """Write a cell's files, each whole or not at all; the record comes last and makes it count.
 
@@ -122,7 +129,7 @@ class Store:
         self.runs.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock(cell))
         try:
-            lock.acquire(blocking=False)
+            lock.acquire(timeout=ASKED_SECONDS)
         except Timeout:
             yield False
             return
@@ -135,8 +142,13 @@ class Store:
         """Whether some process is at the cell."""
         if not self._lock(cell).exists():
             return False
-        with self.claim(cell) as free:
-            return not free
+        lock = FileLock(self._lock(cell))
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            return True
+        lock.release()
+        return False
 
     def _lock(self, cell: str) -> Path:
         return self.runs / f".{cell}.lock"

@@ -4,7 +4,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -30,17 +29,18 @@ class Sweep(Callback):
     """
 
     def __init__(self) -> None:
-        self.cells: set[tuple[str, str]] = set()
-        """Results folder and name of each cell."""
+        self.cells: dict[tuple[str, str], int | None] = {}
+        """Results folder and name of each cell; and when the record that it replaces was written."""
         self.tuned: list[list[str]] = []
         """Overrides of cells whose options, and so their names, are still to be found."""
         self.foretold: list[float] = []
-        self.flag: Path | None = None
-        """Where cells run in processes that end with the sweep: the file that asks them to end."""
+        self.workers: workers.Workers | None = None
+        """What processes that run cells, and end with the sweep, know of it, where there are any."""
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
         with deciding():
+            workers.check(config.hydra)
             every = grid([*swept(config), *config.hydra.overrides.task])
             hide = None if here().first else True  # None shows it in a terminal
             # a thousand cells take minutes
@@ -51,13 +51,13 @@ class Sweep(Callback):
                 if config.tune:
                     self.tuned.append(overrides)
                 else:
-                    self.cells.add((cell.config.results_dir, cell.name))
-            self.flag = workers.prepare(config.hydra)
+                    self._count(cell.config.results_dir, cell.name, again=not cell.standing())
+            self.workers = workers.prepare(config.hydra)
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Make the process of the cell a worker, if it is not that of the sweep."""
-        if self.flag:
-            workers.begin(self.flag)
+        if self.workers:
+            workers.begin(self.workers)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         """Remember the cell, and what was foretold of it."""
@@ -66,7 +66,8 @@ class Sweep(Callback):
             return
         record = job_return.return_value
         if record["status"] not in ("interrupted", "trial"):
-            self.cells.add((config.results_dir, record["cell"]))
+            again = record["status"] == "running" and config.overwrite
+            self._count(config.results_dir, record["cell"], again=again)
         self.foretold += [record["seconds"]] if record["status"] == "forecast" else []
 
     def on_run_end(self, config: DictConfig, **given: Any) -> None:
@@ -76,7 +77,7 @@ class Sweep(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         """Rebuild tables and figures from all stored cells and say where they are; not after a signal."""
-        if self.flag:
+        if self.workers:
             workers.dismiss()
         if here().first:
             with deciding():
@@ -91,22 +92,34 @@ class Sweep(Callback):
             if count:  # else other processes know
                 print(f"In all {total} for {count} cells, one after the other; nothing was run.")
             return
-        status = report.main([f"results_dir={config.results_dir}"])
-        records = [Store(folder).record(cell) for folder, cell in self.cells]
+        records = [
+            None if store.written_at(cell) == before else store.record(cell)
+            for (folder, cell), before in self.cells.items()
+            for store in [Store(folder)]
+        ]
         if self.tuned:
             from bench import tuning  # imports optuna, which only this needs
 
             finals = [tuning.final(overrides, checked) for overrides in self.tuned]
             records = [cell.store.record(cell.name) if cell else None for cell in finals]
+        made = not any(records) or report.main([f"results_dir={config.results_dir}"]) == 0
         if (left := records.count(None)) > 0:
+            one = left == 1
             print(
-                f"{left} of {len(records)} cells {'is' if left == 1 else 'are'} not finished: "
-                "python -m bench.status tells more, and the same command goes on with them."
+                f"{left} of {len(records)} cells {'is' if one else 'are'} not finished: python -m "
+                f"bench.status tells more, and the same command goes on with {'it' if one else 'them'}."
             )
-        if status or any(record and record["status"] == "failed" for record in records):
+        if any(record and record["status"] == "failed" for record in records):
             sys.exit(1)
         if left:
             sys.exit(interrupt.RESUMABLE)
+        if not made:
+            sys.exit(1)
+
+    def _count(self, results_dir: str, cell: str, again: bool) -> None:
+        """Reckon with a cell; what is stored of one that is run ``again`` does not count."""
+        before = Store(results_dir).written_at(cell) if again else None
+        self.cells.setdefault((results_dir, cell), before)
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench.extensions import CONF, conf_files
-from bench.mistake import Mistake
+from bench.mistake import Mistake, in_a_line
 
 GROUPS = ("algo", "dataset", "backbone")
 OTHERS = ("recipe", "tune", "experiment", "launcher", "logger")
@@ -131,6 +131,11 @@ def no_such(choice: str) -> Mistake:
     return Mistake(f"There is no {group} {name!r}; choose one of {', '.join(names(group))}.")
 
 
+def ordered(arguments: list[str]) -> list[str]:
+    """The same with -m in front: Hydra takes no overrides after a flag that follows others."""
+    return sorted(arguments, key=lambda argument: argument not in ("-m", "--multirun"))
+
+
 def check_choices(arguments: list[str]) -> None:
     """Raises Mistake where Hydra makes no sentence: a group is given nothing, a launcher no sweep."""
     for argument in arguments:
@@ -140,8 +145,8 @@ def check_choices(arguments: list[str]) -> None:
         if group in (*GROUPS, *OTHERS):
             for choice in {"", "null"} & set(choices.split(",")):
                 raise no_such(f"{group}/{choice}")
-        if group == "launcher" and "," in choices:
-            raise Mistake(f"A sweep has one launcher, not {choices}.")
+        if group in ("launcher", "logger") and "," in choices:
+            raise Mistake(f"A sweep has one {group}, not {choices}.")
         if group == "launcher" and not {"-m", "--multirun"} & set(arguments):
             raise Mistake(f"{argument} runs the cells of a sweep: add -m.")
 
@@ -189,4 +194,5 @@ def explain(error: Exception) -> Mistake:
     unknown = r"Key '\w+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)"
     if found := re.search(unknown, str(error.__cause__)):
         return no_option(found[1])
-    return Mistake(str(error).strip().splitlines()[0])
+    why = f": {in_a_line(error.__cause__)}" if error.__cause__ else ""
+    return Mistake(str(error).strip().splitlines()[0] + why)

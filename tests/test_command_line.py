@@ -18,6 +18,7 @@ from hydra.core.plugins import Plugins
 import bench as bench_package
 from bench.__main__ import command
 from bench.interrupt import RESUMABLE, ended
+from bench.store import Store
 from tests.bench.test_resume import interrupt_at
 
 ROOT = Path(__file__).parent.parent
@@ -174,6 +175,12 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
         ),
         (["-m", "launcher=jobs"], "There is no launcher 'jobs'; choose one of joblib, ray"),
         (["-m", "launcher=joblib,ray"], "A sweep has one launcher, not joblib,ray."),
+        (["logger=tensorboard,mlflow"], "A sweep has one logger, not tensorboard,mlflow."),
+        (["-m", "launcher=joblib", "hydra.launcher.n_jobs=0"], "it should be 1 or more, or -1"),
+        (["-m", "launcher=joblib", "hydra.launcher.n_jobs=abc"], "converted to Integer"),
+        (["-m", "launcher=joblib", "hydra.launcher.batch_size=abc"], "got: 'abc'."),
+        (["-m", "launcher=ray", "+hydra.launcher.ray.remote.cores=2"], "keyword cores for"),
+        (["-m", "launcher=ray", "hydra.launcher.ray.init.address=127.0.0.1:1"], "no Ray cluster"),
         (["launcher=joblib"], "launcher=joblib runs the cells of a sweep: add -m."),
         (
             ["-m", "hydra.launcher.n_jobs=2"],
@@ -194,6 +201,28 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, argu
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_sweep_is_asked_for_before_among_or_after_the_overrides(tmp_path, cache, here):
+    options = [*SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    for flagged in (["-m", *options], [*options[:2], "--multirun", *options[2:]], [*options, "-m"]):
+        done = here(*flagged, "dry_run=true", "ways=3,4")
+        assert "for 2 cells" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_cell_that_another_process_runs_again_is_not_finished(tmp_path, cache, here, sweep):
+    options = [*sweep, *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    store = Store(tmp_path)
+    with store.claim(cell := here(*options, "dry_run=true").stdout.partition(" ")[0]):
+        assert here(*options).returncode == RESUMABLE
+    done = here(*options)
+    assert done.returncode == 0 and "is finished" in done.stdout
+    with store.claim(cell):
+        done = here(*options, "overwrite=true")
+    assert done.returncode == RESUMABLE
+    assert "1 of 1 cells is not finished" in done.stdout
+    assert here(*options, "overwrite=true").returncode == 0
 
 
 def test_a_launcher_that_is_not_installed_is_told_with_how_to_install_it(here, monkeypatch):

@@ -59,7 +59,7 @@ def test_a_worker_whose_sweep_was_killed_ends_after_its_cell(monkeypatch, tmp_pa
     monkeypatch.setattr(interrupt, "_flag", tmp_path / "interrupted")
     interrupt.leave_if_orphaned()  # of a sweep that lives
     assert not ends and not interrupt.asked()
-    monkeypatch.setattr(interrupt, "STARTED_BY", -1)
+    monkeypatch.setattr(interrupt, "_parent", -1)
     interrupt.leave_if_orphaned()
     assert ends == [RESUMABLE] and interrupt.asked()
 
@@ -92,18 +92,28 @@ def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
     assert "Most cells an hour: hydra.launcher.n_jobs=" in capsys.readouterr().out
 
 
-def test_a_cell_of_ray_has_the_bits_of_one_here(tmp_path, make, threads, monkeypatch):
+def test_a_cell_of_ray_stops_at_a_signal_and_goes_on_with_the_bits_of_one_here(
+    tmp_path, make, threads, monkeypatch
+):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    options = [*SMALL, "algo=protonet", "train.images=1000", f"cache_dir={tmp_path / 'cache'}"]
-    workers = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1"]
-    sweep = started("bench", "-m", *options, *workers, f"results_dir={tmp_path / 'ray'}")
+    options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
+    store = Store(tmp_path / "ray")
+    # a second cell waits for a place, and is given back
+    ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]
+    sweep = started("bench", "-m", *options, *ray, "seed=0,1")
+    wait_for(lambda: list(store.runs.glob(".*.lock")))
+    sweep.send_signal(signal.SIGTERM)
+    assert sweep.wait(240) == RESUMABLE
+    assert store.progress(whole.name) and not store.record(whole.name)
+
+    again = started("bench", "-m", *options, *ray)
     running.run(whole)
-    assert sweep.wait(240) == 0
-    assert differences(whole.store.root, tmp_path / "ray") == []
-    assert Store(tmp_path / "ray").record(whole.name)["launcher"] == "ray"
+    assert again.wait(240) == 0
+    assert differences(whole.store.root, store.root) == []
+    assert store.record(whole.name)["launcher"] == "ray"
 
 
 def alive(group: int) -> bool:

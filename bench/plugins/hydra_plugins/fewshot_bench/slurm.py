@@ -50,11 +50,6 @@ class Slurm(Launcher):
     ) -> None:
         from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
-        if not all(map(shutil.which, ("sbatch", "srun", "squeue"))):
-            raise Mistake(
-                "launcher=slurm needs the commands sbatch, srun and squeue, which are not here: run it "
-                "where jobs of SLURM are submitted, or take launcher=joblib."
-            )
         self.hydra_context, self.config = hydra_context, config
         self.job = SlurmLauncher()
         self.job.setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -129,6 +124,15 @@ class Slurm(Launcher):
                 "SLURM refuses the jobs, for the reason above: give what it takes with "
                 "hydra.launcher.partition=..., timeout_min=..., mem_gb=... and the like."
             ) from None
+
+
+def check() -> None:
+    """Raises Mistake where this is no machine of a SLURM cluster."""
+    if not all(map(shutil.which, ("sbatch", "srun", "squeue"))):
+        raise Mistake(
+            "launcher=slurm needs the commands sbatch, srun and squeue, which are not here: run it "
+            "where jobs of SLURM are submitted, or take launcher=joblib."
+        )
 
 
 def wait(jobs: list[Any], others: list[Any]) -> dict[str, str]:
