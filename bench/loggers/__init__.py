@@ -44,13 +44,14 @@ def check(logger: Code | None) -> None:
     """Raises Mistake where the packages of a logger are missing, or an option is not possible."""
     if not logger:
         return
-    try:
-        import_module(logger.target.rpartition(".")[0])
-    except ModuleNotFoundError as error:
-        raise Mistake(
-            f"logger={logger.name} needs the package {error.name}: pip install "
-            f"'fewshot-bench[{logger.name}]', or in a clone uv sync --extra {logger.name}."
-        ) from None
+    if logger.target.startswith(f"{__name__}."):
+        try:
+            import_module(logger.target.rpartition(".")[0])
+        except ModuleNotFoundError as error:
+            raise Mistake(
+                f"logger={logger.name} needs the package {error.name}: pip install "
+                f"'fewshot-bench[{logger.name}]', or in a clone uv sync --extra {logger.name}."
+            ) from None
     check_options(logger, "logger")
 
 
@@ -83,10 +84,13 @@ class Log:
         """End the log; interruptions, and what the same command goes on after, are no failures."""
         failed = isinstance(error, Exception) and not isinstance(error, Lost | Unkept)
         if self._logger:
-            self._do(0, lambda logger: logger.close(failed))
+            self._do(0, lambda logger: logger.close(failed), last=True)
 
-    def _do(self, after: int, work: Callable[[Logger], None]) -> None:
-        """Let the logger do something, for so long as there is `PATIENCE`."""
+    def _do(self, after: int, work: Callable[[Logger], None], last: bool = False) -> None:
+        """Let the logger do something, for so long as there is `PATIENCE`.
+
+        One that failed is asked for the ``last`` thing alone, and one that does not answer for nothing.
+        """
         failed: list[BaseException] = []
 
         def done() -> None:
@@ -94,17 +98,20 @@ class Log:
                 if not self._logger:
                     self._logger = self._open(after)
                 work(self._logger)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # such as SystemExit
                 failed.append(error)
 
-        if self._silent:
+        if self._silent and not (last and self._logger):
             return
         thread = Thread(target=done, daemon=True)
         thread.start()
         thread.join(PATIENCE)
-        if thread.is_alive() or failed:
+        if thread.is_alive():
+            self._logger = None
+        if (thread.is_alive() or failed) and not self._silent:
             self._silent = True
-            why = str(failed[0]).strip().split("\n", 1)[0] if failed else "it does not answer"
+            said = str(failed[0]).strip().split("\n", 1)[0] if failed else "it does not answer"
+            why = said or type(failed[0]).__name__
             assert self._config.logger
             told = f"{self._cell} is logged by {self._config.logger.name} no more: {why}"
             tqdm.write(told, sys.stderr)

@@ -43,20 +43,23 @@ class MLflow:
             else:
                 artifacts = None if uri else (folder / "mlflow").as_uri()
                 number = self.client.create_experiment(experiment, artifacts)
-        self.episodes, self.status = after, "KILLED"
+        self.episodes, self.status, self.known = after, "KILLED", 0
         which = f"attributes.run_name = '{cell}' and attributes.status != 'FINISHED'"
         if after and (runs := self.client.search_runs([number], which, max_results=1)):
             self.run = runs[0].info.run_id
             self.client.update_run(self.run, "RUNNING")
+            logged = self.client.get_metric_history(self.run, "val_accuracy")
+            self.known = max((each.step for each in logged), default=0)
         else:
             self.run = self.client.create_run(number, run_name=cell).info.run_id
             params = [Param(key, str(value)) for key, value in options.items()]
             self.client.log_batch(self.run, params=params)
 
     def validation(self, episodes: int, found: Mapping[str, float]) -> None:
-        """One metric for each fact."""
+        """One metric for each fact, unless it was logged before a kill, as MLflow would have it twice."""
         self.episodes = episodes
-        self._metrics(found)
+        if episodes > self.known:
+            self._metrics(found)
 
     def result(self, found: Mapping[str, float]) -> None:
         """The same, at the last training episode; the run is then finished."""

@@ -32,6 +32,11 @@ class WandB:
         quiet = wandb.Settings(
             silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
         )
+        used = mode or wandb.setup().settings.mode
+        if used == "online" and not wandb.login(
+            prompt=False
+        ):  # it would ask in the middle of a cell
+            raise RuntimeError("wandb login comes first, or logger.mode=offline")
         self.run = wandb.init(
             dir=str(folder),
             project=project,

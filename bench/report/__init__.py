@@ -37,6 +37,12 @@ _log = logging.getLogger(__name__)
 Stores = dict[str, Store]
 """Where each cell is."""
 
+RESULTS = (
+    *("accuracy", "ci95", "loss", "brier", "ece", "episodes_digest"),
+    *("val_accuracy", "selected_episode", "train_episodes"),
+)
+"""What two runs of a cell must have in common to be one."""
+
 
 def read(results_dir: str | Path, others: Sequence[str] = ()) -> tuple[list[Row], Stores]:
     """The readable records of results folders, and where they are; a warning for each that is not.
@@ -95,12 +101,12 @@ def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
 def _check_same(one: Row, other: Row, here: Store, there: Store) -> None:
     """Raises Mistake where a cell was finished twice, with different numbers."""
     if one["status"] == other["status"] == "done":
-        for key in ("accuracy", "ci95", "episodes_digest"):
-            if one[key] != other[key]:
+        for key in RESULTS:
+            if one.get(key) != other.get(key):
                 raise Mistake(
                     f"{one['cell']} is in {here.root} and in {there.root} with different results ({key} "
-                    f"{one[key]} and {other[key]}), which may come from machines of different kinds: "
-                    "move one of the two away."
+                    f"{one.get(key)} and {other.get(key)}), which may come from machines of different "
+                    "kinds: move one of the two away."
                 )
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -191,13 +192,48 @@ def test_in_mlflow_a_cell_that_begins_anew_has_a_run_of_its_own(make):
         with suppress(type(end)), loggers.Log(cell.config, cell.name) as log:
             log.validation(history[:1])
             raise end
-    with loggers.Log(cell.config, cell.name) as again:
+    with suppress(KeyboardInterrupt), loggers.Log(cell.config, cell.name) as again:
         again.validation(history)
+        raise KeyboardInterrupt
+    with loggers.Log(cell.config, cell.name) as killed:
+        killed.validation(history)  # as it was not saved before the kill
+        killed.validation([*history, replace(history[1], episodes=30)])
     client = MlflowClient(f"sqlite:///{cell.store.root / 'logs' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("fewshot-bench").experiment_id])
     steps = [[each.step for each in client.get_metric_history(run.info.run_id, "val_accuracy")]
              for run in reversed(runs)]  # fmt: skip
-    assert steps == [[10], [10, 20]], "from old to new"
+    assert steps == [[10], [10, 20, 30]], "from old to new"
+
+
+@pytest.mark.parametrize("says", ["database is locked", ""])
+def test_a_logger_that_failed_once_is_closed_all_the_same(make, monkeypatch, capsys, says):
+    def fails(*_):
+        raise OSError(says)
+
+    cell = make()
+    monkeypatch.setattr(Code, "resolve", lambda code: Told)
+    monkeypatch.setattr(Told, "validation", fails)
+    object.__setattr__(cell.config, "logger", Code(name="told", target="told"))
+    Told.ends.clear()
+    with loggers.Log(cell.config, cell.name) as log:
+        for _ in range(2):
+            log._do(0, lambda logger: logger.validation(1, {}))
+    assert Told.ends == [False]
+    assert capsys.readouterr().err.endswith(f" no more: {says or 'OSError'}\n")
+
+
+def test_wandb_asks_for_no_login_in_the_middle_of_a_cell(make, monkeypatch, capsys):
+    wandb = pytest.importorskip("wandb")
+    monkeypatch.setattr(wandb, "login", lambda prompt: prompt)
+    cell = make("logger=wandb", "logger.mode=online")
+    assert running.run(cell)["status"] == "done"
+    assert "no more: wandb login comes first" in capsys.readouterr().err
+
+
+def test_a_logger_of_another_package_is_not_sought_among_our_extras():
+    code = Code(name="theirs", target="nowhere.Logger")
+    with pytest.raises(Mistake, match="'theirs' cannot be loaded from 'nowhere.Logger': No module"):
+        loggers.check(code)
 
 
 def test_a_cell_that_goes_on_is_logged_in_its_run(make):

@@ -271,13 +271,11 @@ def test_folders_of_several_machines_are_reported_as_one(quick, tmp_path, capsys
     assert set(accuracy["status"]) == {"done"}, "what failed on one machine was finished on another"
     assert main([f"results_dir={there}"]) == 0
 
-    other = record("maml", accuracy=both["accuracy"] + 1)
-    folder(tmp_path / "other", [other])
-    capsys.readouterr()
-    assert main([f"results_dir={here},{tmp_path / 'other'}"]) == 2
-    said = capsys.readouterr().err
-    assert (
-        f"{other['cell']} is in {here} and in {tmp_path / 'other'} with different results" in said
-    )
+    for key in ("accuracy", "loss", "val_accuracy"):
+        other = folder(tmp_path / key, [record("maml", **{key: both.get(key, 0) + 1})])
+        capsys.readouterr()
+        assert main([f"results_dir={here},{other}"]) == 2
+        said = capsys.readouterr().err
+        assert f"{both['cell']} is in {here} and in {other} with different results ({key}" in said
     assert main([f"results_dir={here},{tmp_path / 'nowhere'}"]) == 2
     assert "There are no runs in" in capsys.readouterr().err
