@@ -1,5 +1,6 @@
 """``python -m bench``: run one cell, or with ``-m`` a sweep of cells."""
 
+import hashlib
 import os
 import sys
 import traceback
@@ -94,19 +95,42 @@ def run(cell: Any) -> dict[str, Any]:
 
 def check(cfg: DictConfig) -> Any:
     """The checked cell of a configuration; raises Mistake, in all processes where one finds any."""
-    cell, mistake = None, None
+    cell: Any = None
+    facts: tuple[Any, ...] = ()
+    mistake: Mistake | None = None
     try:
         cell = _checked(cfg)
+        facts = alike(cell)
     except Mistake as found:
         mistake = found
-    all_checked = here().each((cell and cell.name, mistake))
+    all_checked = here().each((facts, mistake))
     if mistake := next((found for _, found in all_checked if found), None):
         raise mistake
-    if len({name for name, _ in all_checked}) > 1:
-        raise Mistake(
-            "The processes would not run the same cell: they need the same data, options and device."
-        )
+    said = zip(*(facts for facts, _ in all_checked), strict=True)
+    for (what, needed), fact in zip(ALIKE, said, strict=False):
+        if len(set(fact)) > 1:
+            raise Mistake(f"The processes would not {what}: they need the same {needed}.")
     return cell
+
+
+ALIKE = (
+    ("run the same cell", "data, options and device"),
+    ("run the same code", "version of this suite, of torch and of other packages"),
+    ("begin with the same parameters", "kind of processor"),
+)
+"""What processes that train a cell together have to do alike, and what they need for it."""
+
+
+def alike(cell: Any) -> tuple[Any, ...]:
+    """By what the processes know that they do so; nothing where there is one."""
+    if here().size == 1:
+        return ()
+    from bench import protocol, tensors
+    from bench.cell import build_learner
+
+    learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    parameters = hashlib.sha256(tensors.to_bytes(learner.state_dict())).hexdigest()
+    return cell.name, protocol.maker(cell.config), parameters
 
 
 def _checked(cfg: DictConfig) -> Any:

@@ -4,12 +4,11 @@ import sys
 import time
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from bench import tensors
 from bench.cell import Cell
-from bench.protocol import code, packages
+from bench.protocol import maker
 from bench.train import Training
 
 SAVE_SECONDS = 10.0
@@ -27,19 +26,24 @@ class Progress:
         self.cell, self.training, self.begun = cell, training, begun
         self.earlier = 0.0
         self.last = begun
-        self.maker = [code(cell.config), str(torch.__version__), *packages(cell.config)]
+        self.maker = list(maker(cell.config))
 
     def resume(self) -> None:
         """Bring the training to where it was saved, unless by another version of the code."""
         cell, loop = self.cell, self.training.loop
-        stored = cell.world.from_first(lambda: saved(cell))
-        if stored and stored["maker"] == self.maker:
+        if stored := cell.world.from_first(self._ours):
             self.training.load_state_dict(stored["training"])
             self.earlier = stored["elapsed"]
             print(f"{cell.name} goes on from step {loop.step:,} of {loop.steps:,}")
-        elif stored:
-            print(f"{cell.name} starts anew: what was saved of it is by another version")
         self.last = time.monotonic()
+
+    def _ours(self) -> Any:
+        """What was saved, if by this version of the code."""
+        stored = saved(self.cell)
+        if stored and stored["maker"] != self.maker:
+            print(f"{self.cell.name} starts anew: what was saved of it is by another version")
+            return None
+        return stored
 
     def due(self) -> bool:
         """Whether it is time to save again."""

@@ -96,6 +96,11 @@ def commit() -> str | None:
         return None
 
 
+def maker(config: Config) -> tuple[str, ...]:
+    """What a cell is made by: our code, torch and the packages that it runs code of."""
+    return code(config), str(torch.__version__), *packages(config)
+
+
 def code(config: Config) -> str:
     """A digest of the code that may run a cell: ours, and the packages of what is chosen."""
     chosen = [each.target for each in (config.algo, config.backbone, config.dataset)]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from bench import __main__ as command
 from bench import cell as cells
 from bench.mistake import Lost, Mistake
 from bench.train import OuterLoop, Training
@@ -104,6 +105,25 @@ def test_torchrun_starts_anew_what_is_killed_again_and_again(tmp_path, cache):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("goes no further") == 2
     assert done.stdout.count("is finished") == 1
+
+
+@pytest.mark.parametrize(
+    ("fact", "sentence"),
+    [(0, "not run the same cell"), (1, "not run the same code"), (2, "the same kind of processor")],
+)
+def test_processes_that_differ_do_not_begin(make, monkeypatch, fact, sentence):
+    cell = make("train.meta_batch=2")
+
+    def each(world, said):
+        return [said, ((*said[0][:fact], "another", *said[0][fact + 1 :]), None)]
+
+    monkeypatch.setattr(command, "_checked", lambda _: cell)
+    monkeypatch.setattr(command, "here", lambda: World(0, 2))
+    monkeypatch.setattr(World, "each", lambda _, said: [said, said])
+    assert command.check({}) is cell
+    monkeypatch.setattr(World, "each", each)
+    with pytest.raises(Mistake, match=sentence):
+        command.check({})
 
 
 def test_time_counts_up_to_where_another_process_ends(make, monkeypatch):
