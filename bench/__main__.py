@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 import traceback
+from contextlib import nullcontext
 from typing import Any
 
 from bench import process
@@ -29,8 +30,9 @@ def main(cfg: DictConfig) -> dict[str, Any]:
         if interrupt.at_work():
             workers.check_folder()
         cell = check(cfg)
+        claim = cell.store.claim(cell.name) if here().first else nullcontext(False)
         # in the jobs of a cluster, nothing else listens
-        with listening(), cell.store.claim(cell.name) as mine:
+        with listening(), claim as mine:
             if not here().from_first(lambda: mine):
                 print(f"{cell.name} is being run by another process", flush=True)
                 return {"status": "running", "cell": cell.name}
@@ -84,8 +86,9 @@ def run(cell: Any) -> dict[str, Any]:
         traceback.print_exc()
         reason = in_a_line(error)
     here().blame(reason)
-    if here().first:
-        print(f"{cell.name} failed: {reason}", file=sys.stderr)
+    if not here().first:
+        sys.exit(1)
+    print(f"{cell.name} failed: {reason}", file=sys.stderr)
     with listening() as signals, signals.held():  # other processes end, and torchrun then all
         record = running.fail(cell, reason)
     if here().size > 1:
@@ -138,7 +141,8 @@ def _checked(cfg: DictConfig) -> Any:
     from bench.store import Store
 
     read = config.read(cfg)
-    Store(read.results_dir).check_writable()
+    if here().first:
+        Store(read.results_dir).check_writable()
     if read.logger:
         from bench import loggers
 
@@ -169,8 +173,13 @@ def foretold(cell: Any) -> float:
 
 def told(mistake: Mistake) -> int:
     """Print a mistake to standard error; gives the exit status for it."""
-    if here().first or isinstance(mistake, Lost):  # the others have found the same
-        print(f"error: {mistake}", file=sys.stderr)
+    world = here()
+    lost = isinstance(mistake, Lost)
+    if world.first or lost:
+        blamed = world.blamed() if world.first and lost else None
+        print(f"error: {blamed or mistake}", file=sys.stderr)
+    else:  # the first process finds the same, or that this one has ended
+        world.blame(str(mistake))
     return mistake.status
 
 

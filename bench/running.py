@@ -90,14 +90,15 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         "elapsed_seconds": time.monotonic() - begun,
         "throughput": speed,
     }
-    extra: dict[str, Content] = {
-        "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
-        "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
-    }
-    history = [each.asdict() for each in training.history]
-    extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
-    cell.store.write(cell.name, files(cell, record) | extra)
-    log.result(record)
+    if cell.world.first:
+        extra: dict[str, Content] = {
+            "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
+            "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
+        }
+        history = [each.asdict() for each in training.history]
+        extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
+        cell.store.write(cell.name, files(cell, record) | extra)
+        log.result(record)
     return record
 
 

@@ -53,6 +53,8 @@ class Sweep(Callback):
                 else:
                     self._count(cell.config.results_dir, cell.name, again=not cell.standing())
             self.workers = workers.prepare(config.hydra)
+            _ = config.hydra.sweep.dir  # asks the clock, once: all processes name the same folder
+            OmegaConf.set_cache(config, here().from_first(lambda: OmegaConf.get_cache(config)))
 
     def on_job_start(self, config: DictConfig, **_: Any) -> None:
         """Make the process of the cell a worker, if it is not that of the sweep."""

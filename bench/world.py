@@ -5,7 +5,6 @@ Each has the whole learner and a share of every meta-batch. What they agree on g
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,8 +86,8 @@ class World:
         return said[0]  # type: ignore[return-value]
 
     def blame(self, reason: str) -> None:
-        """Let the first process know why this one cannot go on."""
-        if self.board:
+        """Let the others know why this process cannot go on, if none has said so before."""
+        if self.board and not self.blamed():
             self.board.set(REASON, f"{reason} (in process {self.rank} of {self.size})")
 
     def blamed(self) -> str | None:
@@ -115,8 +114,7 @@ def here() -> World:
 def joined() -> Iterator[None]:
     """Be one of torchrun's processes within, where torchrun started this one and others.
 
-    Only the first prints to standard output and keeps results: each of the others has a folder of its own
-    for them, which goes when it ends.
+    Only the first prints to standard output.
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if "TORCHELASTIC_RUN_ID" not in os.environ or size == 1:
@@ -137,8 +135,7 @@ def joined() -> Iterator[None]:
         if here().first:
             yield
         else:
-            with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-                sys.argv.append(f"results_dir={folder}")  # the last one counts
+            with open(os.devnull, "w") as nowhere:
                 sys.stdout = nowhere
                 yield
         dist.destroy_process_group()

@@ -126,6 +126,26 @@ def test_processes_that_differ_do_not_begin(make, monkeypatch, fact, sentence):
         command.check({})
 
 
+def test_a_mistake_of_one_process_alone_is_told_by_the_first(monkeypatch, capsys):
+    board = torch.distributed.HashStore()
+    for rank, mistake in ((1, Mistake("No such folder.")), (0, Lost("gone"))):
+        monkeypatch.setattr(command, "here", lambda rank=rank: World(rank, 2, board=board))
+        assert command.told(mistake) == mistake.status
+    assert capsys.readouterr().err == "error: No such folder. (in process 1 of 2)\n"
+
+
+def test_one_process_writes_and_all_name_the_same_folder_of_a_sweep(tmp_path, cache):
+    folder = tmp_path / "a=b, c"
+    microsecond = "hydra.sweep.dir='${results_dir}/sweeps/${now:%f}'"
+    options = [*SMALL, "train.meta_batch=2", "seed=0,1", f"cache_dir={cache}", microsecond]
+    command = [*TWO, "bench", *options, f"results_dir='{folder}'", "-m"]
+    done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is finished") == 2
+    assert len(list(folder.glob("sweeps/*"))) == 1
+    assert len(list(folder.glob("runs/*/record.json"))) == 2
+
+
 def test_time_counts_up_to_where_another_process_ends(make, monkeypatch):
     _, loop, *_ = cells.parts(make("train.meta_batch=1"))
     training = Training(loop, 1)
