@@ -152,8 +152,9 @@ def _phase(
         "peak_mib": peak_mib(device),
     }
     after = joules(device)
-    if before is not None and after is not None:
-        spent = world.total(after - before)
+    counted = world.each(None if before is None or after is None else after - before)
+    if None not in counted:
+        spent = sum(filter(None, counted))
         row["power_w"] = spent / sum(durations)
         row["joules_per_1000_tasks"] = 1e3 * spent / (tasks * len(durations))
     return row

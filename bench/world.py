@@ -60,10 +60,6 @@ class World:
         self.add(wishes)
         return bool(wishes)
 
-    def total(self, value: float) -> float:
-        """The sum of a number over the processes."""
-        return sum(self.each(value))
-
     def each(self, value: Value) -> list[Value]:
         """What every process says, by rank."""
         said = [value] * self.size

@@ -13,6 +13,7 @@ from bench import throughput
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
+from bench.world import World
 from tests.bench.small import PLAIN
 
 CPU = torch.device("cpu")
@@ -54,6 +55,16 @@ def test_energy_is_that_of_the_phase_alone(monkeypatch):
     row = throughput._phase("train", lambda: None, 4, 30, CPU, seconds=0.0)
     assert row["calls"] == 3 and row["power_w"] == 70 / 3
     assert row["joules_per_1000_tasks"] == pytest.approx(70_000 / 12)
+
+
+def test_energy_that_one_process_cannot_count_is_not_told_of(monkeypatch):
+    """All say what they counted, also one that counted nothing: the others wait for it."""
+    heard = []
+    monkeypatch.setattr(World, "each", lambda _, said: heard.append(said) or [70.0, said])
+    monkeypatch.setattr(World, "any", lambda _, wish: wish)
+    monkeypatch.setattr(throughput, "joules", lambda _: None)
+    row = throughput._phase("train", lambda: None, 4, 30, CPU, 0.0, World(1, 2))
+    assert heard == [None] and "power_w" not in row
 
 
 def test_measuring_leaves_the_learner_as_it_was():
