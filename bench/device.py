@@ -29,6 +29,10 @@ def choose(name: str) -> torch.device:
             f"device={name} was asked for, but torch {torch.__version__} finds no such device here; "
             "use device=cpu or device=auto."
         )
+    if name == "mps" and here().size > 1:
+        raise Mistake(
+            "Processes cannot train together on mps: use device=cpu, or leave out torchrun."
+        )
     if name != "cuda" or here().size == 1:
         return torch.device(name)
     number, gpus = here().local, torch.cuda.device_count()

@@ -145,9 +145,12 @@ def _others() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if "out of memory" in str(error):
+        from bench.memory import out_of_memory
+
+        if out_of_memory(error):
             raise
+        cause = str(error).split("\n", 1)[0]
         raise Lost(
-            f"Process {here().rank} of {here().size} goes no further, as another one has ended; what was "
-            "saved is kept, and the same command goes on from there."
+            f"Process {here().rank} of {here().size} goes no further, as another one has ended or does not "
+            f"answer ({cause}); what was saved is kept, and the same command goes on from there."
         ) from error

@@ -13,6 +13,8 @@ import torch
 
 from bench import __main__ as command
 from bench import cell as cells
+from bench import device as devices
+from bench import world
 from bench.mistake import Lost, Mistake
 from bench.train import OuterLoop, Training
 from bench.world import World
@@ -144,6 +146,19 @@ def test_one_process_writes_and_all_name_the_same_folder_of_a_sweep(tmp_path, ca
     assert done.stdout.count("is finished") == 2
     assert len(list(folder.glob("sweeps/*"))) == 1
     assert len(list(folder.glob("runs/*/record.json"))) == 2
+
+
+def test_what_is_not_the_end_of_another_process_is_told_of(monkeypatch):
+    with pytest.raises(Lost, match=r"does not answer \(no backend for meta\)"), world._others():
+        raise RuntimeError("no backend for meta\nat line 7")
+    refused = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    with pytest.raises(RuntimeError) as caught, world._others():
+        raise refused
+    assert caught.value is refused
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "here", lambda: World(0, 2))
+    with pytest.raises(Mistake, match="cannot train together on mps"):
+        devices.choose("mps")
 
 
 def test_time_counts_up_to_where_another_process_ends(make, monkeypatch):
