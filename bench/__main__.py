@@ -101,12 +101,16 @@ def check(cfg: DictConfig) -> Any:
     cell: Any = None
     facts: tuple[Any, ...] = ()
     mistake: Mistake | None = None
-    try:
-        cell = _checked(cfg)
-        facts = alike(cell)
-    except Mistake as found:
-        mistake = found
-    all_checked = here().each((facts, mistake))
+    world = here()
+    for turn in (world.local == 0, world.local != 0):  # on each machine, one prepares the data
+        if turn:
+            try:
+                cell = _checked(cfg)
+                facts = alike(cell)
+            except Mistake as found:
+                mistake = found
+        world.any(False)
+    all_checked = world.each((facts, mistake))
     if mistake := next((found for _, found in all_checked if found), None):
         raise mistake
     said = zip(*(facts for facts, _ in all_checked), strict=True)

@@ -99,6 +99,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
         cell.store.write(cell.name, files(cell, record) | extra)
         log.result(record)
+    cell.world.any(False)  # the others do nothing while the first measures and writes
     return record
 
 

@@ -38,8 +38,8 @@ def measure(
 ) -> list[dict[str, Any]]:
     """One row a phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
 
-    - ``draw``: drawing ``meta_batch`` training episodes, augmented, as float images; images are all of
-      a task;
+    - ``draw``: drawing ``meta_batch`` training episodes, or the first process's share of them, augmented,
+      as float images; images are all of a task;
     - ``train``: whole outer steps (draw episodes, outer gradient, optimizer) of ``meta_batch``
       tasks; images are all of a task. It also tells the arithmetic (see `gflop_per_task`) and its
       share of what the device does in a large product of matrices;
@@ -53,7 +53,8 @@ def measure(
     GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter moves ten
     times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
 
-    Processes train together; all else is measured by the first, the others give no rows.
+    Processes train together: the energy is that of all, the peak of memory that of the first. All else
+    is measured by the first; the others give no rows, and shall do nothing while it measures.
     """
     untouched, learner = learner, copy.deepcopy(learner).train()
     loop = OuterLoop(learner, train_sampler, train, world)

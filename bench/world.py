@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from bench.mistake import Lost
@@ -96,6 +97,9 @@ class World:
         return None
 
 
+WAIT = timedelta(hours=6)
+"""How long a process waits for others, as where one prepares data; of their end it hears sooner."""
+
 REASON = "reason"
 ALONE = World()
 _worlds = [ALONE]
@@ -125,7 +129,7 @@ def joined() -> Iterator[None]:
     alone = os.environ["GROUP_WORLD_SIZE"] == "1"
     attempt = os.environ["TORCHELASTIC_RESTART_COUNT"] if alone else ""
     group, board = (dist.PrefixStore(f"{use}{attempt}", store) for use in ("group", "board"))
-    dist.init_process_group(backend, store=group, rank=rank, world_size=size)
+    dist.init_process_group(backend, timeout=WAIT, store=group, rank=rank, world_size=size)
     _worlds.append(World(rank, size, int(os.environ["LOCAL_RANK"]), board))
     try:
         if here().first:
@@ -151,6 +155,6 @@ def _others() -> Iterator[None]:
             raise
         cause = str(error).split("\n", 1)[0]
         raise Lost(
-            f"Process {here().rank} of {here().size} goes no further, as another one has ended or does not "
-            f"answer ({cause}); what was saved is kept, and the same command goes on from there."
+            f"Process {here().rank} of {here().size} goes no further, as another one has ended or does "
+            f"not answer ({cause}); what was saved is kept, and the same command goes on from there."
         ) from error

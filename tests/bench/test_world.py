@@ -121,11 +121,23 @@ def test_processes_that_differ_do_not_begin(make, monkeypatch, fact, sentence):
 
     monkeypatch.setattr(command, "_checked", lambda _: cell)
     monkeypatch.setattr(command, "here", lambda: World(0, 2))
+    monkeypatch.setattr(World, "any", lambda _, wish: wish)
     monkeypatch.setattr(World, "each", lambda _, said: [said, said])
     assert command.check({}) is cell
     monkeypatch.setattr(World, "each", each)
     with pytest.raises(Mistake, match=sentence):
         command.check({})
+
+
+@pytest.mark.parametrize("local", [0, 1])
+def test_one_process_of_a_machine_prepares_the_data_of_all(make, monkeypatch, local):
+    cell, done = make("train.meta_batch=2"), []
+    monkeypatch.setattr(command, "_checked", lambda _: done.append("checked") or cell)
+    monkeypatch.setattr(command, "here", lambda: World(2 + local, 4, local))
+    monkeypatch.setattr(World, "any", lambda _, wish: done.append("waited"))
+    monkeypatch.setattr(World, "each", lambda _, said: 4 * [said])
+    command.check({})
+    assert done.index("checked") == local and done.count("waited") == 2
 
 
 def test_a_mistake_of_one_process_alone_is_told_by_the_first(monkeypatch, capsys):
