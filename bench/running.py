@@ -147,7 +147,8 @@ def train(
                         print(f"{cell.name}: {count}, {score}", file=sys.stderr)
                     validated()
                 stopping = world.any(interrupt.requested())
-                if stopping or progress.due():
+                ended = len(training.history) == len(training.ends)  # the test may be long
+                if stopping or ended or progress.due():
                     progress.save()
                 if stopping:
                     interrupt.request()

@@ -93,6 +93,17 @@ def test_steps_after_the_first_second_cost_no_more_than_a_stretch(make, monkeypa
     assert len(saved) == loop.steps, "after each step, of which three are followed by a validation"
 
 
+def test_a_training_that_ended_is_kept_though_its_test_did_not(make, monkeypatch, capsys):
+    cell = make(*QUICK)
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "mean_ci95", lambda _: sys.exit("in the test"))
+        with pytest.raises(SystemExit):
+            running.run(cell)
+    steps = cells.parts(cell).loop.steps
+    assert running.run(cell)["status"] == "done"
+    assert f"goes on from step {steps} of {steps}" in capsys.readouterr().out
+
+
 def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     cell = make(*QUICK)
     interrupt_at(monkeypatch, {2, 3, 4, 5})
