@@ -9,6 +9,7 @@ import yaml
 from torch import Tensor
 
 from algorithms.backbones.conv4 import Conv4
+from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes, Shape
 from bench import config, train, usage
 from bench.data.episodes import EpisodeSampler
@@ -18,8 +19,14 @@ from tests.bench.small import PLAIN
 
 STEPS = 20
 ALGOS = [name for name in usage.names("algo") if not name.startswith("learn2learn/")]
+CHANGED = ["maml, changed images", "protonet, changed images"]
+"""Learners with augmentation, label smoothing where they have it, and a network that drops maps."""
+
 # Where a gradient is zero but for rounding, Adam would divide one rounding error by another.
 SGD = {"optimizer": "sgd", "momentum": 0.9, "rate": 0.01}
+
+
+AUGMENTATION = {"crop_padding": 2, "flip": True, "jitter": 0.4}
 
 
 def to_double(episodes: Episodes) -> Episodes:
@@ -29,29 +36,41 @@ def to_double(episodes: Episodes) -> Episodes:
 
 
 def ends() -> dict[str, dict[str, Tensor]]:
-    """The parameters and buffers of each learner after its steps, each on 5 tasks in chunks of 2."""
+    """The parameters and buffers of each learner after its steps, each on 5 tasks in chunks of 2.
+
+    Also the loss of the last step, and how far the steps moved a parameter at most.
+    """
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(0)
-    images = torch.randint(256, (60, 1, 16, 16), dtype=torch.uint8)
+    images = torch.randint(256, (60, 3, 16, 16), dtype=torch.uint8)
     pool = Pool(images, torch.arange(0, 61, 10), tuple("abcdef"))
     plan = PLAIN | SGD | {"images": 10**4, "meta_batch": 5, "ways": 3, "shots": 2, "queries": 4}
     found = {}
     try:
-        for algo in ALGOS:
+        for case in ALGOS + CHANGED:
+            algo, _, changed = case.partition(", ")
             options = yaml.safe_load((usage.CONF / "algo" / f"{algo}.yaml").read_text())["algo"]
             code = config.Code.model_validate(options)
             method = code.resolve()
             torch.manual_seed(0)
-            network = Conv4((1, 16, 16), filters=4)
+            network = Conv4((3, 16, 16), filters=4)
+            if changed:
+                network = ResNet12((3, 16, 16), filters=2, drop_rate=0.3, drop_steps=4)
             learner = method(network, 6 if method.learns_classes else 3, **code.options).train()
             learner.tasks_at_once = 2
             shape = Shape(3, 2, 4 if method.learns_from_queries else 0)
             sampler = EpisodeSampler(pool, shape, ("a",))
-            loop = train.OuterLoop(learner, sampler, config.Train.model_validate(plan), here())
+            if changed and learner.smooths_labels:
+                learner.label_smoothing = 0.1
+            recipe = plan | (AUGMENTATION if changed else {})
+            loop = train.OuterLoop(learner, sampler, config.Train.model_validate(recipe), here())
+            begun = torch.cat([p.detach().flatten() for p in learner.parameters()])
             with patch.object(train, "to_float", to_double):
-                for _ in range(STEPS):
+                for _ in range(8 if changed else STEPS):  # more cost time, and rounding grows
                     loss = loop.advance()["loss"]
-            found[algo] = learner.state_dict() | {"the loss": loss}
+            ended = torch.cat([p.detach().flatten() for p in learner.parameters()])
+            moved = (ended - begun).abs().max()
+            found[case] = learner.state_dict() | {"the loss": loss, "moved": moved}
     finally:
         torch.set_default_dtype(torch.float32)
     return found

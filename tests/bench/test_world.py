@@ -37,10 +37,11 @@ def both(tmp_path_factory):
     return torch.load(file, weights_only=True), one
 
 
-@pytest.mark.parametrize("algo", steps.ALGOS)
+@pytest.mark.parametrize("algo", steps.ALGOS + steps.CHANGED)
 def test_two_processes_train_as_one_does(both, algo):
     two, one = (ends[algo] for ends in both)
     assert two.keys() == one.keys()
+    assert one["moved"] > 1e-3
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=0, atol=1e-12, msg=name)
 
