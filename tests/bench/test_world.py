@@ -1,6 +1,7 @@
 """Several processes that train one cell."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -15,7 +16,9 @@ from bench import __main__ as command
 from bench import cell as cells
 from bench import device as devices
 from bench import world
+from bench.compose import composed
 from bench.mistake import Lost, Mistake
+from bench.sweep import grid
 from bench.train import OuterLoop, Training
 from bench.world import World
 from tests.bench import steps
@@ -172,6 +175,16 @@ def test_what_is_not_the_end_of_another_process_is_told_of(monkeypatch):
     monkeypatch.setattr(devices, "here", lambda: World(0, 2))
     with pytest.raises(Mistake, match="cannot train together on mps"):
         devices.choose("mps")
+
+
+def test_the_commands_of_the_docs_have_an_episode_for_each_process():
+    page = (ROOT / "docs" / "engines" / "torchrun.md").read_text()
+    commands = re.findall(r"^torchrun (.*) -m bench ([^#\n]*)", page, re.MULTILINE)
+    assert len(commands) == 5
+    for options, overrides in commands:
+        processes = math.prod(map(int, re.findall(r"--(?:nnodes|nproc-per-node)=(\d+)", options)))
+        for cell in grid([each for each in overrides.split() if each != "-m"]):
+            assert composed(*cell)["train"]["meta_batch"] >= processes > 1, overrides
 
 
 def test_time_counts_up_to_where_another_process_ends(make, monkeypatch):
