@@ -17,7 +17,7 @@ import torch
 
 from algorithms.learner import Learner
 from bench import config, usage
-from bench.check import choice, data, laws
+from bench.check import choice, data, laws, making
 from bench.interrupt import ended
 from bench.mistake import Mistake
 
@@ -81,9 +81,10 @@ def checked(arguments: list[str]) -> Counter[str]:
             raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
         print(f"{method.__name__} on {cell.backbone.name}")
         with laws.threads(1), laws.default_dtype(torch.float64):
-            begun = tell((laws.takes_a_step,), lambda: cell)
+            begun = tell((making.takes_a_step,), lambda: cell)
             if not begun["broken"]:  # else no other could be tried
-                begun += tell(laws.LAWS, lambda: laws.warmed_up(laws.learner_of(cell)))
+                begun += tell(laws.LAWS, lambda: laws.warmed_up(making.learner_of(cell)))
+                begun += tell(making.LAWS, lambda: cell)
             found += begun
     if "dataset" in chosen:
         with data.prepared(cell) as prepared:

@@ -1,10 +1,7 @@
 """What every data set owes. A law is a function of a `Prepared` that raises AssertionError."""
 
-import multiprocessing
-import os
 import re
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from algorithms.learner import Shape
+from bench.check.elsewhere import elsewhere
 from bench.check.laws import Skipped, require
 from bench.config import Code, Config
 from bench.data import guard
@@ -99,16 +97,7 @@ def the_digest_is_of_the_content(given: Prepared) -> None:
 
 def prepared_elsewhere_it_is_the_same(given: Prepared) -> None:
     """Another process, with another hash seed and nothing in its cache, prepares the same."""
-    seed = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = "1" if seed != "1" else "2"
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
-            found = processes.submit(digests, given.config.dataset, given.other).result()
-    finally:
-        os.environ.pop("PYTHONHASHSEED")
-        if seed is not None:
-            os.environ["PYTHONHASHSEED"] = seed
-    require_the_same(given.dataset, *found)
+    require_the_same(given.dataset, *elsewhere(digests, given.config.dataset, given.other))
 
 
 def prepared_again_it_is_the_same(given: Prepared) -> None:

@@ -16,10 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.learn2learn.task_loop import TaskLoop
 from algorithms.learner import Episodes, Learner, Shape
 from bench.check.tasks import random_episodes, shuffled
-from bench.config import Config
 
 WAYS = 3
 IMAGE = (1, 16, 16)
@@ -48,19 +46,6 @@ def require_same(actual: Any, expected: Any, otherwise: str, **tolerances: float
         return f"{otherwise} ({by[0].lower()}{by[1:]})"
 
     torch.testing.assert_close(actual, expected, msg=told, **tolerances)  # type: ignore[arg-type]
-
-
-def learner_of(config: Config) -> Learner:
-    """The learner of a configuration as laws want it, with running averages at their start."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        backbone = config.backbone.resolve()(IMAGE, **config.backbone.options)
-        return config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
-
-
-def takes_a_step(config: Config) -> None:
-    """It can be made, and takes a training step."""
-    warmed_up(learner_of(config))
 
 
 def warmed_up(learner: Learner) -> Learner:
@@ -264,10 +249,10 @@ def the_gradient_reaches_all(learner: Learner) -> None:
 def the_gradient_adds_up(learner: Learner) -> None:
     """The outer gradient is added to what is there, and does not depend on chunks of the meta-batch.
 
-    Not so where a loop over tasks has no chunks, as `TaskLoop`.
+    Not so where tasks are taken one after the other, so that ``divisible`` is False.
     """
     gradients, buffers = [], []
-    by_task = isinstance(learner, TaskLoop)
+    by_task = not learner.divisible
     with threads(1 if by_task else 2):  # so that chunks run side by side
         for tasks_at_once in (None,) if by_task else (None, 3, 1):
             fresh = copy.deepcopy(learner)
@@ -308,7 +293,7 @@ def names_of_classes_do_not_matter(learner: Learner) -> None:
 def order_does_not_matter(learner: Learner) -> None:
     """The order of tasks, and of the images of a class, does not matter.
 
-    Running averages may depend on it where tasks are in a loop, as `TaskLoop`.
+    Running averages may depend on it where ``divisible`` is False.
     """
     in_full_batches(learner)
     tasks = torch.tensor([2, 0, 3, 1])
@@ -327,7 +312,7 @@ def order_does_not_matter(learner: Learner) -> None:
     first, second = gradients
     changed = "in another order, the outer gradient is another"
     require_same(second, first, changed, rtol=1e-6, atol=1e-9)
-    if not isinstance(learner, TaskLoop):
+    if learner.divisible:
         require_same(buffers[1], buffers[0], "in another order, buffers become others")
     learner.eval()
     episodes = random_episodes(4, WAYS, shots=2, queries=2)
@@ -378,7 +363,7 @@ def keeps_kind(learner: Learner, device: str, dtype: torch.dtype) -> None:
     episodes = Episodes(x.to(dtype), y, queries.to(dtype), labels, classes)
     by_default = torch.float64 if dtype == torch.float32 else torch.float32
     place: contextlib.AbstractContextManager[Any] = torch.device("meta")
-    if isinstance(learner, TaskLoop):  # a library may make what it likes
+    if not learner.divisible:  # as with a library, which may make what it likes
         by_default, place = dtype, contextlib.nullcontext()
     with default_dtype(by_default), place:
         metrics = learner.meta_gradient(episodes)

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.learner import Learner
 from bench import config, usage
-from bench.check import laws
+from bench.check import laws, making
 
 BACKBONES = {
     "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
@@ -50,17 +50,20 @@ def make(algo: str, backbone: str = "strided", *options: str) -> Learner:
 
 @cache
 def made(algo: str, backbone: str, *options: str) -> Learner:
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        cell = config.read(
-            hydra.compose("config", [f"algo={algo}", *BACKBONES[backbone], *options])
-        )
-    learner = laws.learner_of(cell)
+    learner = making.learner_of(cell(algo, backbone, *options))
     if algo.endswith("reptile"):
         learner.test_inner_steps, learner.inner_rate = 3, 0.01
     if learner.learns_classes:
         learner.test_epochs, learner.head_rate = 5, 0.3
     return laws.warmed_up(learner)
+
+
+def cell(algo: str, backbone: str = "strided", *options: str) -> config.Config:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        return config.read(
+            hydra.compose("config", [f"algo={algo}", *BACKBONES[backbone], *options])
+        )
 
 
 def nothing_to_say(speaks: bool) -> contextlib.AbstractContextManager[object]:
@@ -166,6 +169,11 @@ def test_shuffled_labels_leave_it_at_chance_on_fresh_episodes(algo):
 
 def test_two_copies_do_the_same(algo):
     laws.two_copies_do_the_same(make(algo))
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_from_a_checkpoint_it_goes_on_as_if_it_had_never_stopped(algo, backbone):
+    making.goes_on_from_a_checkpoint(cell(algo, backbone))
 
 
 def test_a_learner_says_no_politely(algo):

@@ -2,14 +2,17 @@
 
 from dataclasses import replace
 
+import hydra
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Learner
 from algorithms.protonet import ProtoNet
-from bench.check import data, laws
-from bench.check.__main__ import main, verdict
+from bench import config, usage
+from bench.check import data, laws, making
+from bench.check.__main__ import SMALL, main, verdict
 from bench.data.cache import Folders
 from bench.data.pool import Dataset, Pool
 
@@ -43,6 +46,48 @@ class Remembering(ProtoNet):
     def fit(self, features, support_y):
         self.seen = 0.9 * getattr(self, "seen", 0.0) + features.mean()
         return super().fit(features, support_y) * (1 + self.seen)
+
+
+class Counting(ProtoNet):
+    """How long it was trained changes what it answers, and is no part of its state."""
+
+    seen = 0
+
+    def meta_gradient(self, episodes):
+        self.seen += 1
+        return super().meta_gradient(episodes)
+
+    def classify(self, fitted, features):
+        return super().classify(fitted, features) * (1 if self.training else 1 + self.seen)
+
+
+class Centring(ProtoNet):
+    """It is set up by the first meta-batch, and what that left is no part of its state."""
+
+    centre = None
+
+    def meta_gradient(self, episodes):
+        if self.centre is None:
+            self.centre = episodes.support_x.mean()
+        return super().meta_gradient(episodes)
+
+    def classify(self, fitted, features):
+        return super().classify(fitted, features) * (self.centre or 1)
+
+
+class Pacing(ProtoNet):
+    """Its outer gradient is scaled by the loss of the meta-batch before."""
+
+    last = 0.0
+
+    def outer(self, episodes):
+        logits, labels = super().outer(episodes)
+        return logits * (1 + self.last), labels
+
+    def meta_gradient(self, episodes):
+        metrics = super().meta_gradient(episodes)
+        self.last = metrics["loss"].item()
+        return metrics
 
 
 class Drawing(ProtoNet):
@@ -103,6 +148,31 @@ FAULTS = [
 ]
 
 
+FAULTS_OF_MAKING = [
+    (Counting, making.goes_on_from_a_checkpoint, "its answers are others"),
+    (Centring, making.goes_on_from_a_checkpoint, "its answers are others"),
+    (Pacing, making.goes_on_from_a_checkpoint, "its next outer gradient is another"),
+]
+
+
+@pytest.fixture
+def cell() -> config.Config:
+    """That of a small ProtoNet."""
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        return config.read(hydra.compose("config", SMALL))
+
+
+@pytest.mark.parametrize(
+    ("learner", "law", "reason"), FAULTS_OF_MAKING, ids=lambda each: getattr(each, "__name__", "")
+)
+def test_a_fault_in_the_making_of_a_learner_is_found(cell, learner, law, reason):
+    faulty = config.with_options(cell, {"algo.target": f"{__name__}.{learner.__name__}"})
+    with laws.default_dtype(torch.float64):
+        assert verdict(law, lambda: faulty) == ("broken", reason)
+        assert verdict(law, lambda: cell) == ("ok", "")
+
+
 def made(learner: type[Learner]) -> Learner:
     torch.manual_seed(0)
     return learner(Conv4(laws.IMAGE, filters=4, downsample="stride"), laws.WAYS).double()
@@ -117,6 +187,20 @@ def test_a_fault_of_a_learner_is_found(learner, law):
             learner is Failing
         )
         assert verdict(law, lambda: made(ProtoNet)) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    "law",
+    [
+        laws.predictions_are_numbers,
+        laws.the_gradient_adds_up,
+        laws.order_does_not_matter,
+        laws.two_copies_do_the_same,
+    ],
+)
+def test_a_parameter_without_a_gradient_breaks_no_other_law(law):
+    with laws.default_dtype(torch.float64):
+        assert verdict(law, lambda: made(Idle)) == ("ok", "")
 
 
 def dataset(**splits: Pool) -> Dataset:

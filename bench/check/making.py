@@ -1,0 +1,64 @@
+"""What every learner owes when it is made anew. A law is a function of a configuration.
+
+It makes the learner itself, in float64, for `laws.WAYS` ways and images of `laws.IMAGE`.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+
+from algorithms.learner import Learner
+from algorithms.noise import count_step
+from bench.check.laws import (
+    IMAGE,
+    WAYS,
+    classify,
+    gradients_of,
+    outer_optimizer,
+    require,
+    training_episodes,
+    warmed_up,
+)
+from bench.check.tasks import random_episodes
+from bench.config import Config
+
+Law = Callable[[Config], None]
+
+
+def learner_of(config: Config) -> Learner:
+    """The learner of a configuration as laws want it, with running averages at their start."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        backbone = config.backbone.resolve()(IMAGE, **config.backbone.options)
+        return config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
+
+
+def takes_a_step(config: Config) -> None:
+    """It can be made, and takes a training step."""
+    warmed_up(learner_of(config))
+
+
+def goes_on_from_a_checkpoint(config: Config) -> None:
+    """Made anew from its ``state_dict`` it goes on, to the bit: it keeps no other state."""
+    learner = learner_of(config)
+    optimizer = outer_optimizer(learner)
+    test = random_episodes(2, WAYS, shots=2, queries=2)
+    for seed in (1, 2):
+        optimizer.zero_grad()
+        learner.train().meta_gradient(training_episodes(learner, seed=seed))
+        optimizer.step()
+        count_step(learner)
+        classify(learner.eval(), test)
+    optimizer.zero_grad()
+    fresh = learner_of(config)
+    fresh.load_state_dict(copy.deepcopy(learner.state_dict()))
+    answers = [classify(each.eval(), test) for each in (learner, fresh)]
+    require(torch.equal(*answers), "its answers are others")
+    for each in (learner, fresh):
+        each.train().meta_gradient(training_episodes(each, seed=3))
+    for one, two in zip(gradients_of(learner), gradients_of(fresh), strict=True):
+        require(torch.equal(one, two), "its next outer gradient is another")
+
+
+LAWS: tuple[Law, ...] = (goes_on_from_a_checkpoint,)
