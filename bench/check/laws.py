@@ -9,6 +9,7 @@ import copy
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from itertools import product
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -55,10 +56,10 @@ def warmed_up(learner: Learner) -> Learner:
     return learner
 
 
-def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0) -> Episodes:
+def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0, shots: int = 2) -> Episodes:
     """Episodes with queries, or without for a learner that trains on support sets alone."""
     queries = 3 if learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 2, 3))[0] else 0
-    return random_episodes(tasks, WAYS, shots=2, queries=queries, seed=seed)
+    return random_episodes(tasks, WAYS, shots=shots, queries=queries, seed=seed)
 
 
 @torch.no_grad()
@@ -124,18 +125,36 @@ def forward_is_adapt_and_predict(learner: Learner) -> None:
 
 
 def predictions_are_numbers(learner: Learner) -> None:
-    """Predictions and the outer gradient are finite numbers, also for images that are all black."""
-    episodes = training_episodes(learner)
-    black = episodes._replace(support_x=episodes.support_x.clone().zero_())
-    for kind, each in (("", episodes), (" of black images", black)):
+    """Predictions and the outer gradient are finite numbers, also for black images, and for one shot."""
+    two, one = (training_episodes(learner, shots=shots) for shots in (2, 1))
+    black = two._replace(support_x=two.support_x.clone().zero_())
+    for kind, each in (("", two), (" of black images", black), (" of one shot", one)):
         fresh = copy.deepcopy(learner)
         loss = fresh.meta_gradient(each)["loss"]
         require(loss.isfinite(), f"the outer loss{kind} is {loss.item()}")
         for gradient in gradients_of(fresh):
             require(gradient.isfinite().all(), f"the outer gradient{kind} holds what is no number")
         queries = random_episodes(4, WAYS, shots=2, queries=2).query_x
-        logits = classify(learner.eval(), each._replace(query_x=queries))
+        fresh = copy.deepcopy(learner).eval()
+        logits = classify(fresh, each._replace(query_x=queries))
         require(logits.isfinite().all(), f"a logit{kind} is no number")
+
+
+def takes_other_ways(learner: Learner) -> None:
+    """Where ``any_ways`` says so, it classifies tasks of other ways than those that it is made for."""
+    if not learner.any_ways:
+        raise Skipped("its any_ways is False")
+    learner.eval()
+    for ways in (WAYS - 1, WAYS + 1):
+        try:
+            shape = tuple(classify(learner, random_episodes(2, ways, shots=2, queries=2)).shape)
+        except Exception as error:
+            reason = str(error).split("\n", 1)[0]
+            raise AssertionError(f"it fails at {ways} ways, made for {WAYS}: {reason}") from None
+        wanted = (2, ways * 2, ways)
+        require(
+            shape == wanted, f"at {ways} ways, logits are {list(shape)}, and not {list(wanted)}"
+        )
 
 
 def tasks_are_apart(learner: Learner) -> None:
@@ -148,14 +167,20 @@ def tasks_are_apart(learner: Learner) -> None:
         require_same(alone[0], together[task], "a task by itself is classified otherwise")
 
 
+def of_two_shapes(learner: Learner) -> Iterator[Episodes]:
+    """Episodes of two shapes, the second of more queries, and of more ways where it takes any."""
+    yield random_episodes(2, WAYS, shots=2, queries=2)
+    yield random_episodes(2, WAYS + 2 if learner.any_ways else WAYS, shots=1, queries=4)
+
+
 def transduction_is_told(learner: Learner) -> None:
     """A prediction depends on other queries only where ``transductive`` says so."""
     learner.eval()
-    episodes = random_episodes(2, WAYS, shots=2, queries=2)
-    changed = episodes.query_x.clone()
-    changed[:, 1:] *= 0.3
-    for statistics in dict.fromkeys((learner.statistics, *learner.statistics_choices)):
+    choices = dict.fromkeys((learner.statistics, *learner.statistics_choices))
+    for episodes, statistics in product(of_two_shapes(learner), choices):
         learner.statistics = statistics
+        changed = episodes.query_x.clone()
+        changed[:, 1:] *= 0.3
         first = classify(learner, episodes)[:, 0]
         again = classify(learner, episodes._replace(query_x=changed))[:, 0]
         depends = bool((first - again).abs().max() > 1e-6)
@@ -204,10 +229,11 @@ def a_query_joins_the_support_set(learner: Learner) -> None:
 def places_of_queries_tell_nothing(learner: Learner) -> None:
     """The place of a query tells nothing of its class: queries come class by class."""
     learner.eval()
-    episodes = random_episodes(2, WAYS, shots=2, queries=2)
-    order = torch.tensor([3, 0, 5, 1, 4, 2])
-    for statistics in learner.statistics_choices or (learner.statistics,):
+    choices = learner.statistics_choices or (learner.statistics,)
+    for episodes, statistics in product(of_two_shapes(learner), choices):
         learner.statistics = statistics
+        images = episodes.query_x.shape[1]
+        order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
         reordered = classify(learner, episodes._replace(query_x=episodes.query_x[:, order]))
         expected = classify(learner, episodes)[:, order]
         require_same(reordered, expected, "queries in another order are classified otherwise")
@@ -492,6 +518,7 @@ def share_right(learner: Learner, episodes: Episodes) -> float:
 LAWS: tuple[Law, ...] = (
     forward_is_adapt_and_predict,
     predictions_are_numbers,
+    takes_other_ways,
     tasks_are_apart,
     transduction_is_told,
     a_lone_query_is_all_queries,

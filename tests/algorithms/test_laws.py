@@ -85,6 +85,12 @@ def test_predictions_and_the_outer_gradient_are_numbers(algo):
     laws.predictions_are_numbers(make(algo))
 
 
+def test_a_learner_of_any_ways_takes_others_than_it_is_made_for(algo):
+    learner = make(algo)
+    with nothing_to_say(learner.any_ways):
+        laws.takes_other_ways(learner)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_tasks_of_an_evaluation_do_not_touch_each_other(algo, backbone):
     laws.tasks_are_apart(make(algo, backbone))

@@ -31,6 +31,14 @@ class Transductive(ProtoNet):
         return super().classify(fitted, features - features.mean(1, keepdim=True))
 
 
+class TransductiveInCrowds(Transductive):
+    """Queries see each other where there are more than six."""
+
+    def classify(self, fitted, features):
+        crowd = features.shape[1] > 6
+        return (super() if crowd else super(Transductive, self)).classify(fitted, features)
+
+
 class Peeking(ProtoNet):
     """It reads labels off the places of the queries."""
 
@@ -38,6 +46,14 @@ class Peeking(ProtoNet):
         logits = super().classify(fitted, features)
         places = torch.arange(logits.shape[1]) * logits.shape[2] // logits.shape[1]
         return logits + 9 * torch.nn.functional.one_hot(places, logits.shape[2])
+
+
+class PeekingAtFive(Peeking):
+    """It reads labels off the places of the queries in five ways alone."""
+
+    def classify(self, fitted, features):
+        five = fitted.shape[1] == 5
+        return (super() if five else super(Peeking, self)).classify(fitted, features)
 
 
 class Remembering(ProtoNet):
@@ -128,6 +144,35 @@ class Infinite(ProtoNet):
         return super().classify(fitted, features) / (size - size.min())
 
 
+class Spreading(ProtoNet):
+    """Prototypes are moved by the variance of a class, which one image has not."""
+
+    def fit(self, features, support_y):
+        centres = super().fit(features, support_y)
+        images = features.unflatten(1, support_y.shape[1:])
+        squares = (images - centres.unsqueeze(2)).square().sum(2)
+        return centres + squares / (images.shape[2] - 1)
+
+
+class Biased(ProtoNet):
+    """A number for each of the ways that it is made for, though it is said to take any."""
+
+    def __init__(self, backbone, ways):
+        super().__init__(backbone, ways)
+        self.head = torch.nn.Parameter(torch.zeros(ways))
+
+    def classify(self, fitted, features):
+        return super().classify(fitted, features) + self.head
+
+
+class Cut(Biased):
+    """Of tasks of more ways, it knows as many as it is made for."""
+
+    def classify(self, fitted, features):
+        ways = min(len(self.head), fitted.shape[1])
+        return ProtoNet.classify(self, fitted[:, :ways], features) + self.head[:ways]
+
+
 class Failing(ProtoNet):
     def classify(self, fitted, features):
         raise TypeError("of an author's own making")
@@ -136,7 +181,9 @@ class Failing(ProtoNet):
 FAULTS = [
     (Leaking, laws.tasks_are_apart),
     (Transductive, laws.transduction_is_told),
+    (TransductiveInCrowds, laws.transduction_is_told),
     (Peeking, laws.places_of_queries_tell_nothing),
+    (PeekingAtFive, laws.places_of_queries_tell_nothing),
     (Peeking, laws.shuffled_labels_leave_it_at_chance),
     (Remembering, laws.evaluation_changes_nothing),
     (Drawing, laws.two_copies_do_the_same),
@@ -144,6 +191,9 @@ FAULTS = [
     (Rounding, laws.keeps_float64),
     (Idle, laws.the_gradient_reaches_all),
     (Infinite, laws.predictions_are_numbers),
+    (Spreading, laws.predictions_are_numbers),
+    (Biased, laws.takes_other_ways),
+    (Cut, laws.takes_other_ways),
     (Failing, laws.forward_is_adapt_and_predict),
 ]
 
