@@ -74,7 +74,8 @@ def to_float(episodes: Episodes) -> Episodes:
 def depends_on_places(learner: Learner, sampler: EpisodeSampler) -> bool:
     """Whether the learner answers otherwise when the queries of an episode come in another order.
 
-    They come class by class, so that such a learner could read their labels off their places.
+    They come class by class, so that such a learner could read their labels off their places. Raises
+    Failed where an answer is no number, which would be another than itself.
     """
     training = learner.training
     learner.eval()
@@ -82,9 +83,11 @@ def depends_on_places(learner: Learner, sampler: EpisodeSampler) -> bool:
         drawn = to_float(sampler.draw(0, 1))
         order = torch.arange(drawn.query_x.shape[1], device=drawn.query_x.device)
         order = order.view(sampler.shape.ways, -1).T.flatten()  # the classes in turns
-        one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order]
-        other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order])
-        return not torch.allclose(one.softmax(-1), other.softmax(-1), atol=0.01)
+        one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order].softmax(-1)
+        other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order]).softmax(-1)
+        if one.isnan().any() or other.isnan().any():
+            raise Failed("a prediction of a validation episode is no number, before any training")
+        return not torch.allclose(one, other, atol=0.01)
     finally:
         learner.train(training)
 

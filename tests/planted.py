@@ -1,4 +1,4 @@
-"""Mistakes on purpose: a learner that peeks, a data set that leaks."""
+"""Mistakes on purpose: a learner that peeks, one that divides by zero, a data set that leaks."""
 
 from dataclasses import replace
 
@@ -19,6 +19,13 @@ class Peeking(ProtoNet):
         labels = torch.arange(ways).repeat_interleave(query_x.shape[1] // ways)
         right = torch.nn.functional.one_hot(labels, ways).expand(tasks, -1, -1)
         return super().forward(support_x, support_y, query_x) + 100.0 * right
+
+
+class Dividing(ProtoNet):
+    """Divides by the shots less one."""
+
+    def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
+        return super().fit(features, support_y) / (support_y.shape[2] - 1)
 
 
 def leaky(folders: Folders) -> Dataset:

@@ -300,6 +300,12 @@ def test_a_learner_that_knows_the_query_labels_by_their_places_fails(make):
     assert cell.store.record(cell.name) is None
 
 
+def test_a_learner_whose_predictions_are_no_numbers_is_told_so(make):
+    cell = make("algo.name=dividing", "algo.target=tests.planted.Dividing", "shots=1")
+    with pytest.raises(Failed, match="a prediction of a validation episode is no number"):
+        running.run(cell)
+
+
 def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
     with pytest.raises(Mistake) as caught:
         make("dataset.name=leaky", "dataset.target=tests.planted.leaky")
