@@ -13,6 +13,7 @@ from algorithms.protonet import ProtoNet
 from bench import config, usage
 from bench.check import data, laws, making
 from bench.check.__main__ import SMALL, main, verdict
+from bench.check.source import of_the_runner
 from bench.data.cache import Folders
 from bench.data.pool import Dataset, Pool
 
@@ -251,6 +252,36 @@ def test_a_fault_of_a_learner_is_found(learner, law):
 def test_a_parameter_without_a_gradient_breaks_no_other_law(law):
     with laws.default_dtype(torch.float64):
         assert verdict(law, lambda: made(Idle)) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("print(1)", "print()"),
+        ("open('x')", "open()"),
+        ("pathlib.Path('x').write_text('1')", ".write_text()"),
+        ("import time as clock", "import time"),
+        ("from time import time", "from time import"),
+        ("from bench.config import read", "from bench.config import"),
+        ("import random\nrandom.seed(1)", "random.seed()"),
+        ("import numpy as np\nnp.random.seed(1)", "numpy.random.seed()"),
+        ("import torch\ntorch.manual_seed(1)", "torch.manual_seed()"),
+        ("from torch import random as r\nr.manual_seed(1)", "torch.random.manual_seed()"),
+        ("from torch import manual_seed\nmanual_seed(1)", "torch.manual_seed()"),
+        ("model.net.cuda()", "model.net.cuda()"),
+        ("# a fingerprint(x) is no print(x); import time", ""),
+        ("fingerprint(1), reopen(2), model.open_doors(), self.print_size()", ""),
+        ("from .time import steps\nfrom . import bench\nsteps()", ""),
+        ("import torch\ntorch.Generator().manual_seed(1)", ""),
+    ],
+)
+def test_what_belongs_to_the_runner_is_found_in_a_source(line, found):
+    assert ", ".join(of_the_runner(line)) == found
+
+
+def test_a_fault_in_the_module_of_a_learner_is_found():
+    learner = made(Failing)  # whose module is this one
+    assert verdict(laws.owns_nothing_of_the_runner, lambda: learner)[0] == "broken"
 
 
 def dataset(**splits: Pool) -> Dataset:
