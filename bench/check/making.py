@@ -5,15 +5,18 @@ It makes the learner itself, in float64, for `laws.WAYS` ways and images of `law
 
 import copy
 from collections.abc import Callable
+from hashlib import sha256
 
 import torch
 
 from algorithms.learner import Learner
 from algorithms.noise import count_step
+from bench.check.elsewhere import elsewhere
 from bench.check.laws import (
     IMAGE,
     WAYS,
     classify,
+    default_dtype,
     gradients_of,
     outer_optimizer,
     require,
@@ -61,4 +64,22 @@ def goes_on_from_a_checkpoint(config: Config) -> None:
         require(torch.equal(one, two), "its next outer gradient is another")
 
 
-LAWS: tuple[Law, ...] = (goes_on_from_a_checkpoint,)
+def the_seed_makes_its_weights(config: Config) -> None:
+    """Made in another process, with another hash seed, it has the same weights."""
+    here, there = initial_weights(config), elsewhere(initial_weights, config)
+    others = ", ".join(name for name in here if there.get(name) != here[name])
+    require(not others, f"there, {others} is another")
+
+
+def initial_weights(config: Config) -> dict[str, str]:
+    """A digest of each tensor in the state of a learner that was just made."""
+    with default_dtype(torch.float64):
+        state = learner_of(config).state_dict()
+    return {
+        name: sha256(value.numpy().tobytes()).hexdigest()
+        for name, value in state.items()
+        if torch.is_tensor(value)
+    }
+
+
+LAWS: tuple[Law, ...] = (goes_on_from_a_checkpoint, the_seed_makes_its_weights)

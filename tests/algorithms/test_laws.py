@@ -13,6 +13,7 @@ from hydra.core.global_hydra import GlobalHydra
 from algorithms.learner import Learner
 from bench import config, usage
 from bench.check import laws, making
+from bench.check.elsewhere import elsewhere
 
 BACKBONES = {
     "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
@@ -58,6 +59,7 @@ def made(algo: str, backbone: str, *options: str) -> Learner:
     return laws.warmed_up(learner)
 
 
+@cache
 def cell(algo: str, backbone: str = "strided", *options: str) -> config.Config:
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
@@ -72,6 +74,8 @@ def nothing_to_say(speaks: bool) -> contextlib.AbstractContextManager[object]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "algo" not in metafunc.fixturenames:
+        return
     left_out = () if metafunc.function.__name__ in OF_GRADIENTS else SAME_CODE
     metafunc.parametrize("algo", [name for name in ALGOS if name not in left_out])
 
@@ -180,6 +184,16 @@ def test_two_copies_do_the_same(algo):
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_from_a_checkpoint_it_goes_on_as_if_it_had_never_stopped(algo, backbone):
     making.goes_on_from_a_checkpoint(cell(algo, backbone))
+
+
+def initial_weights(cells: list[config.Config]) -> list[dict[str, str]]:
+    return [making.initial_weights(each) for each in cells]
+
+
+def test_in_another_process_they_have_the_same_weights():
+    """The law for all of them at once, since another process takes seconds to start."""
+    cells = [cell(algo) for algo in ALGOS]
+    assert elsewhere(initial_weights, cells) == initial_weights(cells)
 
 
 def test_a_learner_says_no_politely(algo):

@@ -107,6 +107,14 @@ class Pacing(ProtoNet):
         return metrics
 
 
+class Hashing(ProtoNet):
+    """A weight starts from the hash of a text, which is another in each process."""
+
+    def __init__(self, backbone, ways):
+        super().__init__(backbone, ways)
+        self.scale = torch.nn.Parameter(torch.tensor(hash("scale") / 2**63))
+
+
 class Drawing(ProtoNet):
     """Chance has a say."""
 
@@ -203,6 +211,7 @@ FAULTS_OF_MAKING = [
     (Counting, making.goes_on_from_a_checkpoint, "its answers are others"),
     (Centring, making.goes_on_from_a_checkpoint, "its answers are others"),
     (Pacing, making.goes_on_from_a_checkpoint, "its next outer gradient is another"),
+    (Hashing, making.the_seed_makes_its_weights, "there, scale is another"),
 ]
 
 
