@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +57,16 @@ def checked(arguments: list[str]) -> Counter[str]:
     overrides: list[str] = []
     chosen: dict[str, str] = {}
     for argument in arguments:
-        group, _, name = argument.partition("=")
-        if group in usage.GROUPS:
+        group, equals, name = argument.partition("=")
+        if group in usage.GROUPS and equals:
             chosen[group] = name
         module, colon, name = argument.partition(":")
-        if colon and "=" not in argument:
+        if not (equals or colon):
+            raise Mistake(
+                f"Cannot read {argument}: a choice is written as in algo=maml, a learner's class as in "
+                "mypackage:MyLearner."
+            )
+        if not equals:
             overrides += [f"algo.name={name}", f"algo.target={module}.{name}"]
         else:
             overrides.append(argument)
@@ -71,14 +76,15 @@ def checked(arguments: list[str]) -> Counter[str]:
         cell = config.read(hydra.compose("config", overrides))
 
     found: Counter[str] = Counter()
+    method = cell.algo.resolve()
+    if not (isinstance(method, type) and issubclass(method, Learner)):
+        raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
+    for group in usage.GROUPS:
+        config.check_options(getattr(cell, group), group)
     for group, name in chosen.items():
-        code = getattr(cell, group)
-        config.check_options(code, group)
         print(f"{group}={name}")
-        found += tell(choice.LAWS, partial(choice.Choice, group, name, code))
+        found += tell(choice.LAWS, partial(choice.Choice, group, name, getattr(cell, group)))
     if set(chosen) != {"dataset"}:
-        if not (isinstance(method := cell.algo.resolve(), type) and issubclass(method, Learner)):
-            raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
         print(f"{method.__name__} on {cell.backbone.name}")
         with laws.threads(1), laws.default_dtype(torch.float64):
             begun = tell((making.takes_a_step,), lambda: cell)
@@ -87,9 +93,14 @@ def checked(arguments: list[str]) -> Counter[str]:
                 begun += tell(making.LAWS, lambda: cell)
             found += begun
     if "dataset" in chosen:
-        with data.prepared(cell) as prepared:
-            print(f"{prepared.dataset.name}, digest {prepared.dataset.digest[:8]}")
-            found += tell(data.LAWS, lambda: prepared)
+        with data.folders_for(cell) as folders:
+            prepared = cache(partial(data.prepared, cell, *folders))
+            begun = tell((data.can_be_prepared,), prepared)
+            if not begun["broken"]:
+                dataset = prepared().dataset
+                print(f"{dataset.name}, digest {dataset.digest[:8]}")
+                begun += tell(data.LAWS, prepared)
+            found += begun
     print("Laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
     return found
 
@@ -111,6 +122,8 @@ def verdict(law: Callable[[Any], None], subject: Callable[[], Any]) -> tuple[str
         law(subject())
     except laws.Skipped as skipped:
         return "skipped", str(skipped)
+    except Mistake:  # of the user, such as an archive that is not there
+        raise
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]
         sentence = str(error).split("\n", 1)[0]

@@ -36,12 +36,17 @@ Law = Callable[[Prepared], None]
 
 
 @contextmanager
-def prepared(config: Config) -> Iterator[Prepared]:
-    """The data set of a configuration, prepared in a folder that is gone afterwards."""
+def folders_for(config: Config) -> Iterator[tuple[Folders, Folders]]:
+    """The folders of a configuration, twice, with empty caches that are gone afterwards."""
     with TemporaryDirectory(prefix="bench-check-") as folder:
         users = Folders.of(config.data_root, config.cache_dir)
-        folders = [replace(users, cache=Path(folder) / name) for name in ("one", "other")]
-        yield Prepared(prepare(config.dataset, folders[0]), config, *folders)
+        one, other = (replace(users, cache=Path(folder) / name) for name in ("one", "other"))
+        yield one, other
+
+
+def prepared(config: Config, folders: Folders, other: Folders) -> Prepared:
+    """The data set of a configuration; raises what that raises."""
+    return Prepared(prepare(config.dataset, folders), config, folders, other)
 
 
 def prepare(code: Code, folders: Folders) -> Dataset:
@@ -53,6 +58,12 @@ def digests(code: Code, folders: Folders) -> tuple[str, str]:
     """What a data set says of its content, and the digest of that content."""
     dataset = prepare(code, folders)
     return dataset.digest, content_digest(dataset.splits)
+
+
+def can_be_prepared(given: Prepared) -> None:
+    """It can be prepared."""
+    found = type(given.dataset)
+    require(issubclass(found, Dataset), f"its code gives a {found.__name__}, and no Dataset")
 
 
 def nothing_leaks(given: Prepared) -> None:
@@ -76,11 +87,9 @@ def its_name_can_be_a_file(given: Prepared) -> None:
 
 
 def episodes_can_be_drawn(given: Prepared) -> None:
-    """Each split has episodes of the ways, shots and queries of its configuration."""
-    config = given.config
-    plan, test = config.train, Shape(config.ways, config.shots, config.queries)
-    training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
-    for split, shape in ((plan.split, training), ("val", test), ("test", test)):
+    """Each split has episodes of the ways, shots and queries of the test."""
+    shape = Shape(given.config.ways, given.config.shots, given.config.queries)
+    for split in ("train", "val", "test"):
         try:
             EpisodeSampler(given.dataset.pool(split), shape, ("check",)).draw(0, 2)
         except Mistake as mistake:

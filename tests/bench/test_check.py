@@ -16,6 +16,7 @@ from bench.check.__main__ import SMALL, main, verdict
 from bench.check.source import of_the_runner
 from bench.data.cache import Folders
 from bench.data.pool import Dataset, Pool
+from bench.mistake import Mistake
 
 
 class Leaking(ProtoNet):
@@ -335,6 +336,45 @@ def test_a_data_set_that_another_process_prepares_otherwise_is_found(tmp_path, c
     assert "broken   Its name is that of its file: dataset=glyphs is named 'fine'" in told
 
 
+def nothing(folders: Folders) -> None:
+    pass
+
+
+def of_no_folders() -> Dataset:
+    return dataset()
+
+
+def raising(folders: Folders) -> Dataset:
+    raise OSError("an author's own mistake")
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (nothing, "its code gives a NoneType, and no Dataset"),
+        (of_no_folders, "TypeError: of_no_folders() takes 0 positional arguments but 1 was given"),
+        (raising, "OSError: an author's own mistake"),
+    ],
+)
+def test_a_data_set_that_cannot_be_prepared_is_told_of_once(capsys, code, reason):
+    assert main(["dataset=glyphs", f"dataset.target={__name__}.{code.__name__}"]) == 1
+    told = capsys.readouterr().out
+    assert f"  broken   It can be prepared: {reason}" in told
+    assert told.count("broken   ") == 1 and told.endswith("\nLaws: 3 ok, 1 broken.\n")
+
+
+def missing(folders: Folders) -> Dataset:
+    raise Mistake("There is no archive.")
+
+
+@pytest.mark.parametrize(("ways", "word"), [(5, "ok"), (6, "broken")])
+def test_a_data_set_shall_have_episodes_of_the_test_alone(cell, ways, word):
+    """The training ways of ProtoNet, 20, ask for more classes than it has."""
+    few = config.Config.model_validate(cell.model_dump() | {"ways": ways, "queries": 3})
+    given = data.Prepared(dataset(), few, None, None)
+    assert few.train.ways == 20 and verdict(data.episodes_can_be_drawn, lambda: given)[0] == word
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
@@ -345,6 +385,12 @@ def test_a_data_set_that_another_process_prepares_otherwise_is_found(tmp_path, c
         (["algorithms.layers:Linear"], "algorithms.layers.Linear is no subclass of"),
         (["algo=mamml"], "There is no algo 'mamml'"),
         (["algo=maml", "algo.inner_steps=some"], "algo.inner_steps=some is not possible"),
+        (
+            ["algorithms.maml:MAML", "+algo.inner_steps=some"],
+            "algo.inner_steps=some is not possible",
+        ),
+        (["algo"], "Cannot read algo: a choice is written as in algo=maml"),
+        (["dataset=glyphs", f"dataset.target={__name__}.missing"], "There is no archive."),
     ],
 )
 def test_a_mistake_gets_one_sentence(capsys, arguments, sentence):
