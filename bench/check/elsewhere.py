@@ -1,20 +1,37 @@
 """The same in another process, where texts have other hashes."""
 
-import multiprocessing
 import os
+import pickle
+import subprocess
+import sys
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from typing import Any
+
+# Not multiprocessing, which would run the script again that this is called from.
+CHILD = """
+import pickle, sys
+sys.path[:] = pickle.load(sys.stdin.buffer)
+answer, sys.stdout = sys.stdout.buffer, sys.stderr
+function, arguments = pickle.load(sys.stdin.buffer)
+try:
+    found = function(*arguments), None
+except Exception as error:
+    found = None, error
+pickle.dump(found, answer)
+"""
 
 
 def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives in another process, with another hash seed."""
-    seed = os.environ.get("PYTHONHASHSEED")
-    os.environ["PYTHONHASHSEED"] = "1" if seed != "1" else "2"
-    try:
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as processes:
-            return processes.submit(function, *arguments).result()
-    finally:
-        os.environ.pop("PYTHONHASHSEED")
-        if seed is not None:
-            os.environ["PYTHONHASHSEED"] = seed
+    """What a function gives, or raises, in another process with another hash seed."""
+    seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        input=pickle.dumps(sys.path) + pickle.dumps((function, arguments)),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONHASHSEED": seed},
+        check=True,
+    )
+    found, error = pickle.loads(done.stdout)
+    if error:
+        raise error
+    return found
