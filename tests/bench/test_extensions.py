@@ -99,6 +99,11 @@ def test_help_shows_what_a_package_brings(installed, capsys):
     assert "acme_tiles" in str(usage.no_such("dataset/acme"))
 
 
+def test_tuning_finds_the_ranges_that_a_package_brings(installed):
+    space = composed("tune=optuna", *CHOICES)["tune"]["space"]
+    assert space["algo"]["temperature"] == {"low": 1.0, "high": 100.0, "scale": "log"}
+
+
 def test_what_a_package_brings_obeys_the_laws(installed, capsys):
     assert check(CHOICES) == 0
     assert " ok, 2 skipped." in capsys.readouterr().out
