@@ -1,11 +1,9 @@
 """``python -m bench.check``: tell the author of a learner or data set whether it obeys the laws."""
 
 import sys
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 from bench import process
@@ -19,7 +17,7 @@ from algorithms.learner import Learner
 from bench import config, usage
 from bench.check import choice, data, laws, making
 from bench.interrupt import ended
-from bench.mistake import Mistake
+from bench.mistake import Mistake, with_place
 
 USAGE = """\
 Usage: python -m bench.check MODULE:CLASS [backbone=NAME]
@@ -125,14 +123,9 @@ def verdict(law: Callable[[Any], None], subject: Callable[[], Any]) -> tuple[str
     except Mistake:  # of the user, such as an archive that is not there
         raise
     except Exception as error:
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        sentence = str(error).split("\n", 1)[0]
-        if isinstance(error, AssertionError) and sentence:
-            return "broken", sentence
-        return (
-            "broken",
-            f"{type(error).__name__}: {sentence} ({Path(at.filename).name}:{at.lineno})",
-        )
+        if isinstance(error, AssertionError) and (said := str(error).split("\n", 1)[0]):
+            return "broken", said
+        return "broken", with_place(error)
     return "ok", ""
 
 
