@@ -30,7 +30,6 @@ from bench.train import Training
 try:
     import optuna
     from optuna.samplers import TPESampler
-    from optuna.storages.journal import JournalFileBackend
     from optuna.trial import FrozenTrial, Trial, TrialState
 except ImportError:
     raise Mistake(
@@ -38,10 +37,11 @@ except ImportError:
         "clone uv sync --extra tune."
     ) from None
 
+from bench.journal import JOURNAL, opened
+
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Overrides = list[str]
-JOURNAL = "journal.log"
 BUDGET = {"train.images", "train.split"}
 """Options that are no learner's own."""
 
@@ -157,7 +157,9 @@ class Study:
         """All trials by number, those included that have not ended."""
         if not (self.store.root / JOURNAL).exists():
             return []
-        return [t for t in _open(self.store, self.name).trials if t.state != TrialState.WAITING]
+        return [
+            t for t in opened(self.store.root, self.name).trials if t.state != TrialState.WAITING
+        ]
 
     @property
     def running(self) -> list[FrozenTrial]:
@@ -186,7 +188,7 @@ class Study:
         repeated in between. The first has the options that the learner comes with.
         """
         with _kept(self.store):
-            study = _open(self.store, self.name)
+            study = opened(self.store.root, self.name)
             running = [Trial(study, each._trial_id) for each in self.running]
             jobs = [self.job(trial.number, self._options(trial)) for trial in running]
             # a kill while a round was drawn left it incomplete, and none of its trials has run
@@ -251,7 +253,7 @@ def attempt(cell: Cell) -> dict[str, Any]:
     assert tune is not None and tune.trial is not None
     name, _, number = tune.trial.partition("/")
     with _kept(cell.store):
-        study = _open(cell.store, name)
+        study = opened(cell.store.root, name)
         before = study.trials[int(number)]
         if before.state.is_finished():
             return {"status": "trial"}
@@ -326,21 +328,6 @@ def _check_range(config: Config, key: str, span: Range) -> None:
 def _store(config: Config, study: str) -> Store:
     """Where a study is kept."""
     return Store(Path(config.results_dir) / "studies" / study)
-
-
-def _open(store: Store, name: str) -> optuna.Study:
-    """The stored study, or a new one; raises Mistake when it cannot be read."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    journal = store.root / JOURNAL
-    try:
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal)))
-        if name in optuna.get_all_study_names(storage):
-            return optuna.load_study(study_name=name, storage=storage)
-        return optuna.create_study(study_name=name, storage=storage, direction="maximize")
-    except (ValueError, KeyError, TypeError) as error:
-        raise Mistake(
-            f"{journal} is damaged ({error}): move it away, and these trials start anew."
-        ) from None
 
 
 @contextmanager

@@ -1,6 +1,9 @@
 """Options found by trials: what they see, how a study goes on after a kill, what is refused."""
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 from omegaconf import OmegaConf
@@ -199,6 +202,20 @@ def test_a_study_belongs_to_one_process_at_a_time(tune, checked, capsys):
     with study.store.claim("study"):
         assert tune([]) == []
     assert f"{study.name} is being tuned by another process" in capsys.readouterr().out
+
+
+WRITE = "import os, signal; from pathlib import Path; from bench.journal import opened;"
+OPEN = "opened(Path('results/studies/own'), 'own')"
+
+
+def test_a_process_killed_while_it_writes_holds_nobody_up(tmp_path):
+    """The folder is a relative one, as results_dir is by default."""
+    dying = f"{WRITE} os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL); {OPEN}"
+    killed = subprocess.run([sys.executable, "-c", dying], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    subprocess.run(
+        [sys.executable, "-c", WRITE + OPEN + ".ask()"], cwd=tmp_path, timeout=60, check=True
+    )
 
 
 def test_a_damaged_journal_is_told(tune, checked):
