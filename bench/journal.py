@@ -14,14 +14,18 @@ JOURNAL = "journal.log"
 class Lock(JournalFileOpenLock):
     """Held by the process that writes, and given up by the kernel when that dies.
 
-    Optuna's own is a file that stays after a kill, and would be waited for.
+    Optuna's own is a file that stays after a kill, and would be waited for. What a writer left of a
+    line, as on a full disk, is cut off first, so that the next line does not go on with it.
     """
 
     def __init__(self, journal: Path) -> None:
+        self.journal = journal
         self.lock = FileLock(journal.with_name(f".{journal.name}.lock"))
 
     def acquire(self) -> bool:
         self.lock.acquire()
+        with self.journal.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
         return True
 
     def release(self) -> None:

@@ -218,6 +218,19 @@ def test_a_process_killed_while_it_writes_holds_nobody_up(tmp_path):
     )
 
 
+def test_a_journal_that_ends_within_a_line_is_gone_on_with(tune, checked):
+    """As after a full disk or a power cut."""
+    tune([])
+    journal = tuning.Study.of([], checked([])).store.root / "journal.log"
+    whole = journal.read_bytes()
+    tune(["tune.trials=4"])
+    longer = told(checked([]))
+    journal.write_bytes(whole + b'{"op_code":8,"wor')
+    assert told(checked([])) == longer[:3]
+    tune(["tune.trials=4"])
+    assert told(checked([])) == longer
+
+
 def test_a_damaged_journal_is_told(tune, checked):
     study = tuning.Study.of([], checked([]))
     study.store.root.mkdir(parents=True)
