@@ -154,12 +154,11 @@ class Study:
 
     @property
     def trials(self) -> list[FrozenTrial]:
-        """All trials by number, those included that have not ended."""
+        """The trials asked for by number, those included that have not ended; there may be more."""
         if not (self.store.root / JOURNAL).exists():
             return []
-        return [
-            t for t in opened(self.store.root, self.name).trials if t.state != TrialState.WAITING
-        ]
+        trials = opened(self.store.root, self.name).trials[: self.tune.trials]
+        return [trial for trial in trials if trial.state != TrialState.WAITING]
 
     @property
     def running(self) -> list[FrozenTrial]:

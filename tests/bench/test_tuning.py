@@ -130,6 +130,17 @@ def test_a_killed_sweep_goes_on_as_if_it_had_not_been(tune, checked, make, tmp_p
     assert len(tune(["tune.trials=4"])) == 2, "more can be added"
 
 
+def test_of_a_longer_study_the_trials_asked_for_count(tune, checked):
+    *_, ((*_, given),) = tune([])
+    study = tuning.Study.of([], checked(["tune.trials=4"]))
+    more = tuning.batches([["tune.trials=4"]], checked)
+    next(more)  # a fourth that has not ended
+    more.close()
+    assert [trial.state.name for trial in study.running] == ["RUNNING"]
+    *_, ((*_, again),) = tune([])
+    assert again == given and "trials:3," in given
+
+
 @pytest.mark.parametrize(
     ("method", "call", "left"),
     [
