@@ -112,18 +112,24 @@ class Tune(Strict):
         """The range of each option that is tuned, by its name such as ``train.rate``."""
         return {f"{group}.{key}": r for group, own in self.space.items() for key, r in own.items()}
 
+    def round_begun(self, number: int) -> int:
+        """The first trial of the round of a trial, which knows of those before its round alone."""
+        return number // self.at_once * self.at_once
+
 
 class Tuned(Strict):
     """Where the options of a tuned cell come from. Accuracies are in percent.
 
-    ``trial_images`` is the budget of a trial; ``images`` and ``seconds`` are what all trials were
-    trained for, ``first`` and ``best`` the validation accuracies of the options that the learner
-    comes with and of the chosen ones.
+    ``trial_images`` is the budget of a trial, ``startup`` and ``at_once`` are as in `Tune`, and not
+    told by older rows. ``images`` and ``seconds`` are what all trials were trained for, ``first`` and
+    ``best`` the validation accuracies of the options that the learner comes with and of the chosen ones.
     """
 
     study: str
     trials: Positive
     trial_images: Positive
+    startup: Positive | None = None
+    at_once: Positive | None = None
     stopped: Count
     failed: Count
     images: Count
@@ -135,7 +141,8 @@ class Tuned(Strict):
     @property
     def budget(self) -> str:
         """What each learner must have had, to be compared with this one."""
-        return f"{self.trials} trials of {self.trial_images:,} images"
+        search = f" with startup {self.startup} and at_once {self.at_once}" if self.startup else ""
+        return f"{self.trials} trials of {self.trial_images:,} images{search}"
 
 
 OF_THE_COMMAND = {

@@ -43,6 +43,8 @@ class Tuned(Stored):
     study: Name
     trials: Positive
     trial_images: Positive
+    startup: Positive | None = None  # older rows lack these two
+    at_once: Positive | None = None
     stopped: Count
     failed: Count
     images: Count

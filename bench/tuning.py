@@ -136,7 +136,7 @@ class Study:
         train = config.train.model_copy(update={"images": tune.images})
         trial = config.model_copy(update={"seed": tune.seed, "train": train})
         facts = (trial.determining(), cell.dataset.digest, cell.device.type)
-        digest = digest_of(*facts, tune.model_dump(include={"space", "startup"}))
+        digest = digest_of(*facts, tune.model_dump(include={"space", "startup", "at_once"}))
         name = f"{task_of(config, cell.dataset)}-{digest}"
         given = [*overrides, f"seed={tune.seed}", f"train.images={tune.images}"]
         return cls(name, given, replace(cell, store=_store(config, name)))
@@ -190,10 +190,10 @@ class Study:
             study = opened(self.store.root, self.name)
             running = [Trial(study, each._trial_id) for each in self.running]
             jobs = [self.job(trial.number, self._options(trial)) for trial in running]
-            # a kill while a round was drawn left it incomplete, and none of its trials has run
-            first, at_once = len(self.trials), self.tune.at_once
-            last = min(first + (-first % at_once if running else at_once), self.tune.trials)
-            for number in range(first, last):
+            # a round is incomplete where fewer trials were asked for, or a kill came while it was drawn
+            first = len(self.trials)
+            begun = self.tune.round_begun(running[0].number if running else first)
+            for number in range(first, min(begun + self.tune.at_once, self.tune.trials)):
                 if len(study.trials) == number:  # else a kill came between these two
                     study.enqueue_trial(self._draw(study, number))
                 jobs.append(self.job(number, self._options(study.ask())))
@@ -208,6 +208,8 @@ class Study:
             "study": self.name,
             "trials": len(trials),
             "trial_images": self.tune.images,
+            "startup": self.tune.startup,
+            "at_once": self.tune.at_once,
             "stopped": sum(trial.state == TrialState.PRUNED for trial in trials),
             "failed": sum("failure" in trial.user_attrs for trial in trials),
             "images": sum(trial.user_attrs["images"] for trial in trials),
@@ -227,7 +229,7 @@ class Study:
         seed, _ = key_of("options of a trial", self.name, number)
         sampler = TPESampler(n_startup_trials=self.tune.startup, seed=seed)
         copy = optuna.create_study(direction="maximize", sampler=sampler)
-        copy.add_trials(study.trials)
+        copy.add_trials(study.trials[: self.tune.round_begun(number)])
         return self._options(copy.ask())
 
     def _options(self, trial: Trial) -> dict[str, Any]:
@@ -261,9 +263,8 @@ def attempt(cell: Cell) -> dict[str, Any]:
         training = Training(loop, config.validation.times)
         begun = time.monotonic()
         # trials of the same round may end sooner or later: which of them have must make no difference
-        round_begun = before.number // tune.at_once * tune.at_once
         earlier = optuna.create_study(direction="maximize")
-        earlier.add_trials(study.trials[:round_begun])
+        earlier.add_trials(study.trials[: tune.round_begun(before.number)])
         pruner = optuna.pruners.MedianPruner(tune.startup)
 
         def validated() -> None:

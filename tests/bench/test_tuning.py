@@ -97,7 +97,7 @@ def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, 
     found = trials(cell)
     first, best = found[0], max(found, key=lambda t: t.value * (t.state.name == "COMPLETE"))
     assert first.params == {key: option(cell.config, key) for key in cell.config.tune.ranges}
-    assert record["tuning"] == "3 trials of 240 images"
+    assert record["tuning"] == "3 trials of 240 images with startup 2 and at_once 1"
     assert (record["seed"], record["train_images"]) == (1, 480)
     tuned = record["tuned"]
     assert tuned["options"] == best.params and record["rate"] == best.params["train.rate"]
@@ -171,6 +171,23 @@ def test_rounds_of_several_trials_are_the_same_after_a_kill(
     assert "".join(t.state.name[0] for t in trials(checked(rounds))) == left
     tune(rounds)
     assert told(checked(rounds)) == told(checked(whole))
+
+
+def test_rounds_are_the_same_when_trials_are_asked_for_later(tune, checked, tmp_path):
+    rounds = ["tune.at_once=3", "tune.startup=1", "tune.trials=7"]
+    whole = [*rounds, f"results_dir={tmp_path}/whole"]
+    tune(whole)
+    tune([*rounds, "tune.trials=4"])
+    assert [len(batch) for batch in tune(rounds)] == [2, 1, 1], "the second round first"
+    assert told(checked(rounds)) == told(checked(whole))
+
+
+def test_what_decides_draws_and_stops_makes_another_study_and_budget(checked):
+    names = {
+        tuning.Study.of([], checked([option])).name
+        for option in ("tune.trials=9", "tune.at_once=2", "tune.startup=3", "tune.images=99")
+    }
+    assert len(names) == 4
 
 
 def test_trials_of_a_round_do_not_stop_each_other(tune, checked, monkeypatch):

@@ -1,14 +1,18 @@
 """Tuned rows: marked, never ranked with others unless asked for, and with their cost."""
 
+from bench.config import Tuned
+from bench.records import check
 from bench.report import build
 from bench.report.rows import ACCURACY, across, comparisons, kept_apart, labelled
 from bench.report.tuning import tuning_markdown
 from tests.bench.report.samples import Row, folder, record
 
-TUNED = {
+TUNED: Row = {
     "study": "maml-omniglot-5w1s-00c0ffee",
     "trials": 20,
     "trial_images": 50_000,
+    "startup": 6,
+    "at_once": 1,
     "stopped": 7,
     "failed": 1,
     "images": 812_345,
@@ -38,6 +42,16 @@ def test_tuned_rows_are_kept_apart_from_others_with_a_reason() -> None:
     other = tuned("protonet", tuning="40 trials of 50,000 images")
     assert len(comparisons(labelled([tuned(), other]), ACCURACY)) == 2, "another budget"
     assert len(comparisons(labelled([tuned(), tuned("protonet")]), ACCURACY)) == 1
+
+
+def test_older_rows_do_not_tell_how_they_were_searched_for() -> None:
+    stored = TUNED | {"options": list(TUNED["options"])}
+    full = "20 trials of 50,000 images with startup 6 and at_once 1"
+    assert Tuned.model_validate(stored).budget == full
+    older = {key: value for key, value in stored.items() if key not in ("startup", "at_once")}
+    assert Tuned.model_validate(older).budget == "20 trials of 50,000 images"
+    row = tuned(tuned=older | {"options": TUNED["options"]})
+    assert check(row) is row
 
 
 def test_a_failed_row_stands_with_those_it_belongs_to() -> None:
