@@ -168,8 +168,8 @@ def foretold(cell: Any) -> float:
 
     times = forecast(cell)
     if (tune := cell.config.tune) and tune.trial:
-        parts = ("training", "validation")
-        times = {f"{part} of {tune.trials} trials": tune.trials * times[part] for part in parts}
+        left = tune.trials - int(tune.trial.rpartition("/")[2])  # those before it have ended
+        times = {f"{of} of {left} trials": left * times[of] for of in ("training", "validation")}
     steps = ", ".join(f"{name} {duration(seconds)}" for name, seconds in times.items())
     print(f"{cell.name} would take {duration(sum(times.values()))} ({steps})", flush=True)
     return sum(times.values())

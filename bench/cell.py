@@ -53,13 +53,18 @@ class Cell:
         return None if again else record
 
 
-def check(config: Config) -> Cell:
-    """Do all that can fail by a user's mistake, before any training; raises Mistake."""
+def check(config: Config, dataset: Dataset | None = None) -> Cell:
+    """Do all that can fail by a user's mistake, before any training; raises Mistake.
+
+    ``dataset`` is that of the configuration, where it is at hand.
+    """
     device = devices.choose(config.device)
     store = Store(config.results_dir)
     for group in ("algo", "backbone", "dataset"):
         check_options(getattr(config, group), group)
-    dataset = load(Folders.of(config.data_root, config.cache_dir), config.dataset.model_dump_json())
+    if dataset is None:
+        folders = Folders.of(config.data_root, config.cache_dir)
+        dataset = load(folders, config.dataset.model_dump_json())
     test = Shape(config.ways, config.shots, config.queries)
     plan = config.train
     training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)

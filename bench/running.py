@@ -40,10 +40,6 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     config, device = cell.config, cell.device
     begun = time.monotonic()
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
-    if depends_on_places(learner, val_sampler):
-        raise Failed(
-            "its predictions depend on the places of the queries, which come class by class"
-        )
     training = Training(loop, config.validation.times)
     with listening() as interrupt:
         begun -= train(
@@ -127,6 +123,10 @@ def train(
     after each validation, and what it raises ends the training.
     """
     learner, world = training.loop.learner, cell.world
+    if depends_on_places(learner, sampler):
+        raise Failed(
+            "its predictions depend on the places of the queries, which come class by class"
+        )
     progress = Progress(cell, training, begun)
     progress.resume()
 

@@ -105,9 +105,13 @@ def state(overrides: list[str]) -> tuple[str, str]:
     if cell.config.tune:
         from bench import tuning  # imports optuna, which only this needs
 
-        study = tuning.Study.of(overrides, cell)
+        study = tuning.Study.of(overrides, tuning.check(cell))
         if not study.finished:
             told = f"{study.ended} of {study.tune.trials} trials have ended"
+            try:
+                study.check_maker()
+            except Mistake as mistake:
+                told += f". {mistake}"
             return ("tuning", told) if study.trials else ("missing", "")
         cell = checked([*overrides, *study.found()])
     record = cell.store.record(cell.name)

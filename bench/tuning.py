@@ -9,6 +9,7 @@ trained anew with the options of the best trial and tested once, like any other.
 """
 
 import json
+import math
 import shutil
 import time
 import traceback
@@ -18,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bench import running
-from bench.cell import Cell, build_learner, digest_of, parts, task_of
-from bench.config import Config, Range, Tune, check_options, option, with_options
+from bench import cell as cells
+from bench import protocol, running
+from bench.cell import Cell, digest_of, parts, task_of
+from bench.config import Config, Range, Tune, option, with_options
 from bench.data.philox import key_of
 from bench.interrupt import listening
 from bench.mistake import Failed, Mistake, Unkept, in_a_line
@@ -64,19 +66,29 @@ def check(cell: Cell) -> Cell:
             f"There is nothing to tune: conf/space/ has no {config.algo.name}. Give a range, such as "
             "'+tune.space.train.rate={low:0.0002,high:0.02,scale:log}'."
         )
-    if config.seed == tune.seed:
-        raise Mistake(f"seed={config.seed} is that of the trials: choose another, or a tune.seed.")
+    check_seed(config)
     for key, span in tune.ranges.items():
         _check_range(config, key, span)
     for end in ("low", "high"):
         values = {key: getattr(span, end) for key, span in tune.ranges.items()}
         try:
-            changed = with_options(config, values)
-            check_options(changed.algo, "algo")
-            build_learner(changed, cell.dataset, cell.train_shape.ways)
+            cells.check(with_options(of_trials(config), values), cell.dataset)
         except Mistake as mistake:
             raise Mistake(f"An end of tune.space cannot be tried: {mistake}") from None
     return cell
+
+
+def check_seed(config: Config) -> None:
+    """Raises Mistake where a final run would have the seed of the trials."""
+    if config.tune and config.seed == config.tune.seed:
+        raise Mistake(f"seed={config.seed} is that of the trials: choose another, or a tune.seed.")
+
+
+def of_trials(config: Config) -> Config:
+    """The configuration of the trials of a cell, before they draw their options."""
+    assert config.tune is not None
+    train = config.train.model_copy(update={"images": config.tune.images})
+    return config.model_copy(update={"seed": config.tune.seed, "train": train})
 
 
 def batches(
@@ -94,7 +106,10 @@ def batches(
         studies.setdefault(study.name, study)
         wanted.append((overrides, study.name))
     if study.cell.config.dry_run:
-        yield [each.job(0, {}) for each in studies.values()] + grid
+        left = [each for each in studies.values() if not each.finished]
+        found = {each.name: each.found() for each in studies.values() if each.finished}
+        ready = [[*overrides, *found.get(name, [])] for overrides, name in wanted]
+        yield [each.job(each.ended, {}) for each in left] + ready
         return
     with ExitStack() as held:
         going = []
@@ -104,7 +119,8 @@ def batches(
             else:
                 print(f"{study.name} is being tuned by another process", flush=True)
         while going := [study for study in going if not study.finished]:
-            yield [job for study in going for job in study.begin()]
+            if jobs := [job for study in going for job in study.begin()]:
+                yield jobs
             for study in [study for study in going if study.running]:
                 print(
                     f"{study.name} has a trial that did not end; the same command goes on with it"
@@ -133,9 +149,7 @@ class Study:
         """The study that gives the options of a cell of the grid."""
         config, tune = cell.config, cell.config.tune
         assert tune is not None
-        train = config.train.model_copy(update={"images": tune.images})
-        trial = config.model_copy(update={"seed": tune.seed, "train": train})
-        facts = (trial.determining(), cell.dataset.digest, cell.device.type)
+        facts = (of_trials(config).determining(), cell.dataset.digest, cell.device.type)
         digest = digest_of(*facts, tune.model_dump(include={"space", "startup", "at_once"}))
         name = f"{task_of(config, cell.dataset)}-{digest}"
         given = [*overrides, f"seed={tune.seed}", f"train.images={tune.images}"]
@@ -175,6 +189,11 @@ class Study:
         """Whether as many trials have ended as there shall be."""
         return self.ended >= self.tune.trials
 
+    def check_maker(self) -> None:
+        """Raises Mistake where trials are to be made, and those that there are had another maker."""
+        if self.trials and not self.finished:
+            _check_maker(opened(self.store.root, self.name), self.cell)
+
     def job(self, number: int, values: dict[str, Any]) -> Overrides:
         """The job of a trial with such options."""
         given = {"tune.trial": f"{self.name}/{number}"} | values
@@ -188,16 +207,32 @@ class Study:
         """
         with _kept(self.store):
             study = opened(self.store.root, self.name)
-            running = [Trial(study, each._trial_id) for each in self.running]
-            jobs = [self.job(trial.number, self._options(trial)) for trial in running]
+            if study.trials:
+                _check_maker(study, self.cell)
+            else:
+                study.set_user_attr("maker", _maker(self.cell))
+            trials = [Trial(study, each._trial_id) for each in self.running]
             # a round is incomplete where fewer trials were asked for, or a kill came while it was drawn
             first = len(self.trials)
-            begun = self.tune.round_begun(running[0].number if running else first)
+            begun = self.tune.round_begun(trials[0].number if trials else first)
             for number in range(first, min(begun + self.tune.at_once, self.tune.trials)):
+                drawn = self._draw(study, number)
                 if len(study.trials) == number:  # else a kill came between these two
-                    study.enqueue_trial(self._draw(study, number))
-                jobs.append(self.job(number, self._options(study.ask())))
-            return jobs
+                    study.enqueue_trial(drawn)
+                trials.append(study.ask())
+                assert self._options(trials[-1]) == drawn
+            return [job for trial in trials for job in self._possible(study, trial)]
+
+    def _possible(self, study: optuna.Study, trial: Trial) -> list[Overrides]:
+        """The job of a trial; none where its options exclude each other, by which it has failed."""
+        options = self._options(trial)
+        try:
+            cells.check(with_options(of_trials(self.cell.config), options), self.cell.dataset)
+        except Mistake as mistake:
+            print(f"{self.name}-trial{trial.number} failed: {mistake}", flush=True)
+            _end(study, trial, 0.0, 0, 0.0, str(mistake))
+            return []
+        return [self.job(trial.number, options)]
 
     def found(self) -> Overrides:
         """What the best trial had, and what it cost to know; the first of equals is the best."""
@@ -211,7 +246,7 @@ class Study:
             "startup": self.tune.startup,
             "at_once": self.tune.at_once,
             "stopped": sum(trial.state == TrialState.PRUNED for trial in trials),
-            "failed": sum("failure" in trial.user_attrs for trial in trials),
+            "failed": sum(trial.user_attrs["failure"] != "" for trial in trials),
             "images": sum(trial.user_attrs["images"] for trial in trials),
             "seconds": float(sum(trial.user_attrs["seconds"] for trial in trials)),
             "first": trials[0].value,
@@ -254,7 +289,13 @@ def attempt(cell: Cell) -> dict[str, Any]:
     assert tune is not None and tune.trial is not None
     name, _, number = tune.trial.partition("/")
     with _kept(cell.store):
-        study = opened(cell.store.root, name)
+        there = (cell.store.root / JOURNAL).exists()
+        study = opened(cell.store.root, name) if there else None
+        if study is None or int(number) >= len(study.trials):
+            raise Mistake(
+                f"tune.trial={tune.trial} was never begun: the tuner gives it, not the user."
+            )
+        _check_maker(study, cell)
         before = study.trials[int(number)]
         if before.state.is_finished():
             return {"status": "trial"}
@@ -289,19 +330,44 @@ def attempt(cell: Cell) -> dict[str, Any]:
             failure = in_a_line(error)
 
         value = 0.0 if failure or not training.best else training.best.val_accuracy
-        if failure:
-            trial.set_user_attr("failure", failure)
         ways, shots, queries = cell.train_shape
         images = loop.step * config.train.meta_batch * ways * (shots + queries)
-        trial.set_user_attr("images", images)
-        trial.set_user_attr("seconds", training.seconds)
-        study.tell(trial, None if state == TrialState.PRUNED else value, state)
+        told = None if state == TrialState.PRUNED else value
+        _end(study, trial, told, images, training.seconds, failure)
         shutil.rmtree(cell.store.runs / cell.name, ignore_errors=True)
     drawn = " ".join(f"{key}={option(config, key):.3g}" for key in tune.ranges)
     end = ", stopped early" if state == TrialState.PRUNED else ""
     end = f", failed: {failure}" if failure else end
     print(f"{cell.name}: validation {value:.1f} % with {drawn}{end}", flush=True)
     return {"status": "trial"}
+
+
+def _end(
+    study: optuna.Study,
+    trial: Trial,
+    value: float | None,
+    images: int,
+    seconds: float,
+    failure: str,
+) -> None:
+    """Tell a study what became of a trial; without a value it was stopped."""
+    for key, fact in {"images": images, "seconds": seconds, "failure": failure}.items():
+        trial.set_user_attr(key, fact)
+    study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
+
+
+def _maker(cell: Cell) -> list[str]:
+    """What trials with the same options are the same by."""
+    return [*protocol.maker(cell.config), optuna.__version__]
+
+
+def _check_maker(study: optuna.Study, cell: Cell) -> None:
+    """Raises Mistake where the trials of a study had another maker than this process would be."""
+    if study.user_attrs.get("maker") != _maker(cell):
+        raise Mistake(
+            f"The trials in {cell.store.root} are by another version of the code, torch or Optuna, and "
+            "cannot be mixed with new ones: move that folder away, and they start anew."
+        )
 
 
 def _check_range(config: Config, key: str, span: Range) -> None:
@@ -313,11 +379,18 @@ def _check_range(config: Config, key: str, span: Range) -> None:
         raise Mistake(f"{where} is of no use: {config.algo.name} has no option {key}.") from None
     if key in BUDGET:
         raise Mistake(f"{where} is not possible: {key} belongs to the budget, the same for all.")
+    if not (math.isfinite(span.low) and math.isfinite(span.high)):
+        raise Mistake(f"{where} goes from {span.low} to {span.high}: both should be finite.")
     if span.low >= span.high or (span.scale == "log" and span.low <= 0):
         positive = " above zero" if span.scale == "log" else ""
         raise Mistake(f"{where} goes from {span.low} to {span.high}: it should rise{positive}.")
     if isinstance(own, bool) or not isinstance(own, int | float):
         raise Mistake(f"{where} is not possible: {key}={own} is no number.")
+    if isinstance(span.low, int) and isinstance(span.high, int) and not float(own).is_integer():
+        raise Mistake(
+            f"{where} has whole numbers alone, and {key}={own} is none: write its ends as {span.low}.0 "
+            f"and {span.high}.0."
+        )
     if not span.low <= own <= span.high:
         raise Mistake(
             f"{key}={own}, which the first trial has, is not within {where}, from {span.low} to "

@@ -66,7 +66,10 @@ def tuned(
     """The same where options are found by trials, which come first, once a study; raises Mistake."""
     from bench import tuning  # imports optuna, which only this needs
 
+    for overrides in members:
+        tuning.check_seed(seeded(cell.config, overrides))
     study = tuning.Study.of(members[0], on(tuning.check(cell), device))
+    study.check_maker()
     if study.finished:
         return [group_of(checked([*members[0], *study.found()]), device, alike, members)]
     cells = group_of(cell, device, alike, members)._replace(left=len(members))
@@ -91,8 +94,7 @@ def group_of(cell: "Cell", device: str, alike: list[str], members: list[list[str
     facts = card(cell, learner) | {"episodes": cell.config.test.episodes}
     left = 0
     for overrides in members:
-        given = [o.partition("=")[2] for o in overrides if o.startswith("seed=")]
-        config = with_seed(cell.config, given[-1]) if given else cell.config
+        config = seeded(cell.config, overrides)
         name = cells.name_of(config, cell.dataset, device)
         if not config.overwrite:
             cells.check_stored(cell.store, name)
@@ -109,12 +111,17 @@ def trials_of(study: "Study", cells: Group) -> Group:
     return cells._replace(facts=facts, total=tune.trials, left=left, at_once=tune.at_once)
 
 
-def with_seed(options: Config, seed: str) -> Config:
-    """The same cell with another seed; raises Mistake."""
+def seeded(options: Config, overrides: list[str]) -> Config:
+    """The same cell with the seed that overrides give; raises Mistake."""
+    given = [o.partition("=")[2] for o in overrides if o.startswith("seed=")]
+    if not given:
+        return options
     try:
-        return Config.model_validate(options.model_dump() | {"seed": yaml.safe_load(seed)})
+        return Config.model_validate(options.model_dump() | {"seed": yaml.safe_load(given[-1])})
     except (ValidationError, yaml.YAMLError):
-        raise Mistake(f"seed={seed} is not possible: it should be a number from 0 on.") from None
+        raise Mistake(
+            f"seed={given[-1]} is not possible: it should be a number from 0 on."
+        ) from None
 
 
 def is_left(record: Row | None, options: Config) -> bool:

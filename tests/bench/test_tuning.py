@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from bench import cell as cells
 from bench import running, usage
+from bench.compose import composed
 from bench.config import option
 from bench.data.episodes import EpisodeSampler
 from bench.mistake import Failed, Mistake
@@ -220,6 +221,82 @@ def test_a_trial_that_fails_is_a_bad_one(tune, checked, monkeypatch):
     assert failed.value == 0.0 and "became nan" in failed.user_attrs["failure"]
 
 
+def test_a_trial_that_failed_and_was_made_again_has_not_failed(tune, checked, monkeypatch):
+    """A kill came before the study was told."""
+    train, tell = running.train, optuna.Study.tell
+
+    def failing(*_):
+        raise Failed("the training loss became nan")
+
+    def dying(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(running, "train", failing)
+    monkeypatch.setattr(optuna.Study, "tell", dying)
+    with pytest.raises(KeyboardInterrupt):
+        tune([])
+    monkeypatch.setattr(running, "train", train)
+    monkeypatch.setattr(optuna.Study, "tell", tell)
+    *_, ((*_, given),) = tune([])
+    assert "failed:0," in given
+
+
+def test_options_that_exclude_each_other_make_a_failed_trial(tune, checked, monkeypatch):
+    """Both ends of the space are possible, and so is what the learner comes with."""
+    check = tuning.cells.check
+
+    def choosy(config, dataset=None):
+        if config.train.rate not in (0.0002, 0.002, 0.02):
+            raise Mistake("Such options exclude each other.")
+        return check(config, dataset)
+
+    monkeypatch.setattr(tuning.cells, "check", choosy)
+    *_, ((*_, given),) = tune(["tune.at_once=2"])
+    _, *failed = trials(checked(["tune.at_once=2"]))
+    assert all("exclude" in trial.user_attrs["failure"] for trial in failed)
+    assert "failed:2," in given
+
+
+def test_predictions_by_places_cost_no_training(tune, checked, monkeypatch):
+    monkeypatch.setattr(running, "depends_on_places", lambda *_: True)
+    *_, ((*_, given),) = tune([])
+    assert "failed:3,images:0," in given
+
+
+def test_trials_by_other_code_are_not_mixed(tune, checked, monkeypatch, capsys, cache, tmp_path):
+    tune(["tune.trials=1"])
+    monkeypatch.setattr(tuning.progress, "code", lambda _: "edited")
+    cell = checked(["tune.trials=1"])
+    assert len(tune(["tune.trials=1"])) == 1, "what was found is still true"
+    folder = tuning.Study.of([], cell).store.root
+    with pytest.raises(Mistake, match=f"{folder} are by another version .* move that folder away"):
+        tune([])
+    job = ["tune.trial=" + f"{folder.name}/0"]
+    with pytest.raises(Mistake, match="by another version"):
+        tuning.attempt(checked(job))
+    assert status([*SMALL, f"cache_dir={cache}", f"results_dir={tmp_path}/results", *SWEEP]) == 1
+    assert "1 of 3 trials have ended. The trials in" in capsys.readouterr().out
+    folder.rename(tmp_path / "away")
+    assert len(tune([])) == 4
+
+
+def test_a_trial_given_by_hand_is_refused(tune, checked):
+    tune(["tune.trials=1"])
+    own = tuning.Study.of([], checked([])).name
+    for trial in ("foo/3", f"{own}/1"):
+        with pytest.raises(Mistake, match=f"tune.trial={trial} was never begun"):
+            tuning.attempt(checked([f"tune.trial={trial}"]))
+
+
+def test_a_forecast_is_of_what_is_left(tune, checked):
+    tune(["tune.trials=1"])
+    ((trial, cell),) = tuning.batches([["dry_run=true"]], checked)
+    assert trial[-1].endswith('/1"') and cell == ["dry_run=true"]
+    tune([])
+    ((cell,),) = tuning.batches([["dry_run=true"]], checked)
+    assert cell[-1].startswith("tuned={")
+
+
 def test_trials_of_one_study_run_side_by_side_on_request(tune):
     batches = tune(["tune.at_once=2"])
     assert [len(batch) for batch in batches] == [2, 1, 1]
@@ -272,6 +349,19 @@ def test_a_damaged_journal_is_told(tune, checked):
     [
         (["train.split=train+val", "validation.times=1"], "needs classes to validate on"),
         (["seed=1000"], "seed=1000 is that of the trials"),
+        (
+            ["algo=maml", "tune.space.algo.inner_rate={low: 0, high: 1, scale: linear}"],
+            "0.0 and 1.0.",
+        ),
+        (
+            ["algo=maml", "tune.space.algo.inner_rate.high=inf"],
+            "from 0.01 to inf: both should be fin",
+        ),
+        (["tune.space.train.rate.low=nan"], "from nan to 0.02: both should be finite"),
+        (
+            ["+tune.space.train.momentum={low: 0.0, high: 0.9, scale: linear}"],
+            "end of tune.space cannot",
+        ),
         (["train.rate=1"], "train.rate=1.0, which the first trial has, is not within"),
         (["tune.space.train.rate.low=0"], "goes from 0 to 0.02: it should rise above zero"),
         (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
@@ -288,8 +378,13 @@ def test_what_cannot_be_tuned_is_told_before_any_work(checked, overrides, senten
 def test_the_fair_experiment_is_the_same_budget_for_all():
     fair = OmegaConf.load(usage.CONF / "experiment" / "fair_tuned.yaml")
     assert set(fair.hydra.sweeper.params.algo.split(",")) <= set(LEARNERS)
+    budgets = []
     for algo in LEARNERS:
-        assert set(OmegaConf.load(usage.CONF / "space" / f"{algo}.yaml")) <= {"train", "algo"}
+        options = composed("experiment=fair_tuned", f"algo={algo}", "dataset=omniglot")
+        assert set(options["tune"].pop("space")) <= {"train", "algo"}
+        images = options["train"]["images"]
+        budgets.append([options[key] for key in ("tune", "validation", "test")] + [images])
+    assert all(budget == budgets[0] for budget in budgets)
 
 
 def test_status_tells_how_far_trials_are(tune, checked, capsys, cache, tmp_path):
@@ -304,3 +399,5 @@ def test_status_tells_how_far_trials_are(tune, checked, capsys, cache, tmp_path)
     tune([])
     assert status(given) == 1
     assert "1 missing" in capsys.readouterr().out, "its options are found"
+    assert status([*given, "seed=1000"]) == 2, "as bench does"
+    assert "seed=1000 is that of the trials" in capsys.readouterr().err
