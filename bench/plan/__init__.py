@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from bench.plan.schedule import Job
@@ -20,10 +21,14 @@ BUDGET = ("train_images", "validations", "val_episodes", "episodes")
 
 
 class Times(NamedTuple):
-    """What a row says of a cell, and the joules of its GPU, where they were measured."""
+    """What a row says of a cell: the joules of its GPU, where they were measured, too.
+
+    ``pause`` is the seconds of a step and a validation, which nothing is saved within.
+    """
 
     job: Job
     joules: float | None
+    pause: float
 
 
 class Estimate(NamedTuple):
@@ -34,7 +39,14 @@ class Estimate(NamedTuple):
 
     @property
     def middle(self) -> Times:
-        return self.times[(len(self.times) - 1) // 2]
+        """The median; of two in the middle the mean."""
+        low, high = self.times[(len(self.times) - 1) // 2], self.times[len(self.times) // 2]
+        joules = [each.joules for each in (low, high) if each.joules is not None]
+        return Times(
+            Job(*map(fmean, zip(low.job, high.job, strict=True))),
+            fmean(joules) if joules else None,
+            fmean((low.pause, high.pause)),
+        )
 
 
 def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
@@ -74,7 +86,10 @@ def times(facts: dict[str, Any], row: Row) -> Times:
         rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
     training, validation, test = parts(facts)
     job = Job(training + validation, test + rest if "episodes" in facts else 0.0)
+    images = facts["train_ways"] * (facts["train_shots"] + facts["train_queries"])
+    step = training * facts["meta_batch"] * images / facts["train_images"]
+    pause = step + validation / facts["validations"]
     watts = rate([row], "train", "power_w"), rate([row], "evaluate", "power_w")
     if watts[0] is None or watts[1] is None:
-        return Times(job, None)
-    return Times(job, watts[0] * training + watts[1] * (sum(job) - training))
+        return Times(job, None, pause)
+    return Times(job, watts[0] * training + watts[1] * (sum(job) - training), pause)

@@ -1,5 +1,6 @@
 """``python -m bench.plan``: what a sweep would take on so many workers, from measured rows."""
 
+import math
 import statistics
 import sys
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from bench.plan.groups import Group, grouped
 from bench.plan.schedule import Job, simulate
 from bench.report import read
 from bench.report.rows import Row, done, rate
-from bench.report.tables import ABSENT, duration, markdown
+from bench.report.tables import ABSENT, duration, markdown, number
 from bench.status import overrides_of
 from bench.sweep import grid
 
@@ -96,7 +97,7 @@ def parse(arguments: list[str]) -> tuple[int, str, list[str]]:
             overrides.append(argument)
     if not given["workers"].isdecimal() or not 0 < int(given["workers"]) < 100_000:
         raise Mistake(
-            f"workers={given['workers']} is not possible: it should be a number from 1 on."
+            f"workers={given['workers']} is not possible: it should be a number from 1 to 99999."
         )
     overrides = overrides_of(overrides)
     of_sweep = [o.partition("=")[2] for o in overrides if o.startswith("results_dir=")]
@@ -161,7 +162,7 @@ def told(found: Estimate | None) -> list[str]:
         return [ABSENT, ABSENT, "no row"]
     low, high = (duration(sum(found.times[i].job)) for i in (0, -1))
     count = len(found.times)
-    spread = f"{low} to {high}" if count > 1 else ABSENT
+    spread = f"{low} to {high}" if low != high else ABSENT
     source = f"{count} row{'s' * (count > 1)}"
     source += f" of other {', '.join(found.differing)}" if found.differing else ""
     return [duration(sum(found.middle.job)), spread, source]
@@ -186,8 +187,11 @@ def rounds(known: Known, pick: Callable[[Estimate], Times]) -> list[list[Job]]:
     trials: dict[int, list[Job]] = {}
     cells: list[Job] = []
     for group, each in known:
-        for number in range(group.left):
-            place = trials.setdefault(number // group.at_once, []) if group.at_once else cells
+        ended = group.total - group.left  # within the first round, perhaps
+        for n in range(ended, group.total):
+            place = cells
+            if group.at_once:
+                place = trials.setdefault(n // group.at_once - ended // group.at_once, [])
             place.append(pick(each).job)
     return [*trials.values(), cells]
 
@@ -200,15 +204,15 @@ def totals(known: Known, machine: Machine, workers: int) -> str:
     )
 
     def ranged(text: Callable[[list[list[Job]]], str]) -> str:
-        return text(middle) + (f" ({text(low)} to {text(high)})" if low != high else "")
+        return text(middle) + (f" ({text(low)} to {text(high)})" if text(low) != text(high) else "")
 
     guessed = sum(group.left for group, each in known if each.differing)
     said = f"{number_of([group for group, _ in known])}, {guessed} of which by rows of other settings: "
-    said += ranged(lambda jobs: machine.hours(sum(map(sum, chain(*jobs)))))
+    said += (hours := ranged(lambda jobs: machine.hours(sum(map(sum, chain(*jobs))))))
     joules = [each.middle.joules for group, each in known for _ in range(group.left)]
     if measured := [each for each in joules if each is not None]:
         of = "" if len(measured) == len(joules) else f" of {len(measured)} of them"
-        said += f", {sum(measured) / 3.6e6:,.2g} kWh{of} by the GPU alone"
+        said += f", {number(sum(measured) / 3.6e6)} kWh{of} by the GPU alone"
     wall = ranged(lambda jobs: duration(simulate(jobs, workers).wall))
     longest = duration(max(map(sum, chain(*middle))))
     note = (
@@ -222,7 +226,7 @@ def totals(known: Known, machine: Machine, workers: int) -> str:
             "stopped."
         )
     extremes = " In brackets: all as in their fastest and as in their slowest row."
-    return note + extremes * (low != high)
+    return note + extremes * ("(" in hours + wall)
 
 
 def failing(known: Known, workers: int) -> str:
@@ -231,7 +235,8 @@ def failing(known: Known, workers: int) -> str:
     from bench.train import STRETCH_SECONDS
 
     jobs = rounds(known, lambda each: each.middle)
-    whole, save_every = simulate(jobs, workers).wall, SAVE_SECONDS + STRETCH_SECONDS
+    pause = max(each.middle.pause for _, each in known)
+    whole, save_every = simulate(jobs, workers).wall, SAVE_SECONDS + STRETCH_SECONDS + pause
     lines = []
     for name, seconds in MTBF.items():
         tried = [
@@ -239,10 +244,15 @@ def failing(known: Known, workers: int) -> str:
             for luck in range(LUCKS)
         ]
         wall, failures, lost = (statistics.fmean(each) for each in zip(*tried, strict=True))
-        lines.append([name, f"{failures:,.2f}", duration(lost), f"{wall / whole - 1:+.1%}"])
+        if math.isinf(wall):
+            lines.append([name, ABSENT, ABSENT, "a cell does not end"])
+        else:
+            lines.append([name, f"{failures:,.2f}", duration(lost), f"{wall / whole - 1:+.1%}"])
     note = (
         f"Means of {LUCKS} simulations: a worker that failed is away for {RESTART_SECONDS:.0f} s and "
-        f"then goes on from where training was saved, every {save_every:.0f} s; a test begins anew."
+        f"then goes on from where training was saved, every {save_every:.0f} s, in which "
+        f"{duration(pause)} are for a step and a validation (the longest of these cells, at their "
+        "mean); a test begins anew."
     )
     table = markdown(["a worker fails once in", "failures", "work lost", "wall time"], lines)
     return f"{table}\n\n{note}"

@@ -18,11 +18,18 @@ class Job(NamedTuple):
     unsaved: float
 
 
+LEAST_CHANCE = 0.001
+"""A job that gets from one save to the next, or through its test, less often is taken for endless."""
+
+
 class Outcome(NamedTuple):
-    """Seconds until the last job ended, failures, and the seconds of work that were done in vain."""
+    """Seconds until the last job ended, failures, and the seconds of work that were done in vain.
+
+    All are infinite where a worker fails so often that a job does not end.
+    """
 
     wall: float
-    failures: int
+    failures: float
     lost: float
 
 
@@ -41,6 +48,11 @@ def simulate(
     ``restart`` seconds, and goes on with its job from where that was last saved: ``save_every``
     seconds of work lie between two saves. ``seed`` names the chance.
     """
+    longest = max(
+        (min(job.saved, save_every) + job.unsaved for jobs in rounds for job in jobs), default=0
+    )
+    if math.exp(-longest * failures_per_s) < LEAST_CHANCE:
+        return Outcome(math.inf, math.inf, math.inf)
     dice = random.Random(seed)
     free = [0.0] * workers
     failures, lost = 0, 0.0

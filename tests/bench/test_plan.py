@@ -1,17 +1,26 @@
 """What a sweep would take, from measured rows, and what failures of workers cost it."""
 
 import json
+import math
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from hydra.core.global_hydra import GlobalHydra
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import running
-from bench.plan import estimate
-from bench.plan.__main__ import main
+from bench import progress, running, train
+from bench.interrupt import Interrupt
+from bench.plan import Estimate, Times, estimate
+from bench.plan.__main__ import Machine, failing, main, rounds, totals
+from bench.plan.groups import Group
 from bench.plan.schedule import Job, simulate
+from bench.progress import SAVE_SECONDS
+from bench.train import STRETCH_SECONDS, Training
+from bench.world import ALONE
 from tests.bench.report.samples import record, timed
 from tests.bench.small import SMALL
 
@@ -40,6 +49,72 @@ def test_a_failure_costs_no_more_than_what_lies_between_two_saves_and_a_test(
     assert alone.wall == pytest.approx(work), "work, work done in vain, and pauses"
 
 
+@settings(deadline=None)
+@given(st.data())
+def test_no_more_is_lost_by_a_kill_than_the_plan_reckons_with(data):
+    """Whenever `running.train` is killed, lost is what it has done since it last saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        lost, step, validation = longest_without_a_save(data, patch)
+    assert lost <= SAVE_SECONDS + STRETCH_SECONDS + step + validation + 1e-6
+
+
+def longest_without_a_save(data, patch) -> tuple[float, float, float]:
+    """Of a training by a clock of its own, with the longest step and validation."""
+    now, spent = [0.0], {"step": [0.0], "validation": [0.0]}
+    saves, dice = [], data.draw(st.randoms(use_true_random=False))
+    scale = {part: data.draw(st.sampled_from([0.01, 1, 8, 30])) for part in spent}
+
+    def spend(part: str) -> None:
+        spent[part].append(scale[part] * dice.random())
+        now[0] += spent[part][-1]
+
+    class Loop:
+        learner, sampler, world = torch.nn.Identity(), None, ALONE
+        train = SimpleNamespace(meta_batch=1)
+        steps, step = data.draw(st.integers(1, 60)), 0
+
+        def __init__(self, *_):
+            pass
+
+        def advance(self):
+            spend("step")
+            self.step += 1
+            return {"loss": torch.zeros(()), "accuracy": torch.zeros(())}
+
+        def state_dict(self):
+            return {}
+
+    class Rehearsal(Loop):
+        def advance(self):
+            saves.append(now[0])
+
+    def evaluate(*_):
+        spend("validation")
+        return SimpleNamespace(accuracy=torch.zeros(2))
+
+    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+    for module in (train, progress):
+        patch.setattr(module, "time", clock)
+    patch.setattr(train, "OuterLoop", Rehearsal)
+    patch.setattr(progress, "maker", lambda _: [])
+    patch.setattr(running, "evaluate", evaluate)
+    patch.setattr(running, "depends_on_places", lambda *_: False)
+    store = SimpleNamespace(progress=lambda _: None, save_progress=lambda *_: saves.append(now[0]))
+    config = SimpleNamespace(validation=SimpleNamespace(episodes=2))
+    cell = SimpleNamespace(
+        name="cell", config=config, world=ALONE, store=store, device=torch.device("cpu")
+    )
+    training = Training(Loop(), data.draw(st.integers(1, 9)))
+    running.train(cell, training, None, 1, Interrupt(), 0.0)
+    longest = max(later - earlier for earlier, later in pairwise([*saves, now[0]]))
+    return longest, max(spent["step"]), max(spent["validation"])
+
+
+def test_a_test_that_is_longer_than_workers_live_does_not_end():
+    assert simulate([[Job(10, 36000)]], 1, 1 / 3600, 20, 60).wall == math.inf
+    assert simulate([[Job(36000, 10)]], 1, 1 / 3600, 20, 60).wall < 50000
+
+
 def test_failures_come_as_often_as_they_should():
     tried = [simulate([[Job(1000, 0)]], 1, 0.01, 10, 0, seed) for seed in range(200)]
     failures = sum(each.failures for each in tried)
@@ -60,14 +135,14 @@ def test_a_cell_that_was_measured_takes_what_its_row_took():
     row = measured()
     found = estimate(row, [row, measured(algo_options={"inner_steps": 9})])
     # (5 ways, 16 images each) of 100 episodes make 8 s, in validation and in the test
-    assert found.times == [(Job(108, 22), None)] and found.differing == []
+    assert [each[:2] for each in found.times] == [(Job(108, 22), None)] and found.differing == []
 
 
 def test_times_go_by_the_images_of_training_and_of_evaluation():
     wanted = measured(train_images=3000, episodes=1000, shots=5)
     found = estimate(wanted, [measured()])
     # 3 x 100 s; 100 episodes of 100 images in validation and 1,000 in the test; 14 s of other things
-    assert found.times == [(Job(300 + 10, 100 + 14), None)]
+    assert [each[:2] for each in found.times] == [(Job(300 + 10, 100 + 14), None)]
     assert found.differing == ["shots", "train_shots", "train_images", "episodes"]
 
 
@@ -75,7 +150,7 @@ def test_without_the_whole_time_it_is_training_evaluation_and_the_measurement_of
     row = measured()
     del row["elapsed_seconds"]
     speed = sum(each["calls"] * each["ms_median"] for each in row["throughput"]) / 1000
-    assert estimate(row, [row]).times == [(Job(108, 8 + speed), None)]
+    assert estimate(row, [row]).times[0].job == Job(108, 8 + speed)
 
 
 def test_the_nearest_rows_count_from_fast_to_slow():
@@ -84,8 +159,14 @@ def test_the_nearest_rows_count_from_fast_to_slow():
     other = measured(ways=20, elapsed_seconds=10.0)
     found = estimate(wanted, [slow, other, fast, measured(algo="reptile")])
     assert [sum(each.job) for each in found.times] == [150, 190]
-    assert sum(found.middle.job) == 150, "the lower of two"
+    assert sum(found.middle.job) == 170, "of two the mean"
     assert estimate(wanted, [measured(backbone="resnet12"), measured(dataset="cub")]) is None
+
+
+def test_a_step_and_a_validation_lie_between_two_saves():
+    row = measured(meta_batch=4, train_ways=5, train_shots=1, train_queries=9)
+    # 0.1 s an image, 200 of which make a step; 50 episodes of 80 images at 1,000 images/s
+    assert estimate(row, [row]).times[0].pause == pytest.approx(20 + 4)
 
 
 def test_energy_is_power_times_time():
@@ -93,6 +174,33 @@ def test_energy_is_power_times_time():
     for phase in row["throughput"]:
         phase["power_w"] = {"train": 300.0, "evaluate": 200.0}.get(phase["phase"])
     assert estimate(row, [row]).times[0].joules == 300 * 100 + 200 * 30
+
+
+def test_totals_are_told_without_what_says_nothing():
+    hour = Times(Job(36000.0, 60.0), 3.6e6 * 3.2, 5.0)
+    group = Group("cuda", ["a"], {}, 5000, 5000)
+    machine = Machine("cuda", "H100", 8)
+    alike = Estimate([hour, hour._replace(job=Job(36000.0, 60.01))], [])
+    text = totals([(group, alike)], machine, 64)
+    assert "16,000 kWh" in text and "to 50," not in text and "In brackets" not in text
+    slower = Estimate([hour, hour._replace(job=Job(72000.0, 60.0))], [])
+    text = totals([(group, slower)], machine, 64)
+    assert "(50,083.3 GPU hours to 100,083.3 GPU hours)" in text and "In brackets" in text
+
+
+def test_a_table_of_failures_says_what_does_not_end_and_what_a_step_adds():
+    endless = Estimate([Times(Job(100.0, 36000.0), None, 40.0)], [])
+    text = failing([(Group("cpu", ["a"], {}, 1, 1), endless)], 1)
+    assert "| an hour | – | – | a cell does not end |" in text and "| a day | 0." in text
+    assert "every 60 s, in which 40.0 s are for a step and a validation" in text
+
+
+def test_a_round_that_was_begun_is_ended_first():
+    job = Times(Job(1.0, 0.0), None, 0.0)
+    trials = Group("cpu", ["a"], {}, 7, 5, at_once=3)
+    cells = Group("cpu", ["a"], {}, 3, 2)
+    known = [(trials, Estimate([job], [])), (cells, Estimate([job], []))]
+    assert [len(each) for each in rounds(known, lambda e: e.middle)] == [1, 3, 1, 2]
 
 
 @pytest.fixture
@@ -177,6 +285,8 @@ def test_rows_of_several_processes_tell_nothing_of_one(make, said, cache, tmp_pa
     ("arguments", "sentence"),
     [
         (["algo=maml", "workers=0"], "workers=0 is not possible"),
+        (["algo=maml", "workers=100000"], "a number from 1 to 99999"),
+        (["tune=optuna", "seed=0,1000", "from={reference}"], "seed=1000 is that of the trials"),
         (["algo=maml", "from=nowhere"], "There are no finished runs under nowhere/runs"),
         ([], "There is no sweep in results/sweeps"),
         (["algo=mamml", "from={reference}"], "There is no algo 'mamml'"),
