@@ -236,7 +236,7 @@ def throughput_tables(records: Iterable[Row]) -> list[Table]:
     return tables
 
 
-def leaderboard_markdown(boards: Iterable[Leaderboard]) -> str:
+def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
     """Standings and pairs, two tables a setting, with what their columns mean below."""
     parts = []
     for board in boards:
@@ -244,7 +244,8 @@ def leaderboard_markdown(boards: Iterable[Leaderboard]) -> str:
         if board.pairs:
             pairs = pair_table(board)
             parts.append(markdown(pairs.headers, pairs.cells))
-    return "\n\n".join([*parts, LEADERBOARD_NOTE]) + "\n"
+    tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
+    return "\n\n".join([*parts, LEADERBOARD_NOTE, *([TUNED_NOTE] if tuned else [])]) + "\n"
 
 
 def standing_table(board: Leaderboard) -> Table:

@@ -10,7 +10,8 @@ HEADERS = [
     *("first (%)", "best (%)", "chosen"),
 ]
 NOTE = (
-    "What all trials together were trained for, on top of the training of each row. First and best: "
+    "What all trials together were trained for, without validations, on top of the training of each row. "
+    "First and best: "
     "validation accuracy of the trial with the options that the learner comes with and of the best one, "
     "which is flattered, being the best of many. All seeds of a learner share its trials, none of which "
     "saw a test episode."

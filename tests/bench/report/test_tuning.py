@@ -83,5 +83,8 @@ def test_the_cost_is_told_once_a_study(tmp_path) -> None:
     assert tuning_markdown([record("protonet")]) is None
     build(folder(tmp_path, rows))
     assert line in (tmp_path / "tuning.md").read_text()
-    assert "tuning.md tells" in (tmp_path / "accuracy.md").read_text()
+    for table in ("accuracy.md", "leaderboard.md"):
+        assert "tuning.md tells" in (tmp_path / table).read_text()
+    build(folder(tmp_path / "other", [record("protonet")]))
+    assert "tuning.md tells" not in (tmp_path / "other" / "leaderboard.md").read_text()
     assert "812,345" in (tmp_path / "report.html").read_text()
