@@ -146,7 +146,7 @@ def test_of_a_longer_study_the_trials_asked_for_count(tune, checked):
     ("method", "call", "left"),
     [
         ("Trial.report", 8, "CCCPRR"),  # in the fifth, when the fourth has ended
-        ("Trial.suggest_float", 14, "CCCR"),  # before the fourth has its second option
+        ("Trial.suggest_float", 20, "CCCR"),  # before the fourth has its second option
         ("Study.ask", 9, "CCCR"),  # when the options of the fifth are known
     ],
 )
