@@ -9,7 +9,7 @@ whose module has a folder ``conf`` laid out as ours is, such as ``conf/algo/acme
 """
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -73,9 +73,11 @@ def conf_files() -> dict[str, Path]:
 
 
 def packages_of(targets: list[str]) -> list[str]:
-    """The extensions that some code is from, each with its version, as in ``acme-fewshot 0.1.0``."""
-    return [
-        f"{each.name} {each.version}"
-        for each in extensions()
-        if any(target.startswith(f"{each.module}.") for target in targets)
-    ]
+    """The packages that some code is from, ours aside, each with its version: ``acme-fewshot 0.1.0``."""
+    modules = {target.partition(".")[0] for target in targets} - {"algorithms", "bench"}
+    found = {f"{each.name} {each.version}" for each in extensions()
+             if each.module.partition(".")[0] in modules}  # fmt: skip
+    for module in modules - {each.module.partition(".")[0] for each in extensions()}:
+        for name in packages_distributions().get(module, ()):
+            found.add(f"{name} {version(name)}")
+    return sorted(found)

@@ -145,6 +145,15 @@ def test_a_package_that_cannot_be_used_gets_one_sentence(
     assert check(["algo=maml"]) == 2
 
 
+def test_code_beside_the_module_of_the_entry_point_is_of_its_package_too(tmp_path, monkeypatch):
+    package(tmp_path, "one", "algo/new.yaml")
+    (tmp_path / "one-1.0.dist-info" / "top_level.txt").write_text("one\nbeside\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert extensions.packages_of(["one.a.A", "algorithms.b.B"]) == ["one 1.0"]
+    assert extensions.packages_of(["beside.A", "beside.B", "bench.c"]) == ["one 1.0"]
+    assert extensions.packages_of(["algorithms.b.B"]) == []
+
+
 LEARNERS = """
 from __future__ import annotations
 
