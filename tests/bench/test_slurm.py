@@ -123,4 +123,4 @@ def test_a_cell_of_another_command_may_be_requeued(monkeypatch, back, polls):
 def test_without_slurm_a_sentence_says_so(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(Mistake, match="launcher=slurm needs the commands sbatch, srun and squeue"):
-        slurm.Slurm("jobs", 1).setup(hydra_context=None, task_function=None, config=None)
+        slurm.check()
