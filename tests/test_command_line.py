@@ -18,6 +18,7 @@ from hydra.core.plugins import Plugins
 import bench as bench_package
 from bench.__main__ import command
 from bench.interrupt import RESUMABLE, ended
+from bench.report import Report
 from bench.store import Store
 from tests.bench.test_resume import interrupt_at
 
@@ -203,15 +204,17 @@ def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, argu
     assert not list(tmp_path.rglob("record.json"))
 
 
-def test_a_sweep_is_asked_for_before_among_or_after_the_overrides(tmp_path, cache, here):
-    options = [*SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"]
-    for flagged in (["-m", *options], [*options[:2], "--multirun", *options[2:]], [*options, "-m"]):
-        done = here(*flagged, "dry_run=true", "ways=3,4")
-        assert "for 2 cells" in done.stdout, done.stderr
+def test_a_sweep_may_be_asked_for_among_the_overrides(tmp_path, cache, here):
+    folders = [f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    done = here(*SMALL, "--multirun", *folders, "dry_run=true", "seed=0,1")
+    assert "for 2 cells" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
-def test_a_cell_that_another_process_runs_again_is_not_finished(tmp_path, cache, here, sweep):
+def test_a_cell_that_another_process_runs_again_is_not_finished(
+    tmp_path, cache, here, monkeypatch, sweep
+):
+    monkeypatch.setattr("bench.report.__main__.build", lambda *_: Report([], [], []))
     options = [*sweep, *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"]
     store = Store(tmp_path)
     with store.claim(cell := here(*options, "dry_run=true").stdout.partition(" ")[0]):

@@ -22,13 +22,13 @@ class Failing(ProtoNet):
 
 
 class Dying(ProtoNet):
-    """Prototypical networks that kill the second process in the fourth step of two attempts."""
+    """Prototypical networks that kill the second process in the fourth step of the first attempt."""
 
     steps = 0
 
     def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
         self.steps += 1
         attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-        if self.steps == 4 and os.environ["RANK"] == "1" and attempt < 2:
+        if self.steps == 4 and os.environ["RANK"] == "1" and attempt == 0:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().meta_gradient(episodes)

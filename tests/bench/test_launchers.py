@@ -92,7 +92,7 @@ def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
     assert "Most cells an hour: hydra.launcher.n_jobs=" in capsys.readouterr().out
 
 
-def test_a_cell_of_ray_stops_at_a_signal_and_goes_on_with_the_bits_of_one_here(
+def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     tmp_path, make, threads, monkeypatch
 ):
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
@@ -100,20 +100,18 @@ def test_a_cell_of_ray_stops_at_a_signal_and_goes_on_with_the_bits_of_one_here(
         monkeypatch.setenv(name, value)
     options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
+    stopped = make(*options, "seed=1")
     store = Store(tmp_path / "ray")
-    # a second cell waits for a place, and is given back
+    # one after the other: the first is finished, the second is trained, the third waits for a place
     ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]
-    sweep = started("bench", "-m", *options, *ray, "seed=0,1")
-    wait_for(lambda: list(store.runs.glob(".*.lock")))
+    sweep = started("bench", "-m", *options, *ray, "seed=0,1,2")
+    running.run(whole)
+    wait_for(lambda: (store.runs / f".{stopped.name}.lock").exists())
     sweep.send_signal(signal.SIGTERM)
     assert sweep.wait(240) == RESUMABLE
-    assert store.progress(whole.name) and not store.record(whole.name)
-
-    again = started("bench", "-m", *options, *ray)
-    running.run(whole)
-    assert again.wait(240) == 0
     assert differences(whole.store.root, store.root) == []
     assert store.record(whole.name)["launcher"] == "ray"
+    assert store.progress(stopped.name) and not store.record(stopped.name)
 
 
 def alive(group: int) -> bool:
