@@ -11,7 +11,6 @@ import torch
 import bench.__main__
 from bench import interrupt, running
 from bench.interrupt import RESUMABLE
-from bench.store import Store
 from tests import cells_per_gpu
 from tests.faults import SMALL, differences, started
 from tests.launchers import QUIET
@@ -99,19 +98,20 @@ def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
     options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
-    whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
-    stopped = make(*options, "seed=1")
-    store = Store(tmp_path / "ray")
-    # one after the other: the first is finished, the second is trained, the third waits for a place
+    cells = [make(*options, f"seed={n}", f"results_dir={tmp_path / 'ray'}") for n in range(3)]
+    store = cells[0].store
     ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]
     sweep = started("bench", "-m", *options, *ray, "seed=0,1,2")
-    running.run(whole)
-    wait_for(lambda: (store.runs / f".{stopped.name}.lock").exists())
+    # one after the other: one is finished, the next is trained, the last waits for a place
+    wait_for(lambda: len(list(store.runs.glob(".*.lock"))) == 2)
     sweep.send_signal(signal.SIGTERM)
     assert sweep.wait(240) == RESUMABLE
+    (finished,) = [n for n, cell in enumerate(cells) if store.record(cell.name)]
+    assert sum(store.progress(cell.name) is not None for cell in cells) == 1
+    whole = make(*options, f"seed={finished}", "threads=1", f"results_dir={tmp_path / 'whole'}")
+    running.run(whole)
     assert differences(whole.store.root, store.root) == []
     assert store.record(whole.name)["launcher"] == "ray"
-    assert store.progress(stopped.name) and not store.record(stopped.name)
 
 
 def alive(group: int) -> bool:
