@@ -15,8 +15,6 @@ from tests import cells_per_gpu
 from tests.faults import SMALL, differences, started
 from tests.launchers import QUIET
 
-LONG = "BENCH_TEST_LONG"
-
 
 @pytest.fixture
 def threads():
@@ -82,7 +80,7 @@ def test_the_table_of_cells_at_a_time_holds_median_range_and_gain():
     ]
 
 
-@pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 asks for it")
+@pytest.mark.slow
 def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
     options = [*SMALL, "algo=protonet", "train.images=3000"]
     assert (

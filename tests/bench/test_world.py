@@ -23,7 +23,6 @@ from bench.train import OuterLoop, Training
 from bench.world import World
 from tests.bench import steps
 from tests.bench.small import SMALL
-from tests.bench.test_launchers import LONG
 
 ROOT = Path(__file__).parents[2]
 TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"]
@@ -104,7 +103,7 @@ def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
     assert "goes no further" not in failed.stderr
 
 
-@pytest.mark.skipif(LONG not in os.environ, reason=f"takes a minute; {LONG}=1 asks for it")
+@pytest.mark.slow
 def test_torchrun_starts_anew_what_was_killed(tmp_path, cache):
     options = [*SMALL, "algo.target=tests.bench.failing.Dying", "train.meta_batch=2"]
     torchrun = [*TWO[:-1], "--max-restarts=1", "-m"]
