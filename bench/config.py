@@ -89,7 +89,7 @@ class Test(Strict):
 
 
 class Throughput(Strict):
-    seconds: Annotated[float, Field(gt=0)]
+    seconds: Annotated[float, Field(ge=0)]
 
 
 class Range(Strict):

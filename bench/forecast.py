@@ -1,5 +1,6 @@
-"""How long a cell will take on this machine, from a few steps of it."""
+"""How long a cell will take on this machine when it is idle, from a few steps of it."""
 
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -19,7 +20,10 @@ SECONDS = 2.0
 def forecast(cell: Cell) -> dict[str, float]:
     """Seconds of training, validation, test and the measurement of speed, as far as one can tell.
 
-    A few outer steps and one evaluation are timed, and multiplied. What comes before training
+    A few outer steps and one evaluation are timed, and multiplied. On a CPU, work takes no longer on an
+    idle machine than the processor time of its threads, nor than it took: the less of the two counts,
+    so that with one thread other programs change nothing. With more threads they do: the time is
+    then an upper bound, and this many times less a lower one. What comes before training
     (loading torch and the data) is left out. Nothing is stored.
     """
     config, device = cell.config, cell.device
@@ -31,14 +35,15 @@ def forecast(cell: Cell) -> dict[str, float]:
     def evaluation(episodes: int) -> float:
         return episodes / at_once * batch
 
-    calls = WARM_UP_CALLS + LEAST_CALLS
+    seconds, calls = config.throughput.seconds, WARM_UP_CALLS + LEAST_CALLS
+    speed = sum(max(seconds, calls * each) for each in (0, step, batch))
+    speed += max(2 * seconds, calls * batch)
     return {
         "training": loop.steps * step,
         "validation": config.validation.times * evaluation(config.validation.episodes),
         "test": evaluation(config.test.episodes),
         # drawing and training, and evaluation as a whole and by its two parts
-        "speed": sum(max(config.throughput.seconds, calls * each) for each in (0, step, batch))
-        + max(2 * config.throughput.seconds, calls * batch),
+        "speed": speed if seconds else 0.0,
     }
 
 
@@ -48,11 +53,22 @@ def _seconds_per_call(work: Callable[[], object], device: torch.device, warm_up:
     spent = 0.0
     while len(durations) <= warm_up or spent < SECONDS:
         synchronize(device)
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         work()
         synchronize(device)
         durations.append(time.perf_counter() - start)
+        if device.type == "cpu":
+            durations[-1] = min(durations[-1], time.process_time() - worked)
         spent += durations[-1]
         if len(durations) >= warm_up and durations[-1] > SECONDS:
             return durations[-1]
     return statistics.median(durations[warm_up:])
+
+
+def load_note() -> str:
+    """Say how busy the machine is, this process included, and that times are not those of a busy one."""
+    return (
+        f"In the last minute this machine had a load of {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
+        "cores. The times are those on an idle one; with threads=1 they do not depend on the load, with "
+        "more threads a busy machine makes them too long, by so many times at most."
+    )

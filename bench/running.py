@@ -58,17 +58,19 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     if not tested.loss.isfinite().all():
         raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
     accuracy, ci95 = mean_ci95(tested.accuracy)
-    speed = measure(
-        learner,
-        config.train,
-        loop.sampler,
-        test_sampler,
-        at_once,
-        device,
-        config.precision,
-        config.throughput.seconds,
-        cell.world,
-    )
+    speed: list[dict[str, Any]] = []
+    if config.throughput.seconds:
+        speed = measure(
+            learner,
+            config.train,
+            loop.sampler,
+            test_sampler,
+            at_once,
+            device,
+            config.precision,
+            config.throughput.seconds,
+            cell.world,
+        )
     record = card(cell, learner) | {
         "status": "done",
         "reason": None,

@@ -90,9 +90,12 @@ class Sweep(Callback):
         from bench.report.tables import duration
 
         if config.dry_run:
+            from bench.forecast import load_note
+
             count, total = len(self.foretold), duration(sum(self.foretold))
             if count:  # else other processes know
                 print(f"In all {total} for {count} cells, one after the other; nothing was run.")
+                print(load_note())
             return
         records = [
             None if store.written_at(cell) == before else store.record(cell)

@@ -13,9 +13,12 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time passes only where work says so."""
-    now = SimpleNamespace(seconds=0.0)
-    monkeypatch.setattr(forecast, "time", SimpleNamespace(perf_counter=lambda: now.seconds))
+    """Time passes only where work says so; other programs make it ``busy`` times longer, of a core."""
+    now = SimpleNamespace(seconds=0.0, busy=1.0, threads=1)
+    clocks = SimpleNamespace(
+        perf_counter=lambda: now.seconds * now.busy, process_time=lambda: now.seconds * now.threads
+    )
+    monkeypatch.setattr(forecast, "time", clocks)
     return now
 
 
@@ -43,6 +46,28 @@ def test_one_long_call_is_enough(clock):
     work, calls = worker(clock, 60.0)
     forecast._seconds_per_call(work, CPU, warm_up=4)
     assert len(calls) == 4, "steps that must be done before a graph is recorded"
+
+
+def test_other_programs_change_nothing_with_one_thread_and_a_bounded_part_with_more(clock):
+    def seconds(device: torch.device = CPU) -> float:
+        return forecast._seconds_per_call(worker(clock, 0.5)[0], device, warm_up=1)
+
+    clock.busy = 7.0
+    assert seconds() == 0.5
+    clock.threads = 2
+    assert seconds() == 1.0
+    clock.busy = 1.0
+    assert seconds() == 0.5
+    clock.busy, clock.threads = 7.0, 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forecast, "synchronize", lambda _: None)
+        assert seconds(torch.device("cuda")) == 3.5, "the processor only waits for a GPU"
+
+
+def test_the_load_is_told(monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (4.24, 1.0, 1.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert "a load of 4.2 on 2 cores" in forecast.load_note()
 
 
 def test_the_parts_add_up(clock, monkeypatch):
