@@ -145,8 +145,9 @@ class _Backward(Function):
 def _sums(a: Tensor, x: Tensor, mean: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
     """Per channel, the sums of a and of a xhat, in one pass."""
     wanted = [False, True, True]
+    # The weight, here rstd, does not matter to the sums; but without any, CUDA returns none.
     _, sum_ax, sum_a = torch.ops.aten.native_batch_norm_backward(
-        a, x, None, None, None, mean, rstd, True, 0.0, wanted
+        a, x, rstd, None, None, mean, rstd, True, 0.0, wanted
     )
     return sum_a, sum_ax
 

@@ -5,7 +5,7 @@ from functools import partial
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.layers import BatchNorm2d, Linear
+from algorithms.layers import BatchNorm2d, Conv2d, Linear
 from algorithms.stateless import with_tensors
 from algorithms.statistics import Statistics, of_queries
 
@@ -24,8 +24,9 @@ class Classifier(nn.Module):
         self.backbone = backbone
         self.head = Linear(backbone.features, ways)
         for module in self.modules():
-            if isinstance(module, BatchNorm2d):
+            if isinstance(module, BatchNorm2d | Conv2d):
                 module.order = order
+            if isinstance(module, BatchNorm2d):
                 # Weights that are each task's own are normalised by each batch's own statistics.
                 module.running_mean = module.running_var = module.num_batches_tracked = None
 

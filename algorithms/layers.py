@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algorithms import convolution
 from algorithms.batch_norm import batch_norm, batch_norm_each
 
 
@@ -21,7 +22,11 @@ class Conv2d(nn.Conv2d):
 
     Its weights lie in memory as images in channels_last do, channels innermost; so do the fast
     weights and gradients that come from them, and no convolution has to turn them round.
+
+    Where ``order`` is 2, the gradient will be differentiated again, which torch does group by group.
     """
+
+    order: int = 1
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -34,7 +39,10 @@ class Conv2d(nn.Conv2d):
         bias = None if bias is None else bias.flatten()
         tasks = weight.shape[0]
         weight = weight.permute(0, 1, 3, 4, 2).flatten(0, 1).permute(0, 3, 1, 2)
-        return F.conv2d(x, weight, bias, self.stride, self.padding, groups=tasks)
+        if self.order == 1 or isinstance(self.padding, str):
+            return F.conv2d(x, weight, bias, self.stride, self.padding, groups=tasks)
+        y = convolution.conv2d(x, weight, self.stride, self.padding, tasks)
+        return y if bias is None else y + bias[:, None, None]
 
 
 class BatchNorm2d(nn.BatchNorm2d):

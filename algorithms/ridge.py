@@ -43,4 +43,6 @@ def solve(matrix: Tensor, right: Tensor, lam: float | Tensor) -> Tensor:
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     # The _ex variant neither waits for a GPU nor lets one bad task stop the others.
     factor, _ = torch.linalg.cholesky_ex(matrix + lam * eye)
-    return torch.cholesky_solve(right, factor)
+    # On CUDA, cholesky_solve of several matrices waits, so that a graph cannot record it.
+    half = torch.linalg.solve_triangular(factor, right, upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)

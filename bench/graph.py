@@ -1,5 +1,6 @@
 """A training step as one CUDA graph: recorded once, then replayed with a single launch."""
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -19,9 +20,14 @@ def record(step: Step, episodes: Episodes) -> Step:
     RuntimeError when it cannot be recorded.
     """
     static = Episodes(*(torch.empty_like(part).copy_(part) for part in episodes))
+    gc.collect()  # an old graph that is freed during a recording would end it
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        metrics = step(static)
+    stream = torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            metrics = step(static)
+    finally:
+        torch.cuda.set_stream(stream)  # torch stays on its own where the recording fails at its end
 
     def replay(episodes: Episodes) -> dict[str, Tensor]:
         for place, part in zip(static, episodes, strict=True):

@@ -40,6 +40,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/baselinepp.py": "test_baseline.py test_defaults.py -k baseline",
     "algorithms/batch_norm.py": "test_batch_norm.py",
     "algorithms/classifier.py": "test_maml.py -k 'not finite'",
+    "algorithms/convolution.py": "test_convolution.py -k 'not finite'",
     "algorithms/features.py": "test_metaoptnet.py test_laws.py -k 'test_metaoptnet or protonet'",
     "algorithms/layers.py": "test_layers.py test_conv4.py",
     "algorithms/learner.py": "test_learner.py test_laws.py ../bench/test_graph.py"

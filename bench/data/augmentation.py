@@ -6,6 +6,7 @@ one gather and one affine map of the colours for all images together.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from itertools import permutations
 
 import torch
@@ -69,6 +70,14 @@ class Augmentation:
         return philox(self.key, (number & 0xFFFFFFFF, number >> 32, image, block)).flatten(2)
 
 
+@cache
+def constant(
+    rows: tuple[tuple[float, ...], ...], dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return a table on a device, copied there once: the host waits for the device to copy."""
+    return torch.tensor(rows, dtype=dtype, device=device)
+
+
 def below(words: Tensor, size: int) -> Tensor:
     """Numbers from 0 to size - 1 from random words of 32 bits."""
     return words * size >> 32
@@ -99,10 +108,10 @@ def jittered(images: Tensor, factors: Tensor, order: Tensor) -> Tensor:
     rounded and held to 0..255 once, at the end; Pillow, in the official code, does so after each.
     """
     x = images.flatten(2).float()
-    grey = x.new_tensor([LUMINANCE if x.shape[1] == 3 else (1.0,)]) @ x
+    grey = constant((LUMINANCE if x.shape[1] == 3 else (1.0,),), x.dtype, x.device) @ x
     mean = grey.mean((1, 2))
     a, b, c = torch.ones_like(mean), torch.zeros_like(mean), torch.zeros_like(mean)
-    for kinds in torch.tensor(ORDERS, device=x.device)[order].unbind(1):
+    for kinds in constant(ORDERS, torch.int64, x.device)[order].unbind(1):
         f = factors.gather(1, kinds[:, None])[:, 0]
         bright, contrast = kinds == 0, kinds == 1
         seen = a + b  # of grey

@@ -25,9 +25,11 @@ def test_maps_of_tasks_come_back_as_flat_features_in_their_order():
         assert torch.equal(unfold(folded, TASKS, per_task), x.flatten(2))
 
 
+@pytest.mark.parametrize("order", [1, 2])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_convolution_with_weights_of_each_task_is_one_convolution_a_task(bias):
+def test_a_convolution_with_weights_of_each_task_is_one_convolution_a_task(bias, order):
     layer = Conv2d(4, 2, 3, 2, padding=1, bias=bias).double()
+    layer.order = order
     assert layer.weight.is_contiguous(memory_format=torch.channels_last)
     x, weights = random(TASKS, IMAGES, 4, 5, 6), random(TASKS, 2, 4, 3, 3)
     biases = random(TASKS, 2) if bias else [None] * TASKS
