@@ -49,6 +49,14 @@ def prepare(folders: Folders) -> Dataset:
     Raises Mistake when matplotlib came without its typefaces. Logs a warning when the pixels
     differ from those of the reference results, as they may with another FreeType.
     """
+    paths = typefaces()
+    dataset = cached(folders.cache, "glyphs", recipe(paths), lambda: build(paths))
+    check_pin(dataset, DIGEST)
+    return dataset
+
+
+def typefaces() -> list[Path]:
+    """The files of the typefaces; raises Mistake when matplotlib came without them."""
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
     paths = [fonts / f"{face}.ttf" for face in FACES]
     if missing := [path for path in paths if not path.exists()]:
@@ -56,20 +64,27 @@ def prepare(folders: Folders) -> Dataset:
             f"matplotlib has no typeface {missing[0]}; "
             "install the matplotlib of PyPI, or use dataset=omniglot"
         )
-    recipe = hashlib.sha256(ft2font.__freetype_version__.encode())
-    recipe.update(matplotlib.__version__.encode())
-    for path in (Path(__file__), *paths):
-        recipe.update(path.read_bytes())
+    return paths
 
-    dataset = cached(folders.cache, "glyphs", recipe.digest(), lambda: build(paths))
-    if dataset.digest != DIGEST:
+
+def recipe(paths: list[Path], *code: str) -> bytes:
+    """What drawn letters depend on: typefaces, FreeType, matplotlib, and this and other files of code."""
+    digest = hashlib.sha256(ft2font.__freetype_version__.encode())
+    digest.update(matplotlib.__version__.encode())
+    for path in (*map(Path, (__file__, *code)), *paths):
+        digest.update(path.read_bytes())
+    return digest.digest()
+
+
+def check_pin(dataset: Dataset, digest: str) -> None:
+    """Log a warning when the pixels are not those of the reference results."""
+    if dataset.digest != digest:
         log.warning(
             "The letters are drawn a little differently here (matplotlib %s, FreeType %s) than for "
             "the reference results; compare only rows of the same data digest",
             matplotlib.__version__,
             ft2font.__freetype_version__,
         )
-    return dataset
 
 
 def build(paths: list[Path]) -> Dataset:
@@ -91,12 +106,16 @@ def build(paths: list[Path]) -> Dataset:
         if len(own) >= MIN_IMAGES:
             # upper first: dotless i has the capital of i
             family = base.upper().casefold()
-            name = f"U+{ord(letter):04X} {unicodedata.name(letter)}"
-            pools[split_of(family)][name] = torch.from_numpy(np.stack(own))[:, None]
+            pools[split_of(family)][name_of(letter)] = torch.from_numpy(np.stack(own))[:, None]
 
     splits = {split: Pool.of(classes) for split, classes in pools.items()}
     check(splits)
     return Dataset.of("glyphs", splits)
+
+
+def name_of(letter: str) -> str:
+    """The name of a letter's class, such as ``U+0041 LATIN CAPITAL LETTER A``."""
+    return f"U+{ord(letter):04X} {unicodedata.name(letter)}"
 
 
 def split_of(family: str) -> str:
@@ -105,11 +124,13 @@ def split_of(family: str) -> str:
     return "train" if share < 0.64 else "val" if share < 0.8 else "test"
 
 
-def draw(paths: list[Path]) -> tuple[list[str], np.ndarray]:
-    """All letters that enough typefaces have, and their images.
+def draw(
+    paths: list[Path], side: int = SIDE, em: int = EM, accents: bool = True
+) -> tuple[list[str], np.ndarray]:
+    """All letters that enough typefaces have, and their images; those with accents only if asked for.
 
-    Images are uint8 [letters, typefaces, 28, 28]; empty where a typeface lacks the letter or the
-    letter does not fit.
+    Images are uint8 [letters, typefaces, side, side]; empty where a typeface lacks the letter or the
+    letter does not fit. ``em`` is the size of the type in pixels.
     """
     fonts = [ft2font.FT2Font(str(path)) for path in paths]
     covers = [{chr(code) for code in font.get_charmap()} for font in fonts]
@@ -117,16 +138,17 @@ def draw(paths: list[Path]) -> tuple[list[str], np.ndarray]:
         letter
         for letter in sorted(set().union(*covers))
         if is_letter(letter) and sum(letter in cover for cover in covers) >= MIN_IMAGES
+        if accents or unicodedata.normalize("NFD", letter) == letter
     ]
-    images = np.zeros((len(letters), len(fonts), SIDE, SIDE), np.uint8)
+    images = np.zeros((len(letters), len(fonts), side, side), np.uint8)
     for face, (font, cover) in enumerate(zip(fonts, covers, strict=True)):
-        font.set_size(EM, 72)
+        font.set_size(em, 72)
         for index, letter in enumerate(letters):
             if letter in cover:
                 # hinting would move strokes by rules that change with the version of FreeType
                 font.set_text(letter, 0, flags=ft2font.LoadFlags.NO_HINTING)
                 font.draw_glyphs_to_bitmap(antialiased=True)
-                images[index, face] = centred(np.asarray(font.get_image()))
+                images[index, face] = centred(np.asarray(font.get_image()), side)
     return letters, images
 
 
@@ -136,16 +158,16 @@ def is_letter(character: str) -> bool:
     return plain and unicodedata.category(character) in ("Lu", "Ll", "Lo")
 
 
-def centred(bitmap: np.ndarray) -> np.ndarray:
-    """The ink of a bitmap in the middle of a 28 x 28 image, empty when it does not fit."""
-    image = np.zeros((SIDE, SIDE), np.uint8)
+def centred(bitmap: np.ndarray, side: int) -> np.ndarray:
+    """The ink of a bitmap in the middle of a square image, empty when it does not fit."""
+    image = np.zeros((side, side), np.uint8)
     rows, columns = np.flatnonzero(bitmap.any(1)), np.flatnonzero(bitmap.any(0))
     if len(rows) == 0:
         return image
     ink = bitmap[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     height, width = ink.shape
-    if max(height, width) <= SIDE:
-        top, left = (SIDE - height) // 2, (SIDE - width) // 2
+    if max(height, width) <= side:
+        top, left = (side - height) // 2, (side - width) // 2
         image[top : top + height, left : left + width] = ink
     return image
 

@@ -1,0 +1,127 @@
+"""Glyphs, each image moved, turned and bent in a way of its own: the default data set.
+
+The letters of `bench.data.glyphs` without their accented forms, uint8 [1, 28, 28]. A class has one
+image of each typeface, up to 16, so that support and query images are always of other typefaces. Each
+is turned, scaled, slanted, moved and bent at random, so that pixels alone tell little: what helps is to
+have learned on other letters which changes do not matter. It is **not Omniglot**.
+
+The changes of an image depend on its letter and typeface alone, and are made of sums, products and
+quotients, which every machine rounds alike.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from bench.data import glyphs
+from bench.data.cache import Folders, cached
+from bench.data.guard import check
+from bench.data.philox import key_of, philox
+from bench.data.pool import Dataset, Pool
+
+DIGEST = "a08ef151e7ab97f6db643c75aa65a92ece666313f7225f9b065165a643e907d9"
+"""Of the images that the reference results stand on, as in `bench.data.glyphs`."""
+
+FINE = 2
+"""Letters are drawn so many times larger than they become."""
+TURN = 0.1317
+"""Tangent of half the widest angle, 15 degrees to either side."""
+SCALES = (0.8, 1.1)
+"""The least and the largest factor of width and height, each drawn for itself."""
+SLANT = 0.2
+"""Most pixels to the side for a pixel up."""
+SHIFT = 2.0
+"""Most pixels to any side."""
+BEND = 1.0
+"""Most pixels that a point of the net is moved by, in each direction."""
+NET = 4
+"""Points of the net on a side; what lies between them moves by a smooth mean of theirs."""
+
+
+def prepare(folders: Folders) -> Dataset:
+    """Return the warped letters, drawn from the typefaces of the installed matplotlib.
+
+    Raises Mistake when matplotlib came without its typefaces. Logs a warning when the pixels
+    differ from those of the reference results, as they may with another FreeType.
+    """
+    paths = glyphs.typefaces()
+    recipe = glyphs.recipe(paths, __file__)
+    dataset = cached(folders.cache, "glyphs_warped", recipe, lambda: build(paths))
+    glyphs.check_pin(dataset, DIGEST)
+    return dataset
+
+
+def build(paths: list[Path]) -> Dataset:
+    """Draw the letters, merge those that look alike, warp their images, and split the letters."""
+    letters, images = glyphs.draw(paths, FINE * glyphs.SIDE, FINE * glyphs.EM, accents=False)
+    doubles = glyphs.look_alikes(letters, images)
+    pools: dict[str, dict[str, torch.Tensor]] = {"train": {}, "val": {}, "test": {}}
+    for letter, faces in zip(letters, images, strict=True):
+        drawn = np.flatnonzero(faces.any((1, 2)))
+        if letter in doubles or len(drawn) < glyphs.MIN_IMAGES:
+            continue
+        split = glyphs.split_of(letter.upper().casefold())
+        warped = warp(faces[drawn], changes(letter, drawn))
+        pools[split][glyphs.name_of(letter)] = torch.from_numpy(warped)[:, None]
+    splits = {split: Pool.of(classes) for split, classes in pools.items()}
+    check(splits)
+    return Dataset.of("glyphs_warped", splits)
+
+
+def changes(letter: str, faces: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Numbers from -1 to 1 that say how the images of a letter are changed: [typefaces, 6 + 2 NET^2]."""
+    count = 6 + 2 * NET * NET
+    face, block = torch.from_numpy(faces)[:, None], torch.arange(-(-count // 4))
+    code = torch.full_like(face, ord(letter))
+    words = philox(key_of("warped glyphs"), (code, face, block, torch.zeros_like(face)))
+    return words.flatten(1)[:, :count].numpy() / 2.0**31 - 1
+
+
+def warp(images: NDArray[np.uint8], change: NDArray[np.float64]) -> NDArray[np.uint8]:
+    """Change images [n, FINE s, FINE s] by numbers from `changes`; gives uint8 [n, s, s]."""
+    side = images.shape[-1]
+    turn, wide, high, slant, right, down = change[:, :6, None, None].swapaxes(0, 1)
+    net = FINE * BEND * change[:, 6:].reshape(-1, 2, NET, NET)
+    bent_x, bent_y = between(between(net, side).swapaxes(2, 3), side).swapaxes(2, 3).swapaxes(0, 1)
+
+    # where each pixel comes from: places are pixels from the centre
+    places = np.arange(side) - (side - 1) / 2
+    x = places[None, None, :] + bent_x - FINE * SHIFT * right
+    y = places[None, :, None] + bent_y - FINE * SHIFT * down
+    half = TURN * turn
+    cosine, sine = (1 - half * half) / (1 + half * half), 2 * half / (1 + half * half)
+    low, top = SCALES
+    wide, high = (low + (top - low) * (1 + each) / 2 for each in (wide, high))
+    from_x = (cosine * x + sine * y) / wide + SLANT * slant * y
+    from_y = (cosine * y - sine * x) / high
+    fine = sampled(images, from_x + (side - 1) / 2, from_y + (side - 1) / 2)
+    parts = fine.reshape(len(images), side // FINE, FINE, side // FINE, FINE)
+    return np.rint(parts.mean((2, 4))).astype(np.uint8)
+
+
+def between(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Values [..., n] at equal distances, joined smoothly to [..., side]."""
+    place = np.arange(side) * (values.shape[-1] - 1) / (side - 1)
+    before = np.minimum(place.astype(np.int64), values.shape[-1] - 2)
+    share = place - before
+    share = share * share * (3 - 2 * share)
+    return values[..., before] * (1 - share) + values[..., before + 1] * share
+
+
+def sampled(
+    images: NDArray[np.uint8], x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """The ink of images [n, s, s] at places [n, s, s] between pixels (bilinear); none outside."""
+    side = images.shape[-1]
+    padded = np.pad(images, ((0, 0), (1, 2), (1, 2))).astype(np.float64)
+    x, y = (np.clip(place + 1, 0, side + 1) for place in (x, y))
+    column, row = x.astype(np.int64), y.astype(np.int64)
+    right, down = x - column, y - row
+    image = np.arange(len(images))[:, None, None]
+    upper = padded[image, row, column] * (1 - right) + padded[image, row, column + 1] * right
+    lower = (
+        padded[image, row + 1, column] * (1 - right) + padded[image, row + 1, column + 1] * right
+    )
+    return upper * (1 - down) + lower * down
