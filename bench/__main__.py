@@ -14,7 +14,7 @@ process.tune()  # before torch is imported
 import hydra
 from omegaconf import DictConfig
 
-from bench import interrupt, usage, workers
+from bench import interrupt, until, usage, workers
 from bench.interrupt import Interrupted, ended, listening
 from bench.mistake import Failed, Lost, Mistake, Unkept, in_a_line
 from bench.world import here, joined
@@ -207,6 +207,7 @@ def command(arguments: list[str]) -> int:
             # a signal to all processes ends workers that are still being started
             return died.status if workers.ending() else told(died)
         finally:
+            until.over()
             workers.dismiss()  # where the end of the sweep was not reached
     return 0
 

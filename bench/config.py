@@ -147,7 +147,7 @@ class Tuned(Strict):
 
 OF_THE_COMMAND = {
     *("results_dir", "data_root", "cache_dir", "threads"),
-    *("overwrite", "retry_failed", "dry_run", "tune", "logger"),
+    *("overwrite", "retry_failed", "dry_run", "until", "tune", "logger"),
 }
 """Keys that say where files are and what to do, and are not stored; a row has its threads as a fact."""
 PLACES = {"path", "splits"}
@@ -180,6 +180,7 @@ class Config(Strict):
     overwrite: bool
     retry_failed: bool
     dry_run: bool
+    until: str | float | None
     logger: Code | None
     tune: Tune | None
     tuned: Tuned | None

@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from tqdm import tqdm
 
-from bench import interrupt, workers
+from bench import interrupt, until, workers
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
@@ -37,8 +37,15 @@ class Sweep(Callback):
         self.workers: workers.Workers | None = None
         """What processes that run cells, and end with the sweep, know of it, where there are any."""
 
+    def on_run_start(self, config: DictConfig, **_: Any) -> None:
+        """Begin to count the time that the command has."""
+        with deciding():
+            if here().first:  # the others end with it
+                until.begin(config.until)
+
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check every cell of a grid, so that a mistake in the last one costs nothing."""
+        self.on_run_start(config)
         with deciding():
             workers.check(config.hydra)
             every = grid([*swept(config), *config.hydra.overrides.task])

@@ -6,11 +6,13 @@ import re
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from bench.mistake import Mistake
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+_command = ExitStack()
 
 
 def parse(text: str) -> float:
@@ -37,3 +39,13 @@ def until(seconds: float | None) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def begin(time: str | float | None) -> None:
+    """Let this command end after a time such as 170m, if one is given; raises Mistake."""
+    _command.enter_context(until(None if time is None else parse(str(time))))
+
+
+def over() -> None:
+    """The command has ended: nothing is sent to what this process does next."""
+    _command.close()

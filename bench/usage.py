@@ -145,7 +145,7 @@ def check_choices(arguments: list[str]) -> None:
         if group in (*GROUPS, *OTHERS):
             for choice in {"", "null"} & set(choices.split(",")):
                 raise no_such(f"{group}/{choice}")
-        if group in ("launcher", "logger") and "," in choices:
+        if group in ("launcher", "logger", "until") and "," in choices:
             raise Mistake(f"A sweep has one {group}, not {choices}.")
         if group == "launcher" and not {"-m", "--multirun"} & set(arguments):
             raise Mistake(f"{argument} runs the cells of a sweep: add -m.")

@@ -20,6 +20,7 @@ from bench.__main__ import command
 from bench.interrupt import RESUMABLE, ended
 from bench.report import Report
 from bench.store import Store
+from bench.train import OuterLoop
 from tests.bench.test_resume import interrupt_at
 
 ROOT = Path(__file__).parent.parent
@@ -191,6 +192,9 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
             ["-m", "launcher=slurm", "hydra.launcher.timout_min=5"],
             "did you mean 'hydra.launcher.timeout_min'? docs/engines/ lists those of launchers.",
         ),
+        (["until=5d"], "until=5d is not possible: it should be a time such as 90s, 170m or 2h"),
+        (["-m", "until=-1"], "until=-1 is not possible"),
+        (["-m", "until=1m,2m"], "A sweep has one until, not 1m,2m."),
         (["threads=0"], "threads=0 is not possible: it should be greater than or equal to 1."),
         (["-m", "ways=3,1000"], "ways=1000 is more than the"),
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),
@@ -260,6 +264,50 @@ def test_one_cell_of_joblib_at_a_time_ends_at_a_signal_and_goes_on(
     assert again.returncode == 0 and "goes on from step 2 " in again.stdout
     row = pd.read_csv(tmp_path / "throughput.csv").iloc[0]
     assert (row["launcher"], row["threads"]) == ("joblib", 1)
+
+
+@pytest.mark.parametrize(
+    "sweep", [[], ["-m"], ["-m", "launcher=joblib", "hydra.launcher.n_jobs=1"]]
+)
+def test_a_command_ends_after_its_time_and_goes_on_when_repeated(
+    tmp_path, cache, here, monkeypatch, sweep
+):
+    if "launcher=joblib" in sweep:
+        pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    clocks = []
+
+    class Clock:
+        """A timer whose time comes after the second training step."""
+
+        def __init__(self, seconds, then, given):
+            self.seconds, self.end, self.running = seconds, lambda: then(*given), False
+            clocks.append(self)
+
+        def start(self):
+            self.running = True
+
+        def cancel(self):
+            self.running = False
+
+    def advanced(loop):
+        metrics = advance(loop)
+        if loop.step == 2 and clocks[-1].running:
+            clocks[-1].end()
+        return metrics
+
+    advance = OuterLoop.advance
+    monkeypatch.setattr(OuterLoop, "advance", advanced)
+    monkeypatch.setattr("bench.until.threading.Timer", Clock)
+    options = [*sweep, *SMALL, "train.images=600", f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    stopped = here(*options, "until=170m")
+    assert stopped.returncode == RESUMABLE, stopped.stderr
+    assert [clock.seconds for clock in clocks] == [10_200] and not clocks[0].running
+    assert list(tmp_path.glob("runs/*/progress.pt"))
+    again = here(*options)
+    assert again.returncode == 0 and "goes on from step 2 " in again.stdout
+    assert len(clocks) == 1, "no time was given"
+    (config,) = tmp_path.glob("runs/*/config.yaml")
+    assert "until" not in config.read_text()
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_any_work(here, cache):
