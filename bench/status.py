@@ -17,6 +17,7 @@ from bench.sweep import grid, swept
 
 if TYPE_CHECKING:
     from bench.cell import Cell
+    from bench.config import Config
 
 USAGE = """\
 Usage: python -m bench.status [OVERRIDE...]
@@ -89,13 +90,19 @@ def last(arguments: list[str]) -> list[str]:
 def checked(overrides: list[str]) -> "Cell":
     """The cell that overrides describe; raises Mistake and what Hydra raises."""
     from bench import cell as cells  # imports torch, which a mistake need not wait for
+
+    return cells.check(config_of(overrides))
+
+
+def config_of(overrides: list[str]) -> "Config":
+    """The configuration of the same, not yet held to its data; raises Mistake and what Hydra raises."""
     from bench import config
     from bench.stored import check_known
 
     with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
         options = config.read(hydra.compose("config", overrides))
     check_known(options)  # a folder of results may be a stranger's
-    return cells.check(options)
+    return options
 
 
 def state(overrides: list[str]) -> tuple[str, str]:

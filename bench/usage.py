@@ -35,6 +35,7 @@ Compare few-shot learners on the same episodes.
   python -m bench.probe                                     the stored runs under other conditions
   python -m bench.status                                    what became of each cell of the last sweep
   python -m bench.plan workers=8 ...                        what a sweep would take, from measured rows
+  python -m bench.reproduce until=170m                      published cells, for so long
   python -m bench.verify                                    stored runs evaluated again: as stored?
 
 Choices:

@@ -138,7 +138,6 @@ def gather(
     stored, stores = read(results_dir, others)
     records = rows.across(stored, across)
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(records)}
-    spreads = {cell: each["accuracy"].std() for cell, each in tested.items()}
     return Gathered(
         stored,
         records,
@@ -146,9 +145,18 @@ def gather(
         _curves(stores, records),
         _tried(stores, records, "probe.csv", Store.trials),
         _tried(stores, records, "shift.csv", Store.shifts),
-        claims.checks(stored, _configs(stores, stored), spreads),
+        claimed(stored, stores),
         recipes.crosses(records, tested),
     )
+
+
+def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
+    """The published figures on the data sets of these records, each with what was measured of it."""
+    spreads = {
+        row["cell"]: float(stores[row["cell"]].episodes(row["cell"])["accuracy"].std())
+        for row in done(stored)
+    }
+    return claims.checks(stored, _configs(stores, stored), spreads)
 
 
 def texts(found: Gathered) -> dict[str, str | None]:

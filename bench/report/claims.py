@@ -79,6 +79,11 @@ class Check:
         return self.measured.mean - self.claim.accuracy if self.measured else None
 
     @property
+    def decided(self) -> bool:
+        """Whether more seeds would change nothing."""
+        return self.verdict != "undecided"
+
+    @property
     def verdict(self) -> str:
         """match, below, above (suspicious), failed or not run."""
         if self.measured is None or self.claimed_half is None or self.difference is None:
