@@ -24,7 +24,7 @@ def tasks_at_once(learner: Learner, task: Episodes) -> int:
         budget = CUDA_SHARE * torch.cuda.mem_get_info(device)[1]
     else:
         budget = CPU_BUDGET / threads_for(device)
-    fitting = max(1, int(budget // held_bytes(learner, task)))
+    fitting = max(1, int(budget // max(1, held_bytes(learner, task))))
     return 1 << fitting.bit_length() - 1
 
 
