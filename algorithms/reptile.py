@@ -8,6 +8,9 @@ task i takes S optimizer steps on mini-batches of its support set, from theta to
 Here ``meta_gradient`` leaves theta - mean_i(theta_i) in ``.grad``, so that plain SGD with rate
 epsilon, falling linearly to zero, is the outer loop. There is no query loss in training.
 
+With ``update="last_step"``, only the last of the S steps moves theta: first-order MAML as the official
+code has it (``--foml``), where the last mini-batch is what a query set is to MAML.
+
 The official inner optimizer is Adam without momentum (beta1 = 0), whose second moments live on from
 task to task, into evaluation too. Tasks run side by side here, so each starts from the mean of
 the second moments at which the tasks of the last meta-batch ended. All tasks of a meta-batch
@@ -34,7 +37,8 @@ class Reptile(Learner):
     ``inner_steps`` mini-batches of ``inner_batch`` images are learned from in training,
     ``test_inner_steps`` of ``test_inner_batch`` images in evaluation (batches larger than the
     support set are the support set). ``statistics`` holds for evaluation; in training, batch norm
-    sees one mini-batch at a time.
+    sees one mini-batch at a time. ``update`` is what moves the initial weights: the way from them to
+    those of a task, or its last step.
     """
 
     any_ways = False
@@ -53,10 +57,12 @@ class Reptile(Learner):
         inner_batch: int = 10,
         test_inner_steps: int = 50,
         test_inner_batch: int = 5,
+        update: Literal["all_steps", "last_step"] = "all_steps",
         statistics: Literal["support", "one_query", "queries"] = "support",
     ) -> None:
         super().__init__()
         self.network = Classifier(backbone, ways)
+        self.update = update
         self.inner_optimizer = inner_optimizer
         self.inner_rate = inner_rate
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
@@ -71,7 +77,7 @@ class Reptile(Learner):
         support_x, labels = support_x.flatten(1, 2), support_y.flatten(1)
         first = torch.zeros_like(self.meta_batches)
         batches = minibatches(labels.shape[1], self.test_inner_batch, self.test_inner_steps, first)
-        fast, _, _, _ = self._inner_loop(support_x, labels, batches)
+        _, fast, *_ = self._inner_loop(support_x, labels, batches)
         return fast, support_x
 
     def predict(self, adapted: tuple[FastWeights, Tensor], query_x: Tensor) -> Tensor:
@@ -80,7 +86,10 @@ class Reptile(Learner):
         return self.network.classify(fast, support_x, query_x, self.statistics)
 
     def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
-        """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches."""
+        """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches.
+
+        With ``update="last_step"``, theta is each task's own weights before its last step.
+        """
         batches = minibatches(
             episodes.support_y[0].numel(),
             self.inner_batch,
@@ -94,9 +103,9 @@ class Reptile(Learner):
 
         def learn(chunk: Episodes) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
             images, labels = chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1)
-            fast, seconds, loss, right = self._inner_loop(images, labels, batches)
+            before, fast, seconds, loss, right = self._inner_loop(images, labels, batches)
             share = len(labels) / tasks
-            steps = {n: (p.detach() - fast[n]).mean(0).mul_(share) for n, p in parameters.items()}
+            steps = {n: (before[n] - fast[n]).mean(0).mul_(share) for n in parameters}
             return steps, {n: v.mean(0).mul_(share) for n, v in seconds.items()}, loss, right
 
         device = episodes.support_x.device
@@ -114,15 +123,20 @@ class Reptile(Learner):
 
     def _inner_loop(
         self, images: Tensor, labels: Tensor, batches: Tensor
-    ) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
-        """Each task's weights and second moments after the batches, and the last loss, accuracy [T]."""
+    ) -> tuple[FastWeights, FastWeights, FastWeights, Tensor, Tensor]:
+        """Each task's weights before the steps of ``update`` and after all batches, its second moments
+        then, and the last loss and accuracy, both [T].
+        """
         fast = {
             name: weight.detach().clone().requires_grad_()
             for name, weight in self.network.fast_weights(len(labels)).items()
         }
+        before = {name: p.detach() for name, p in self.network.named_parameters()}
         optimizer = self._optimizer(fast)
         with torch.enable_grad():
-            for rows in batches:
+            for step, rows in enumerate(batches, 1):
+                if self.update == "last_step" and step == len(batches):
+                    before = {name: weight.detach().clone() for name, weight in fast.items()}
                 x, y = images.index_select(1, rows), labels.index_select(1, rows)
                 logits = self.network.logits(fast, x)
                 losses = F.cross_entropy(logits.mT, y, reduction="none").mean(1)
@@ -135,7 +149,7 @@ class Reptile(Learner):
             for name, weight in fast.items()
             if self.inner_optimizer == "adam"
         }
-        return weights, moments, losses.detach(), accuracy(logits, y)
+        return before, weights, moments, losses.detach(), accuracy(logits, y)
 
     def _optimizer(self, fast: FastWeights) -> torch.optim.Optimizer:
         """The inner optimizer; it works element by element, so one serves all tasks at once."""

@@ -73,6 +73,7 @@ class Train(Strict):
     halving_steps: Positive
     step_at: list[Share]
     step_factors: list[Annotated[float, Field(gt=0)]]
+    clip_value: Annotated[float, Field(gt=0)] | None
     label_smoothing: Share
     crop_padding: Count
     flip: bool

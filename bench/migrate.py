@@ -2,7 +2,7 @@
 
 from typing import Any
 
-SCHEMA = 4
+SCHEMA = 5
 """The version of records and configurations that is written."""
 
 CONV4_SINCE_2 = {"spatial": "flatten"}
@@ -26,6 +26,13 @@ TRAIN_SINCE_4 = {
     "jitter": 0.0,
 }
 MAML_SINCE_4 = {"adapts": "all"}
+CLIP_SINCE_5 = {"clip_value": None}
+OPTIONS_SINCE_5: dict[str, dict[str, Any]] = {
+    "protonet": {"initial_scale": None},
+    "reptile": {"update": "all_steps"},
+    "conv4": {"init": "torch", "norm_eps": 1e-5},
+    "conv4_wide": {"widths": "rising"},
+}
 RESNET12_SINCE_4 = {"drop_rate": 0.0, "drop_block": 2, "drop_steps": 20000}
 
 
@@ -38,11 +45,18 @@ def record(row: dict[str, Any]) -> dict[str, Any]:
         row = row | {"backbone_options": row["backbone_options"] | CONV4_SINCE_2}
     if schema < 3:
         row = row | DETERMINISTIC_SINCE_3
-    if row["algo"] == "maml":
-        row = row | {"algo_options": row["algo_options"] | MAML_SINCE_4}
-    if row["backbone"] == "resnet12":
-        row = row | {"backbone_options": row["backbone_options"] | RESNET12_SINCE_4}
-    return row | RECIPE_SINCE_4 | {"schema": SCHEMA}
+    if schema < 4:
+        if row["algo"] == "maml":
+            row = row | {"algo_options": row["algo_options"] | MAML_SINCE_4}
+        if row["backbone"] == "resnet12":
+            row = row | {"backbone_options": row["backbone_options"] | RESNET12_SINCE_4}
+        row = row | RECIPE_SINCE_4
+    return row | {
+        "algo_options": row["algo_options"] | OPTIONS_SINCE_5.get(row["algo"], {}),
+        "backbone_options": row["backbone_options"] | OPTIONS_SINCE_5.get(row["backbone"], {}),
+        **CLIP_SINCE_5,
+        "schema": SCHEMA,
+    }
 
 
 def config(options: dict[str, Any], schema: int) -> dict[str, Any]:
@@ -60,9 +74,13 @@ def config(options: dict[str, Any], schema: int) -> dict[str, Any]:
             dataset = dataset | {"rotations": turned}
     if schema < 3:
         options = options | DETERMINISTIC_SINCE_3
-    if algo["name"] == "maml":
-        algo = algo | MAML_SINCE_4
-    if backbone["name"] == "resnet12":
-        backbone = backbone | RESNET12_SINCE_4
-    train = train | TRAIN_SINCE_4
+    if schema < 4:
+        if algo["name"] == "maml":
+            algo = algo | MAML_SINCE_4
+        if backbone["name"] == "resnet12":
+            backbone = backbone | RESNET12_SINCE_4
+        train = train | TRAIN_SINCE_4
+    train = train | CLIP_SINCE_5
+    algo = algo | OPTIONS_SINCE_5.get(algo["name"], {})
+    backbone = backbone | OPTIONS_SINCE_5.get(backbone["name"], {})
     return options | {"algo": algo, "backbone": backbone, "dataset": dataset, "train": train}

@@ -81,6 +81,7 @@ def facts(train: Train) -> dict[str, Any]:
         "weight_decay": train.weight_decay,
         "rate": train.rate,
         "schedule": schedule(train),
+        "clip_value": train.clip_value,
         "label_smoothing": train.label_smoothing,
         "augmentation": augmentation(train),
     }

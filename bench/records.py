@@ -84,6 +84,7 @@ class Protocol(Stored):
     weight_decay: Amount
     rate: Amount
     schedule: Text
+    clip_value: Amount | None
     label_smoothing: Amount
     augmentation: Text
     validations: Positive

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from algorithms.learner import Episodes, Learner
 from algorithms.noise import count_step
@@ -173,6 +173,8 @@ class OuterLoop:
         return self.learner.meta_gradient(to_float(episodes))
 
     def _descend(self) -> None:
+        if self.train.clip_value is not None:
+            nn.utils.clip_grad_value_(self.parameters, self.train.clip_value)
         self.optimizer.step()
         count_step(self.learner)
 

@@ -177,7 +177,7 @@ def test_experiments_take_the_official_number_of_steps(name):
     }[method.removesuffix("_transductive")]
     method = re.sub("_trainval|_resnet12|_wide|_64", "", method)
     assert cell.train.images == steps * images
-    learner = {"fomaml": "maml", "protonet_wide": "protonet"}.get(method, method)
+    learner = {"fomaml": "maml"}.get(method, method)
     assert cell.algo.name == learner.removesuffix("_transductive")
     order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
     assert cell.algo.options.get("second_order") is order.get(method)

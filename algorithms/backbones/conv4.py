@@ -17,8 +17,10 @@ class Conv4(Convolutional):
     with 64 filters that gives 2x2x64 = 256 or 1x1x64 = 64 features; ``spatial="mean"`` averages the
     last map over its places, as MAML's code does on Omniglot, where ``"flatten"`` keeps them apart.
 
-    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Weights start as torch draws them,
-    but for the convolutions' biases, which batch norm would take out again: there are none.
+    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Convolutions have no biases, which
+    batch norm would take out again. Their kernels start as ``init`` says: as torch draws them, or by
+    Xavier's uniform rule (Glorot, Bengio 2010), TensorFlow's default. ``norm_eps`` is what batch norm
+    adds to variances; TensorFlow has 0.001.
     """
 
     def __init__(
@@ -28,6 +30,8 @@ class Conv4(Convolutional):
         filters: int = 32,
         downsample: Literal["stride", "pool"] = "pool",
         spatial: Spatial = "flatten",
+        init: Literal["torch", "xavier"] = "torch",
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(spatial)
         channels, height, width = image_shape
@@ -38,9 +42,12 @@ class Conv4(Convolutional):
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         for _ in range(4):
             self.convolutions.append(Conv2d(channels, filters, 3, stride, padding=1, bias=False))
-            self.norms.append(BatchNorm2d(filters))
+            self.norms.append(BatchNorm2d(filters, eps=norm_eps))
             channels = filters
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
+        if init == "xavier":
+            for convolution in self.convolutions:
+                nn.init.xavier_uniform_(convolution.weight)
         self.features = filters * (1 if self.average else height * width)
 
     def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """The wide Conv-4 of R2D2, which keeps the maps of its last two blocks."""
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,9 @@ class Conv4Wide(Convolutional):
     three blocks halve the image, rounding down; the max-pool of the fourth moves by 1, and so does
     one more over the maps of the third, which so have as many places. The features are both maps,
     flattened: (384 + 512) x 3 x 3 = 8,064 of 32x32 pixels, (384 + 512) x 2 x 2 = 3,584 of 28x28.
-    ``filters`` is the width of the first block; the others go with it, 1 : 2 : 4 : 16/3.
+    ``filters`` is the width of the first block; the others go with it, 1 : 2 : 4 : 16/3, or have as many
+    filters with ``widths="equal"``: 64 of these are the narrow network of the paper, 64C, with
+    (64 + 64) x 3 x 3 = 1,152 features of 32x32 pixels.
 
     In training, each of the last two blocks drops ``drop_rate`` of the elements that it returns, of which
     `algorithms.noise` tells (0.4 on CIFAR-FS, 0.1 on mini-ImageNet, 0 on Omniglot in the official code).
@@ -36,6 +39,7 @@ class Conv4Wide(Convolutional):
         image_shape: tuple[int, int, int],
         *,
         filters: int = 96,
+        widths: Literal["rising", "equal"] = "rising",
         drop_rate: float = 0.1,
     ) -> None:
         super().__init__("flatten", noisy=drop_rate > 0)
@@ -44,14 +48,16 @@ class Conv4Wide(Convolutional):
         self.drop_rate = drop_rate
         channels, height, width = image_shape
         check_four_poolings(image_shape)
-        widths = [filters, filters * 2, filters * 4, filters * 16 // 3]
+        each = [filters, filters * 2, filters * 4, filters * 16 // 3]
+        if widths == "equal":
+            each = [filters] * 4
         self.convolutions = nn.ModuleList(
             Conv2d(before, after, 3, padding=1, bias=False)
-            for before, after in pairwise([channels, *widths])
+            for before, after in pairwise([channels, *each])
         )
-        self.norms = nn.ModuleList(BatchNorm2d(width) for width in widths)
-        self.third = widths[2]
-        self.features = sum(widths[2:]) * (height // 8 - 1) * (width // 8 - 1)
+        self.norms = nn.ModuleList(BatchNorm2d(width) for width in each)
+        self.third = each[2]
+        self.features = sum(each[2:]) * (height // 8 - 1) * (width // 8 - 1)
 
     def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
         """The maps of the last two blocks, one behind the other for each task; see `Convolutional`."""

@@ -56,8 +56,9 @@ class ResNet12(Convolutional):
 
     In training, each block drops about ``drop_rate`` of the maps that it returns: the first two single
     elements, the others squares of ``drop_block`` places (DropBlock), whose rate rises from 0 to
-    ``drop_rate`` over the first ``drop_steps`` outer steps. The official code counts passes instead, of
-    which a step of its learners has two, up to 40,000. What is dropped is told by `algorithms.noise`.
+    ``drop_rate`` over the first ``drop_steps`` outer steps. The official code counts passes instead, up
+    to 40,000, those of validations too: 2,000 of training and 4,000 of validation in an epoch of 1,000
+    outer steps, so that its rate is full after 7 epochs. What is dropped is told by `algorithms.noise`.
 
     Maps images [T, B, C, H, W] to features [T, B, ``features``]. Convolutions start as in the official
     code: normal, of variance 2 / (outputs that each input goes to).
@@ -71,7 +72,7 @@ class ResNet12(Convolutional):
         spatial: Spatial = "flatten",
         drop_rate: float = 0.1,
         drop_block: int = 2,
-        drop_steps: int = 20000,
+        drop_steps: int = 7000,
     ) -> None:
         super().__init__(spatial, noisy=drop_rate > 0)
         if not 0 <= drop_rate < 1 or drop_block < 1 or drop_steps < 1:

@@ -16,7 +16,8 @@ class EpisodeSampler:
 
     Episode ``i`` is a pure function of ``axes`` (such as data digest, split, purpose, seed), the
     shape and ``i``: not of the learner, the meta-batch, the device or what was drawn before.
-    Classes are drawn uniformly without replacement and get the labels 0..N-1 in the order of the
+    Classes are drawn uniformly without replacement (and no two turns of one drawing, where the pool
+    says so) and get the labels 0..N-1 in the order of the
     draw; each gives K + Q images, uniformly without replacement, the first K to the support set.
 
     ``pool`` should be on the device where the episodes are wanted.
@@ -28,6 +29,7 @@ class EpisodeSampler:
         self.shape = shape
         self.key = key_of(*axes, *shape)
         self._largest_class = int(pool.sizes.max())
+        self._choices = pool.choices
         # Planning many episodes costs hardly more than planning a few; memory sets the limit.
         widest = max(len(pool.names), shape.ways * self._largest_class)
         self._ahead = max(1, min(1024, PLAN_ELEMENTS // widest))
@@ -42,18 +44,20 @@ class EpisodeSampler:
         ways, per_class = self.shape.ways, self.shape.shots + self.shape.queries
         device = self.pool.offsets.device
         number = torch.arange(first, first + count, device=device)[:, None]
-        draws = ways + ways * per_class
+        choices, turns = self._choices.shape
+        draws = ways + ways * per_class + (ways if turns > 1 else 0)
         block = torch.arange(-(-draws // 4), device=device)
         words = philox(
             self.key, (number & 0xFFFFFFFF, number >> 32, block, torch.zeros_like(block))
         )
         words = words.flatten(1)[:, :draws]
         sizes = self.pool.sizes
-        among = torch.full((count,), len(sizes), device=device)
-        classes = distinct(words[:, :ways], among, len(sizes))
-        within = distinct(
-            words[:, ways:].view(count, ways, per_class), sizes[classes], self._largest_class
-        )
+        among = torch.full((count,), choices, device=device)
+        chosen = distinct(words[:, :ways], among, choices)
+        of_images = words[:, ways : ways + ways * per_class].view(count, ways, per_class)
+        turn = words[:, -ways:] * turns >> 32 if turns > 1 else 0
+        classes = self._choices[chosen, turn]
+        within = distinct(of_images, sizes[classes], self._largest_class)
         return self.pool.offsets[classes][..., None] + within
 
     def classes(self, first: int, count: int) -> Tensor:
@@ -116,10 +120,10 @@ def distinct(words: Tensor, sizes: Tensor, largest: int) -> Tensor:
 
 def check_shape(pool: Pool, shape: Shape) -> None:
     """Raises Mistake when the pool has too few classes, or a class too few images, for the shape."""
-    if shape.ways > len(pool.names):
+    if shape.ways > (most := len(pool.choices)):
         raise Mistake(
-            f"ways={shape.ways} is more than the {len(pool.names)} classes there are to draw from; "
-            f"choose ways of at most {len(pool.names)}."
+            f"ways={shape.ways} is more than the {most} classes there are to draw from; "
+            f"choose ways of at most {most}."
         )
     smallest = int(pool.sizes.argmin())
     size, wanted = int(pool.sizes[smallest]), shape.shots + shape.queries

@@ -49,13 +49,20 @@ MAX_BYTES = 10_000
 MIDDLES = (np.arange(28) * 2 + 1) * 105 // 56
 
 
-def prepare(folders: Folders, *, rotations: Literal["all", "train", "none"], url: str) -> Dataset:
+def prepare(
+    folders: Folders,
+    *,
+    rotations: Literal["all", "train", "train+val", "one_turn", "none"],
+    url: str,
+) -> Dataset:
     """Omniglot from its two official archives; see the module for what the images are.
 
     With ``rotations="all"`` every split holds each character four times, turned by 0, 90, 180 and
-    270 degrees, as classes of their own: 4112 / 688 / 1692 classes; with ``"train"`` only that one
-    does, as in the code of Reptile. ``url`` is where ``images_background.zip`` and
-    ``images_evaluation.zip`` are downloaded from when neither folder has them in ``omniglot/``.
+    270 degrees, as classes of their own: 4112 / 688 / 1692 classes; with ``"train"`` or ``"train+val"``
+    only these do, as in the code of Reptile. With ``"one_turn"`` all do, but each character of an
+    episode is in one turn, drawn anew, as in the code of MAML. ``url`` is where
+    ``images_background.zip`` and ``images_evaluation.zip`` are downloaded from when neither folder has
+    them in ``omniglot/``.
 
     Raises Mistake when an archive is missing and cannot be downloaded, is damaged, or does not
     hold the official images.
@@ -64,7 +71,9 @@ def prepare(folders: Folders, *, rotations: Literal["all", "train", "none"], url
     dataset = cached(folders.cache, "omniglot", recipe, lambda: build(folders, url))
     if rotations == "none":
         return dataset
-    return dataset.rotated(only="train" if rotations == "train" else None)
+    if rotations == "one_turn":
+        return dataset.rotated(one_turn=True)
+    return dataset.rotated(only=None if rotations == "all" else rotations)
 
 
 def build(folders: Folders, url: str) -> Dataset:

@@ -16,12 +16,14 @@ class Pool:
     """The images of one split, grouped by class.
 
     ``images`` is uint8 [M, C, H, W]; class ``c`` owns the rows ``offsets[c]`` to ``offsets[c + 1]``
-    (``offsets`` is int64 [classes + 1]); ``names`` holds one name a class.
+    (``offsets`` is int64 [classes + 1]); ``names`` holds one name a class. With ``one_turn``, of the
+    turned classes of a drawing (see `rotated`) an episode has one, at random, and never two.
     """
 
     images: Tensor
     offsets: Tensor
     names: tuple[str, ...]
+    one_turn: bool = False
 
     @classmethod
     def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
@@ -44,6 +46,13 @@ class Pool:
         drawings = [re.sub("@(90|180|270)$", "", name) for name in self.names]
         numbers = [first.setdefault(drawing, n) for n, drawing in enumerate(drawings)]
         return self.offsets.new_tensor(numbers)
+
+    @property
+    def choices(self) -> Tensor:
+        """The classes that an episode has at most one of, a row each: int64 [choices, 1 or 4]."""
+        if not self.one_turn:
+            return torch.arange(len(self.names), device=self.offsets.device)[:, None]
+        return self.unturned.argsort(stable=True).view(-1, 4)
 
     def to(self, device: torch.device | str) -> "Pool":
         """The same pool with its tensors on another device."""
@@ -88,7 +97,7 @@ class Dataset:
         parts = [self.splits[name] for name in split.split("+")]
         if len(parts) == 1:
             return parts[0]
-        return Pool.of(
+        together = Pool.of(
             {
                 name: part.images[first:end]
                 for part in parts
@@ -97,13 +106,19 @@ class Dataset:
                 )
             }
         )
+        return replace(together, one_turn=parts[0].one_turn)
 
-    def rotated(self, only: str | None = None) -> "Dataset":
-        """The data set with four times the classes, ``only`` in one split or in all: `Pool.rotated`."""
+    def rotated(self, only: str | None = None, one_turn: bool = False) -> "Dataset":
+        """The data set with four times the classes, in all splits or ``only`` in some: `Pool.rotated`.
+
+        ``only`` is such as ``train`` or ``train+val``; ``one_turn`` is that of `Pool`.
+        """
         # from the digest of what is turned, which says as much as hashing four times the pixels
         recipe = f"{self.digest} rotated" + (f" {only}" if only else "")
+        recipe += ", one turn an episode" if one_turn else ""
+        turned = only.split("+") if only else self.splits
         splits = {
-            split: pool.rotated() if only in (None, split) else pool
+            split: replace(pool.rotated(), one_turn=one_turn) if split in turned else pool
             for split, pool in self.splits.items()
         }
         return Dataset(self.name, hashlib.sha256(recipe.encode()).hexdigest(), splits)

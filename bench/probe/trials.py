@@ -53,7 +53,7 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
             yield trial("shots", shots, few._replace(shots=shots))
     if learner.any_ways:
         for ways in WAYS:
-            if ways <= len(pool.names):
+            if ways <= len(pool.choices):
                 yield trial("ways", ways, few._replace(ways=ways))
 
 

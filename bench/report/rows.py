@@ -40,6 +40,7 @@ RECIPE = (
     "weight_decay",
     "rate",
     "schedule",
+    "clip_value",
     "label_smoothing",
     "augmentation",
 )

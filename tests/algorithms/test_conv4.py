@@ -55,3 +55,29 @@ def test_images_that_four_poolings_would_leave_nothing_of_are_refused():
             Conv4(shape)
     assert Conv4((1, 16, 16), filters=5).features == 5
     assert Conv4((1, 2, 2), filters=5, downsample="stride").features == 5
+
+
+def test_kernels_start_by_the_rule_of_xavier_where_that_is_asked_for():
+    """Uniform up to the root of 6 / (9 inputs + 9 outputs of a place)."""
+    torch.manual_seed(0)
+    network = Conv4((1, 28, 28), filters=64, downsample="stride", init="xavier")
+    for channels, convolution in zip((1, 64, 64, 64), network.convolutions, strict=True):
+        bound = (6 / (9 * channels + 9 * 64)) ** 0.5
+        assert 0.95 * bound < convolution.weight.abs().max() <= bound
+        assert convolution.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.1)
+        assert convolution.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("norm_eps", [1e-5, 1e-3])
+@pytest.mark.parametrize("per_task", [False, True])
+def test_batch_norm_adds_what_is_asked_for_to_variances(norm_eps, per_task):
+    torch.manual_seed(0)
+    network = Conv4((1, 4, 4), filters=3, downsample="stride", norm_eps=norm_eps).double()
+    x = images = 0.1 * torch.rand(2, 4, 1, 4, 4, dtype=torch.float64)  # variances are small
+    features = network.by_task(images) if per_task else network(images)
+    x = images.flatten(0, 1)
+    for convolution in network.convolutions:
+        x = F.conv2d(x, convolution.weight, None, 2, 1)
+        each = [F.batch_norm(task, None, None, training=True, eps=norm_eps) for task in x.chunk(2)]
+        x = F.relu(torch.cat(each))
+    torch.testing.assert_close(features, x.unflatten(0, (2, 4)).flatten(2))

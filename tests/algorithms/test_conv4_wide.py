@@ -1,5 +1,6 @@
 """The wide Conv-4 against the official sizes and against a network of torch's own layers."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -13,10 +14,10 @@ from algorithms.stateless import with_tensors
 IMAGES = torch.rand(3, 4, 1, 26, 17, generator=torch.Generator().manual_seed(1)).double()
 
 
-def wide(drop_rate: float = 0.0) -> Conv4Wide:
+def wide(drop_rate: float = 0.0, widths: str = "rising") -> Conv4Wide:
     """A narrow one for grey images of 26x17 pixels, with scales and offsets away from 1 and 0."""
     torch.manual_seed(0)
-    network = Conv4Wide((1, 26, 17), filters=3, drop_rate=drop_rate).double()
+    network = Conv4Wide((1, 26, 17), filters=3, widths=widths, drop_rate=drop_rate).double()
     for parameter in network.parameters():
         if parameter.dim() == 1:
             nn.init.normal_(parameter, 1.0, 0.3)
@@ -26,7 +27,7 @@ def wide(drop_rate: float = 0.0) -> Conv4Wide:
 class Plain(nn.Module):
     """The network of Bertinetto et al. 2019 for one task, of torch's own layers."""
 
-    def __init__(self, weights: dict[str, Tensor]) -> None:
+    def __init__(self, weights: dict[str, Tensor], sizes: Sequence[int] = (3, 6, 12, 16)) -> None:
         super().__init__()
 
         def block(i: int, before: int, after: int) -> nn.Sequential:
@@ -38,8 +39,8 @@ class Plain(nn.Module):
             pool = nn.MaxPool2d(2, stride=1 if i == 3 else 2)
             return nn.Sequential(convolution, norm, nn.LeakyReLU(0.1), pool)
 
-        sizes = enumerate(pairwise((1, 3, 6, 12, 16)))
-        first, second, self.third, self.fourth = [block(i, *pair) for i, pair in sizes]
+        pairs = enumerate(pairwise((1, *sizes)))
+        first, second, self.third, self.fourth = [block(i, *pair) for i, pair in pairs]
         self.first = nn.Sequential(first, second)
         self.double()
 
@@ -60,10 +61,21 @@ def test_the_sizes_are_those_of_the_official_network(side, third, fourth):
     assert sum(p.numel() for p in network.parameters()) == 2_601_504 + 2_368
 
 
-def test_features_are_those_of_a_plain_network_task_by_task():
-    network = wide()
-    assert network.features == (12 + 16) * 2 * 1
-    reference = Plain(dict(network.named_parameters()))
+def test_the_narrow_network_is_the_official_64c():
+    """RRNet_small: 64 filters in each block, 576 features of each of the last two at 32x32."""
+    network = Conv4Wide((3, 32, 32), filters=64, widths="equal", drop_rate=0.4)
+    assert network.features == 576 + 576 == 1152
+    kernels = [tuple(each.weight.shape[:2]) for each in network.convolutions]
+    assert kernels == [(64, 3), (64, 64), (64, 64), (64, 64)]
+
+
+@pytest.mark.parametrize(("widths", "sizes"), [
+    ("rising", (3, 6, 12, 16)), ("equal", (3, 3, 3, 3)),
+])  # fmt: skip
+def test_features_are_those_of_a_plain_network_task_by_task(widths, sizes):
+    network = wide(widths=widths)
+    assert network.features == sum(sizes[2:]) * 2 * 1
+    reference = Plain(dict(network.named_parameters()), sizes)
     expected = torch.stack([reference(images) for images in IMAGES])
     assert expected.shape == (3, 4, network.features)
     torch.testing.assert_close(network(IMAGES), expected)

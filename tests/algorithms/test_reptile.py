@@ -40,8 +40,9 @@ def test_hand_derived_outer_gradient():
     torch.testing.assert_close(learner.network.head.bias.grad, expected)
 
 
+@pytest.mark.parametrize("update", ["all_steps", "last_step"])
 @pytest.mark.parametrize("inner_optimizer", ["adam", "sgd"])
-def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_optimizer):
+def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_optimizer, update):
     """Three meta-batches, so that the second moments are carried on."""
     torch.manual_seed(0)
     learner = Reptile(
@@ -51,6 +52,7 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
         inner_rate=0.01,
         inner_steps=4,
         inner_batch=4,
+        update=update,
     ).double()
     learner.tasks_at_once = 2
     plain = PlainConv4(6, 6, 3).double().load_from(learner.network)
@@ -71,7 +73,10 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
                         "exp_avg": torch.zeros_like(parameter),
                         "exp_avg_sq": moment.clone(),
                     }
-            for rows in batches:
+            start = plain
+            for step, rows in enumerate(batches):
+                if update == "last_step" and step == 3:
+                    start = copy.deepcopy(model)
                 x, y = images.flatten(0, 1)[rows], labels.flatten()[rows]
                 optimizer.zero_grad()
                 F.cross_entropy(model(x), y).backward()
@@ -79,7 +84,7 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
             moves.append(
                 [
                     (b - a).detach()
-                    for a, b in zip(model.parameters(), plain.parameters(), strict=True)
+                    for a, b in zip(model.parameters(), start.parameters(), strict=True)
                 ]
             )
             if inner_optimizer == "adam":

@@ -2,7 +2,7 @@
 
 import importlib.util
 
-from bench.migrate import TRAIN_SINCE_4
+from bench.migrate import CLIP_SINCE_5, TRAIN_SINCE_4
 
 SMALL = [
     "train.images=480",
@@ -14,12 +14,16 @@ SMALL = [
     "device=cpu",
 ]
 
-PLAIN = TRAIN_SINCE_4 | {
-    "optimizer": "adam",
-    "rate": 0.01,
-    "schedule": "constant",
-    "halving_steps": 1,
-}
+PLAIN = (
+    TRAIN_SINCE_4
+    | CLIP_SINCE_5
+    | {
+        "optimizer": "adam",
+        "rate": 0.01,
+        "schedule": "constant",
+        "halving_steps": 1,
+    }
+)
 """The recipe of a `bench.config.Train` that has nothing special."""
 
 # The runner treats all learners alike: some that differ most, and of the peers, which are slow, the

@@ -16,6 +16,11 @@ OLD = [
     if Store(REFERENCE / name).written(run.name)["schema"] == 1
 ]
 
+MORE = {
+    "maml": {"adapts": "all"},
+    "protonet": {"initial_scale": None},
+    "reptile": {"update": "all_steps"},
+}
 UNSET = ("data_root", "cache_dir", "threads", "tune", "tuned", "logger")
 
 
@@ -26,12 +31,17 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
     assert before["schema"] == 1
     record = store.record(cell)
     assert record is not None and record["schema"] == migrate.SCHEMA
-    assert record["backbone_options"] == before["backbone_options"] | {"spatial": "flatten"}
+    assert record["backbone_options"] == before["backbone_options"] | {
+        "spatial": "flatten",
+        "init": "torch",
+        "norm_eps": 1e-5,
+    }
     assert record["deterministic"] is False
     assert record["momentum"] == 0 and record["augmentation"] == "none"
-    more = {"adapts": "all"} if record["algo"] == "maml" else {}
-    assert record["algo_options"] == before["algo_options"] | more
-    new = {"schema", "backbone_options", "deterministic", "algo_options", *migrate.RECIPE_SINCE_4}
+    assert record["clip_value"] is None
+    assert record["algo_options"] == before["algo_options"] | MORE.get(record["algo"], {})
+    new = {"schema", "backbone_options", "deterministic", "algo_options", "clip_value"}
+    new |= set(migrate.RECIPE_SINCE_4)
     assert {k: v for k, v in record.items() if k not in new} == {
         k: v for k, v in before.items() if k not in new
     }
@@ -50,11 +60,12 @@ def test_stored_runs_of_schema_2() -> None:
     for run in (folder / "runs").iterdir():
         before, record = store.written(run.name), store.record(run.name)
         assert before["schema"] == 2 and record is not None
-        more = {"adapts": "all"} if record["algo"] == "maml" else {}
         assert record == before | migrate.RECIPE_SINCE_4 | {
             "schema": migrate.SCHEMA,
             "deterministic": False,
-            "algo_options": before["algo_options"] | more,
+            "clip_value": None,
+            "algo_options": before["algo_options"] | MORE.get(record["algo"], {}),
+            "backbone_options": before["backbone_options"] | {"init": "torch", "norm_eps": 1e-5},
         }
         assert store.config(run.name)["deterministic"] is False
 
@@ -64,6 +75,7 @@ def test_stored_runs_of_schema_3() -> None:
     row |= {"backbone": "resnet12", "backbone_options": {"filters": 64}}
     assert migrate.record(row) == row | migrate.RECIPE_SINCE_4 | {
         "schema": migrate.SCHEMA,
+        "clip_value": None,
         "algo_options": {"inner_steps": 1, "adapts": "all"},
         "backbone_options": {"filters": 64, "drop_rate": 0.0, "drop_block": 2, "drop_steps": 20000},
     }
@@ -77,7 +89,29 @@ def test_stored_runs_of_schema_3() -> None:
     assert migrate.config(options, 3) == options | {
         "algo": {"name": "maml", "adapts": "all"},
         "backbone": options["backbone"] | migrate.RESNET12_SINCE_4,
-        "train": options["train"] | migrate.TRAIN_SINCE_4,
+        "train": options["train"] | migrate.TRAIN_SINCE_4 | {"clip_value": None},
+    }
+
+
+def test_stored_runs_of_schema_4() -> None:
+    row = {"schema": 4, "algo": "protonet", "algo_options": {}, "momentum": 0.9}
+    row |= {"backbone": "conv4_wide", "backbone_options": {"filters": 64}}
+    assert migrate.record(row) == row | {
+        "schema": migrate.SCHEMA,
+        "clip_value": None,
+        "algo_options": {"initial_scale": None},
+        "backbone_options": {"filters": 64, "widths": "rising"},
+    }
+    options = {
+        "algo": {"name": "reptile"},
+        "backbone": {"name": "conv4", "filters": 64},
+        "dataset": {"name": "omniglot"},
+        "train": {"rate": 0.1, "momentum": 0.9},
+    }
+    assert migrate.config(options, 4) == options | {
+        "algo": {"name": "reptile", "update": "all_steps"},
+        "backbone": options["backbone"] | {"init": "torch", "norm_eps": 1e-5},
+        "train": options["train"] | {"clip_value": None},
     }
 
 

@@ -68,6 +68,21 @@ def test_smoothed_labels_reach_the_outer_loss(make):
     torch.testing.assert_close(loop.learner.meta_gradient(episodes)["loss"], expected)
 
 
+def test_each_element_of_the_outer_gradient_is_cut_to_the_bound(make):
+    """By plain SGD, whose step is the rate times what is left of the gradient."""
+    options = ("train.optimizer=sgd", "train.rate=1.0", "train.schedule=constant")
+    free = cells.parts(make(*options)).loop
+    bound = 1e-3
+    cut = cells.parts(make(*options, f"train.clip_value={bound}")).loop
+    before = [p.detach().clone() for p in free.parameters]
+    free.advance()
+    cut.advance()
+    steps = [[b - p for b, p in zip(before, each.parameters, strict=True)] for each in (free, cut)]
+    wanted, found = (torch.cat([step.flatten() for step in each]) for each in steps)
+    assert (wanted.abs() > 2 * bound).any() and (wanted.abs() < bound / 2).any()
+    torch.testing.assert_close(found, wanted.clamp(-bound, bound), atol=1e-6, rtol=0)
+
+
 def test_training_images_are_augmented_and_no_others(make):
     plain, changed = (
         cells.parts(make(*options)) for options in ([], ["train.crop_padding=3", "train.flip=true"])
@@ -86,6 +101,7 @@ def test_a_run_with_a_whole_recipe_says_so_in_its_record(make):
         "train.split=train+val", "validation.times=1", "train.optimizer=sgd", "train.momentum=0.9",
         "train.weight_decay=0.0005", "train.schedule=steps", "train.step_at=[0.5]",
         "train.step_factors=[0.1]", "train.jitter=0.4", "train.label_smoothing=0.1",
+        "train.clip_value=10.0",
         "train.images=240", "backbone=resnet12", "backbone.filters=1",
     )  # fmt: skip
     pool = cells.parts(cell).loop.sampler.pool
@@ -96,6 +112,7 @@ def test_a_run_with_a_whole_recipe_says_so_in_its_record(make):
     expected = {
         "train_split": "train+val", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0005,
         "schedule": "x 0.1 from 50.0%", "label_smoothing": 0.1, "augmentation": "jitter 0.4",
+        "clip_value": 10.0,
     }  # fmt: skip
     assert {key: record[key] for key in expected} == expected
     assert record["selected_episode"] == record["train_episodes"]

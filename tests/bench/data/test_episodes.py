@@ -11,7 +11,7 @@ from algorithms.learner import Shape
 from bench.data import episodes
 from bench.data.episodes import EpisodeSampler, distinct
 from bench.data.philox import key_of, philox
-from bench.data.pool import Pool
+from bench.data.pool import Dataset, Pool
 from bench.mistake import Mistake
 
 
@@ -253,3 +253,28 @@ def test_all_classes_and_all_images_can_be_asked_for():
 def test_keys_are_told_apart_by_kind_and_place():
     keys = {key_of(0), key_of("0"), key_of(0, 1), key_of(1, 0), key_of("0, 1"), key_of()}
     assert len(keys) == 6
+
+
+def square(prefix: str, classes: int) -> Pool:
+    return Pool.of({f"{prefix} {c}": torch.zeros(2, 1, 2, 2).byte() for c in range(classes)})
+
+
+@pytest.mark.parametrize("split", ["train", "train+val"])
+def test_an_episode_has_one_turn_of_a_drawing_where_the_pool_says_so(split):
+    """1,000 episodes of 7 ways of 8 drawings: no two turns of one, all turns alike often."""
+    plain = Dataset.of("x", {part: square(part, 8) for part in ("train", "val")})
+    turned = plain.rotated(one_turn=True).pool(split)
+    assert len(turned.choices) == 8 * len(split.split("+"))
+    classes = EpisodeSampler(turned, Shape(7, 1, 1), ("a",)).classes(0, 1000)
+    assert all(len(set(row)) == 7 for row in turned.unturned[classes].tolist())
+    seen = classes.flatten().bincount(minlength=len(turned.names))
+    expected = 7000 / len(turned.names)
+    assert ((seen - expected) ** 2 / expected).sum() < 105  # chi-square of 63 at 0.1 %
+    every = EpisodeSampler(plain.rotated().pool(split), Shape(7, 1, 1), ("a",))
+    assert any(len(set(row)) < 7 for row in every.pool.unturned[every.classes(0, 99)].tolist())
+
+
+def test_more_ways_than_drawings_are_refused_where_an_episode_has_one_turn_of_each():
+    dataset = Dataset.of("x", {"train": square("train", 3)}).rotated(one_turn=True)
+    with pytest.raises(Mistake, match="ways of at most 3"):
+        EpisodeSampler(dataset.pool("train"), Shape(4, 1, 1), ("a",))

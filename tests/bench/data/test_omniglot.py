@@ -63,16 +63,23 @@ def test_turning_before_or_after_resampling_is_the_same(archives: Archives, tmp_
         assert np.array_equal(pool.images[20 * quarter, 0], 255 - np.asarray(turned))
 
 
-def test_classes_may_be_turned_in_training_alone(archives: Archives, tmp_path: Path) -> None:
+def test_classes_may_be_turned_in_some_splits_or_once_an_episode(
+    archives: Archives, tmp_path: Path
+) -> None:
     archives.write(tmp_path / "data")
     folders = Folders(tmp_path / "data", tmp_path / "cache")
-    plain, train, every = (
-        prepare(folders, rotations=which, url=NOWHERE) for which in ("none", "train", "all")
-    )
-    assert train.splits["train"].names == every.splits["train"].names
-    assert train.splits["val"].names == plain.splits["val"].names
-    assert train.splits["test"].names == plain.splits["test"].names
-    assert len({each.digest for each in (plain, train, every)}) == 3
+    choices = ("none", "train", "train+val", "all", "one_turn")
+    made = {which: prepare(folders, rotations=which, url=NOWHERE) for which in choices}
+    plain, every = made["none"].splits, made["all"].splits
+    turned = {"train": ["train"], "train+val": ["train", "val"]}
+    for which, parts in turned.items():
+        for split, pool in made[which].splits.items():
+            assert pool.names == (every if split in parts else plain)[split].names
+    for split, pool in made["one_turn"].splits.items():
+        assert pool.one_turn and pool.names == every[split].names
+        assert torch.equal(pool.images, every[split].images)
+    assert not every["test"].one_turn
+    assert len({each.digest for each in made.values()}) == len(choices)
 
 
 def test_other_members_are_not_read(archives: Archives, tmp_path: Path) -> None:
