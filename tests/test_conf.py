@@ -137,6 +137,7 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
     assert len(cells) == 12
     algos = {name: code["algo"] for (name, _), code in cells.items()}
     assert [algos[name].get("head") for name in algos] == [None, "ridge", "svm"]
+    assert [algos[name]["initial_scale"] for name in algos] == [10.0] * 3
     for recipe in swept.recipe.split(","):
         alike = [{**cells[algo, recipe], "algo": None} for algo in algos]
         assert alike[0] == alike[1] == alike[2]

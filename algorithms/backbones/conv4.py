@@ -41,13 +41,13 @@ class Conv4(Convolutional):
         stride = 1 if self.pool else 2
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         for _ in range(4):
-            self.convolutions.append(Conv2d(channels, filters, 3, stride, padding=1, bias=False))
+            convolution = Conv2d(channels, filters, 3, stride, padding=1, bias=False)
+            if init == "xavier":
+                nn.init.xavier_uniform_(convolution.weight)
+            self.convolutions.append(convolution)
             self.norms.append(BatchNorm2d(filters, eps=norm_eps))
             channels = filters
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
-        if init == "xavier":
-            for convolution in self.convolutions:
-                nn.init.xavier_uniform_(convolution.weight)
         self.features = filters * (1 if self.average else height * width)
 
     def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
