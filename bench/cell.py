@@ -22,6 +22,7 @@ from bench.memory import out_of_memory, tasks_at_once
 from bench.mistake import Mistake, with_place
 from bench.store import Store
 from bench.train import OuterLoop
+from bench.version import version
 from bench.world import World, here
 
 EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
@@ -58,6 +59,7 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
 
     ``dataset`` is that of the configuration, where it is at hand.
     """
+    version()
     device = devices.choose(config.device)
     store = Store(config.results_dir)
     for group in ("algo", "backbone", "dataset"):

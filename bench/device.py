@@ -51,6 +51,8 @@ def use_deterministic(on: bool) -> None:
     `bench.process.tune` has given cuBLAS the memory that it needs for this.
     """
     torch.use_deterministic_algorithms(on)
+    # Else torch fills each new tensor with NaN, which costs a kernel and which nothing here reads.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 

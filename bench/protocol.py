@@ -2,9 +2,7 @@
 
 import hashlib
 import platform
-import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from bench.cell import Cell
 from bench.config import Config, option
 from bench.extensions import packages_of
 from bench.migrate import SCHEMA
+from bench.version import commit, version
 from bench.workers import launcher
 
 
@@ -57,7 +56,7 @@ def card(cell: Cell, learner: Learner) -> dict[str, Any]:
         "deterministic": config.deterministic,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "version": version("fewshot-bench"),
+        "version": version(),
         **({"packages": ", ".join(used)} if (used := packages(config)) else {}),
         "commit": commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,24 +75,6 @@ def tuned_facts(config: Config) -> dict[str, Any]:
 def packages(config: Config) -> list[str]:
     """The packages of third parties, with their versions, that a cell runs code of."""
     return packages_of([code.target for code in (config.algo, config.backbone, config.dataset)])
-
-
-def commit() -> str | None:
-    """The commit of this code, with ``+`` when files differ from it; None outside a checkout."""
-
-    def git(*arguments: str) -> str:
-        here = Path(__file__).parent
-        return subprocess.run(
-            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        if git("ls-files", Path(__file__).name) == "":
-            return None
-        changed = git("status", "--porcelain", "--", ".", "../algorithms")
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def maker(config: Config) -> tuple[str, ...]:

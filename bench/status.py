@@ -127,7 +127,7 @@ def state(overrides: list[str]) -> tuple[str, str]:
     if record and record["status"] == "failed":
         return "failed", str(record["reason"])
     if record:
-        from bench.protocol import commit
+        from bench.version import commit
 
         code = commit()
         if record.get("commit") == code:

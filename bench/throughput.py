@@ -20,6 +20,8 @@ from bench.train import UNRECORDED_STEPS, OuterLoop
 from bench.world import ALONE, World
 
 WARM_UP_CALLS = 1
+BLOCK_SECONDS = 0.02
+"""On a GPU, how long calls are timed together: between them it is not waited for, as in training."""
 LEAST_CALLS, LEAST_SLOW_CALLS = 5, 3
 SLOW_SECONDS = 2.0
 """Calls that take as long together are slow ones, of which fewer are enough."""
@@ -49,9 +51,10 @@ def measure(
     - ``adapt``: adapting to the support sets of ``at_once`` test episodes, images being theirs;
     - ``infer``: classifying the queries of adapted tasks, images being the queries.
 
-    Each phase runs for about ``seconds`` after warm-up. Where the device counts its energy (NVIDIA
-    GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter moves ten
-    times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
+    Each phase runs for about ``seconds`` after warm-up. On a GPU, times are the means of blocks of calls
+    that last `BLOCK_SECONDS` together, or of single calls that last longer. Where the device counts its
+    energy (NVIDIA GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter
+    moves ten times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
 
     Processes train together: the energy is that of all, the peak of memory that of the first. All else
     is measured by the first; the others give no rows, and shall do nothing while it measures.
@@ -134,14 +137,22 @@ def _phase(
     for _ in range(WARM_UP_CALLS):
         work()
     synchronize(device)
+
+    def timed(calls: int) -> float:
+        start = time.perf_counter()
+        for _ in range(calls):
+            work()
+        synchronize(device)
+        return time.perf_counter() - start
+
+    block = 1
+    if device.type != "cpu":
+        block = max(1, *world.each(round(BLOCK_SECONDS / timed(1))))
     durations: list[float] = []
     before = joules(device)
     while world.any(not _enough(durations, seconds)):
-        start = time.perf_counter()
-        work()
-        synchronize(device)
-        durations.append(time.perf_counter() - start)
-    low, median, high = quartiles(durations)
+        durations.append(timed(block))
+    low, median, high = (each / block for each in quartiles(durations))
     row = {
         "phase": phase,
         "tasks_per_s": tasks / median,
@@ -149,7 +160,7 @@ def _phase(
         "ms_median": 1e3 * median,
         "ms_iqr": 1e3 * (high - low),
         "tasks_per_call": tasks,
-        "calls": len(durations),
+        "calls": block * len(durations),
         "peak_mib": peak_mib(device),
     }
     after = joules(device)
@@ -157,5 +168,5 @@ def _phase(
     if None not in counted:
         spent = sum(filter(None, counted))
         row["power_w"] = spent / sum(durations)
-        row["joules_per_1000_tasks"] = 1e3 * spent / (tasks * len(durations))
+        row["joules_per_1000_tasks"] = 1e3 * spent / (tasks * block * len(durations))
     return row

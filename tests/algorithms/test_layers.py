@@ -39,6 +39,16 @@ def test_a_convolution_with_weights_of_each_task_is_one_convolution_a_task(bias,
     torch.testing.assert_close(found, torch.stack(alone).flatten(2))
 
 
+def test_a_padding_with_a_name_is_torchs():
+    layer = Conv2d(4, 2, 3, padding="same", bias=False).double()
+    layer.order = 2
+    x, weights = random(TASKS, IMAGES, 4, 5, 6), random(TASKS, 2, 4, 3, 3)
+    alone = [F.conv2d(*each, padding=1) for each in zip(x, weights, strict=True)]
+    layer._parameters |= {"weight": weights}
+    found = unfold(layer(fold(x, True)), TASKS, True)
+    torch.testing.assert_close(found, torch.stack(alone).flatten(2))
+
+
 def test_a_linear_layer_with_weights_of_each_task_is_one_layer_a_task():
     layer = Linear(4, 2).double()
     x = random(TASKS, IMAGES, 4)

@@ -2,8 +2,10 @@
 
 import contextlib
 import gc
+import warnings
 import weakref
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -135,6 +137,22 @@ def test_a_saved_training_has_the_losses_of_thousands_of_steps_as_one_tensor():
     empty = Training(loop_of("protonet"), 1)
     empty.load_state_dict(Training(loop_of("protonet"), 1).state_dict())
     assert empty.losses == empty.accuracies == []
+
+
+@pytest.mark.parametrize("name", ["protonet", "reptile"])
+def test_steps_before_the_recording_warn_of_nothing(name, monkeypatch):
+    """Torch would say of each capturable Adam that it is not captured, unless told not to."""
+    loop = loop_of(name)
+    gpu = SimpleNamespace(type="cuda", is_capturing=lambda: False)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda check_available=False: gpu)
+    monkeypatch.setattr(torch.accelerator, "current_stream", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    with warnings.catch_warnings(action="error"):
+        loop.advance()
+        loop.optimizer._warned_capturable_if_run_uncaptured = False
+        with pytest.raises(UserWarning, match="without CUDA graph capture"):
+            loop.advance()
 
 
 @pytest.fixture

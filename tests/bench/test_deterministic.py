@@ -31,6 +31,11 @@ def test_every_learner_trains_with_it_and_the_row_says_so(make, algo):
     assert not torch.are_deterministic_algorithms_enabled(), "each cell has its own"
 
 
+def test_no_kernel_is_spent_on_memory_that_is_not_read():
+    device.use_deterministic(True)
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+
+
 def test_a_stored_run_is_evaluated_again_with_the_arithmetic_that_it_had(make):
     cell = make("deterministic=true")
     running.run(cell)

@@ -20,6 +20,7 @@ from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
 from algorithms.r2d2 import R2D2
 from algorithms.reptile import Reptile
+from bench import device as devices
 from bench import train
 from bench.config import Train
 from bench.data.episodes import EpisodeSampler
@@ -206,9 +207,17 @@ def test_a_step_that_cannot_be_recorded_is_run_as_it_is(monkeypatch, caplog):
     assert all(torch.equal(a, b) for a, b in zip(plain, unrecorded, strict=True))
 
 
+@pytest.fixture
+def deterministic():
+    devices.use_deterministic(True)
+    yield
+    devices.use_deterministic(False)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_cuda_graph_trains_as_the_operators_do(name, monkeypatch, caplog):
+def test_a_cuda_graph_trains_as_the_operators_do(name, monkeypatch, caplog, deterministic):
+    """Adam's first steps are the signs of gradients, in which the bits must be the same."""
     graphs = trained(loop_of(name, "cuda"))
     assert not caplog.messages, "it was recorded"
     monkeypatch.setattr(train, "recordable", lambda learner, device: False)

@@ -2,7 +2,10 @@
 
 import subprocess
 
-from bench import protocol
+import pytest
+
+from bench import version
+from bench.mistake import Mistake
 
 
 def test_the_commit_tells_of_files_that_are_not_in_it(tmp_path, monkeypatch):
@@ -11,21 +14,56 @@ def test_the_commit_tells_of_files_that_are_not_in_it(tmp_path, monkeypatch):
         command = ["git", "-C", str(tmp_path), *who, *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    own, learner = (tmp_path / file for file in ("bench/protocol.py", "algorithms/maml.py"))
+    own, learner = (tmp_path / file for file in ("bench/version.py", "algorithms/maml.py"))
     for file in (own, learner):
         file.parent.mkdir()
         file.write_text("")
-    monkeypatch.setattr(protocol, "__file__", str(own))
+    monkeypatch.setattr(version, "__file__", str(own))
     git("init", "-q")
-    assert protocol.commit() is None
+    assert version.commit() is None
     git("add", ".")
     git("commit", "-q", "-m", "x")
     head = git("rev-parse", "--short=12", "HEAD")
     (tmp_path / "notes.txt").write_text("no code")
-    assert protocol.commit() == head
+    assert version.commit() == head
     new = learner.with_name("new.py")
     new.write_text("")
-    assert protocol.commit() == f"{head}+"
+    assert version.commit() == f"{head}+"
     new.unlink()
     own.write_text("edited")
-    assert protocol.commit() == f"{head}+"
+    assert version.commit() == f"{head}+"
+    monkeypatch.setenv("BENCH_COMMIT", "of a copy")
+    assert version.commit() == f"{head}+", "git knows better"
+
+
+def test_a_copy_without_git_is_told_its_commit(tmp_path, monkeypatch):
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "bench/version.py"))
+    monkeypatch.setenv("BENCH_COMMIT", "0123456789ab")
+    assert version.commit() == "0123456789ab"
+    monkeypatch.setenv("BENCH_COMMIT", "")
+    assert version.commit() is None
+
+
+@pytest.fixture
+def uninstalled(tmp_path, monkeypatch):
+    """A copy of the code, in a folder, whose metadata nobody has."""
+
+    def missing(name: str) -> str:
+        raise version.PackageNotFoundError(name)
+
+    monkeypatch.setattr(version, "installed", missing)
+    monkeypatch.setattr(version, "__file__", str(tmp_path / "bench/version.py"))
+    return tmp_path
+
+
+def test_a_copy_that_is_not_installed_knows_its_version(uninstalled):
+    (uninstalled / "pyproject.toml").write_text('[project]\nversion = "1.2.3"\n')
+    assert version.version() == "1.2.3"
+
+
+def test_a_copy_without_a_version_is_told_before_any_work(uninstalled, make):
+    for content in (None, "[project]", "no TOML"):
+        if content:
+            (uninstalled / "pyproject.toml").write_text(content)
+        with pytest.raises(Mistake, match="fewshot-bench is not installed, and .*pip install"):
+            make()

@@ -38,6 +38,65 @@ def test_the_device_is_awaited_before_each_look_at_the_clock(monkeypatch):
     assert (row["tasks_per_s"], row["images_per_s"], row["tasks_per_call"]) == (4, 120, 4)
 
 
+GPU = torch.device("cuda")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU that does a call in a millisecond, for all that `bench.throughput` asks of one."""
+    monkeypatch.setattr(throughput, "reset_peak_memory", lambda _: None)
+    monkeypatch.setattr(throughput, "peak_mib", lambda _: 0.0)
+    counted = iter([500.0, 570.0])
+    monkeypatch.setattr(throughput, "joules", lambda _: next(counted))
+
+
+def test_a_gpu_is_not_awaited_between_the_calls_of_a_block(monkeypatch, gpu):
+    events: list[str] = []
+    now = 0.0
+
+    class Time:
+        @staticmethod
+        def perf_counter() -> float:
+            events.append("clock")
+            return now
+
+    def work() -> None:
+        nonlocal now
+        now += 0.001
+        events.append("work")
+
+    monkeypatch.setattr(throughput, "time", Time)
+    monkeypatch.setattr(throughput, "synchronize", lambda _: events.append("synchronize"))
+    row = throughput._phase("train", work, 4, 30, GPU, seconds=0.1)
+    block = ["clock", *["work"] * 20, "synchronize", "clock"]
+    one = ["clock", "work", "synchronize", "clock"]
+    assert events == ["work", "synchronize", *one, *block * (row["calls"] // 20)]
+    assert row["calls"] in (100, 120)  # 0.1 s, or a rounding error less
+    assert row["ms_median"] == pytest.approx(1) and row["ms_iqr"] == pytest.approx(0, abs=1e-6)
+    assert row["tasks_per_s"] == pytest.approx(4000)
+    assert row["power_w"] == pytest.approx(70 / (row["calls"] * 0.001))
+    assert row["joules_per_1000_tasks"] == pytest.approx(70_000 / (4 * row["calls"]))
+
+
+@pytest.mark.parametrize(("each", "calls"), [(0.6, 4), (9.0, 3)])
+def test_slow_calls_of_a_gpu_are_timed_one_by_one(monkeypatch, gpu, each, calls):
+    now = iter(i * each for i in range(1000))
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(now))
+    monkeypatch.setattr(throughput, "synchronize", lambda _: None)
+    assert throughput._phase("train", lambda: None, 4, 30, GPU, 0.5)["calls"] == calls
+
+
+def test_processes_make_blocks_of_as_many_calls(monkeypatch, gpu):
+    """Else one would wait for another that is done."""
+    monkeypatch.setattr(World, "each", lambda _, said: [7, said])
+    monkeypatch.setattr(World, "any", lambda _, wish: wish)
+    monkeypatch.setattr(throughput, "synchronize", lambda _: None)
+    now = iter(range(1000))
+    monkeypatch.setattr(throughput.time, "perf_counter", lambda: next(now))
+    row = throughput._phase("train", lambda: None, 4, 30, GPU, 0.0, World(1, 2))
+    assert row["calls"] == 3 * 7
+
+
 @pytest.mark.parametrize(
     ("each", "seconds", "calls"), [(0.01, 0.0, 5), (0.01, 0.075, 8), (0.6, 0.5, 4), (9.0, 0.5, 3)]
 )
