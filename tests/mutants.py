@@ -4,6 +4,9 @@ A fault (`tests.mutations`) takes the place of a module when a new process impor
 That process runs the tests of the module up to the first that fails. A fault is killed when a test fails,
 or when the tests take many times as long as without it. Faults that survive are listed with a reason
 in ``tests/mutants.yaml``: one that is not listed there is an error.
+
+``--planted`` tries the faults of ``tests/planted.yaml`` instead, which were made up by hand: what an
+attacker would do to the runner. Each of them must be killed.
 """
 
 import argparse
@@ -21,7 +24,7 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from importlib.util import spec_from_file_location
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -29,6 +32,7 @@ from tests.mutations import Mutant, mutants
 
 TESTS = Path(__file__).parent
 SURVIVORS = TESTS / "mutants.yaml"
+PLANTED = TESTS / "planted.yaml"
 SEEING = {  # the tests of each file, the quick ones first, as pytest wants them in their folder
     "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py test_conv4.py"
     " ../bench/test_precision.py"
@@ -71,10 +75,13 @@ LIBRARIES = (
     "hydra hypothesis numpy pandas pydantic pytest pytest_benchmark.plugin scipy.stats torch"
 )
 LIBRARIES += " torch.distributed.tensor"  # which torch.testing imports
+LIBRARIES += " torch._inductor.standalone_compile"  # which torch.use_deterministic_algorithms does
 PEERS = ("cvxpy", "learn2learn", "qpth")
 """Tests that need these are skipped: to import them takes longer than the other tests."""
 MEMORY = 8 * 2**30
 """Most bytes that the tests of a fault may take."""
+LONGEST = 600.0
+"""Seconds that the tests of a file may take without a fault."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,7 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="faults with this text in their description")
     parser.add_argument("--sample", type=int, help="so many of the faults, drawn at random")
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    parser.add_argument("--planted", action="store_true", help="the faults of planted.yaml")
     given = parser.parse_args(arguments)
+    if given.planted:
+        return plant([fault for fault in planted() if given.only in fault.what])
     faults = [m for file in given.files for m in of_file(file) if given.only in m.change]
     if given.sample is not None:
         faults = random.Random(given.seed).sample(faults, min(given.sample, len(faults)))
@@ -97,6 +107,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return int(totals["not listed"] > 0)
 
 
+class Planted(NamedTuple):
+    """A fault made up by hand, and the tests that must see it."""
+
+    file: str
+    what: str
+    source: str
+    tests: str
+    worst: bool
+
+
+def planted() -> list[Planted]:
+    """The faults of ``tests/planted.yaml``; raises ValueError where what one replaces is not there."""
+    found = []
+    for file, faults in yaml.safe_load(PLANTED.read_text()).items():
+        text = (TESTS.parent / file).read_text()
+        for fault in faults:
+            if text.count(fault["old"]) != 1:
+                raise ValueError(f"{file} has {text.count(fault['old'])} times: {fault['old']}")
+            tests = fault.get("tests", "test_laws.py")
+            source = text.replace(fault["old"], fault["new"])
+            found.append(Planted(file, fault["what"], source, tests, fault.get("worst", False)))
+    return found
+
+
+def plant(faults: Sequence[Planted]) -> int:
+    """Try faults made up by hand; the status is 1 when one survives."""
+    outcomes: Counter[str] = Counter()
+    for tests, file in sorted({(fault.tests, fault.file) for fault in faults}):
+        if outcome(file, None, LONGEST, tests) != "survived":
+            raise SystemExit(f"{tests} fails without any fault.")
+    for fault in faults:
+        what = outcome(fault.file, fault.source, LONGEST, fault.tests)
+        outcomes[what] += 1
+        print(f"{what}: {fault.file}: {fault.what}", flush=True)
+    print(f"{len(faults)} planted faults: {outcomes['killed']} killed.")
+    return int(outcomes["killed"] < len(faults))
+
+
 def of_file(file: str) -> list[Mutant]:
     """All faults of a file."""
     return mutants(file, (TESTS.parent / file).read_text())
@@ -107,14 +155,14 @@ def tried(file: str, faults: Sequence[Mutant]) -> Counter[str]:
     if not faults:
         return Counter()
     begun = time.monotonic()
-    if outcome(file, None, 600) != "survived":
+    if outcome(file, None, LONGEST) != "survived":
         raise SystemExit(f"The tests of {file} fail without any fault.")
     limit = 30 + 4 * (time.monotonic() - begun)
     known = reasons(file)
     outcomes: Counter[str] = Counter()
     for fault in faults:
         what = outcome(file, fault.source, limit)
-        outcomes[what] += 1
+        outcomes["killed" if what == "not run" else what] += 1
         if what == "survived":
             outcomes["not listed"] += fault.change not in known
             why = known.get(fault.change, "NOT LISTED")
@@ -140,22 +188,26 @@ def reasons(file: str) -> dict[str, str]:
     return {change: group["why"] for group in groups for change in group["changes"]}
 
 
-def outcome(file: str, source: str | None, limit: float) -> str:
-    """What the tests of a file make of another source: killed, timed out (in seconds) or survived."""
+def outcome(file: str, source: str | None, limit: float, tests: str = "") -> str:
+    """What the tests of a file, or some, make of another source: killed, timed out or survived.
+
+    They have ``limit`` seconds. Tests that could not be run at all are told as ``not run``: where
+    that cannot be the fault of the tests, it is as good as killed.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES.split())
-    process = context.Process(target=test, args=(file, source))
+    process = context.Process(target=test, args=(file, source, tests or SEEING[file]))
     process.start()
     process.join(limit)
     if process.is_alive():
         process.kill()
         process.join()
         return "timed out"
-    return "killed" if process.exitcode else "survived"
+    return {0: "survived", 1: "killed"}.get(process.exitcode or 0, "not run")
 
 
-def test(file: str, source: str | None) -> None:
-    """Run the tests of a file, with another source in its place; this process ends with their status."""
+def test(file: str, source: str | None, tests: str) -> None:
+    """Run tests of a file with another source in its place; this process ends with their status."""
     import pytest
     import torch
     from hypothesis import Phase, settings
@@ -175,7 +227,7 @@ def test(file: str, source: str | None) -> None:
         sys.modules[peer] = None  # type: ignore[assignment]  # as if it were not installed
     if source is not None:
         sys.meta_path.insert(0, Swap(file, source))
-    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *shlex.split(SEEING[file])]))
+    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *shlex.split(tests)]))
 
 
 class Swap(SourceFileLoader):

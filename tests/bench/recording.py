@@ -62,6 +62,7 @@ class Seen(NamedTuple):
     kind: str  # "train" for an outer gradient, "predict" for a prediction outside of one
     original: bool  # not a copy of the learner, such as those that are timed
     splits: set[str]
+    shape: tuple[int, ...]  # ways, shots and queries in all
     numbers: list[int | None]  # of the episodes, None where no sampler drew such a one
     episodes: list[Marks]
     training: bool  # the mode
@@ -93,6 +94,7 @@ class Recording:
                 kind,
                 any(learner is each for each in self.originals),
                 {SPLITS[split] for part in rows for split in part[..., 0].unique().tolist()},
+                (*support.shape[1:3], query.shape[1]),
                 [self.numbers.get(each) for each in episodes],
                 episodes,
                 learner.training,

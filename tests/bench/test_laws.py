@@ -103,6 +103,11 @@ def seen_of(cell: cells.Cell) -> Recording:
     return noted
 
 
+def in_all(shape: Shape) -> tuple[int, ...]:
+    """Ways, shots, and the queries of all ways."""
+    return shape.ways, shape.shots, shape.ways * shape.queries
+
+
 def check_laws(cell: cells.Cell, noted: Recording) -> None:
     """What holds for every finished run."""
     plan, times = cell.config.train, cell.config.validation.times
@@ -114,11 +119,13 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     assert {split for seen in trained for split in seen.splits} == set(plan.split.split("+"))
     assert [n for seen in trained for n in seen.numbers] == list(range(steps * plan.meta_batch))
     assert all(len(seen.episodes) == plan.meta_batch and seen.training for seen in trained)
+    assert {seen.shape for seen in trained} == {in_all(cell.train_shape)}
     weights = [seen.weights for seen in trained]
     assert all(one != other for one, other in pairwise(weights)), "each step is made"
 
     # Validation: the same episodes of its own classes each time. Test: once, at the end.
     assert not any(seen.training for seen in answers)
+    assert {seen.shape for seen in answers} == {in_all(cell.test_shape)}
     assert all(len(seen.splits) == 1 for seen in answers) and not noted.of("predict", "train")
     episodes = [n for seen in noted.of("predict", "test") for n in seen.numbers]
     assert episodes == list(range(cell.config.test.episodes))
@@ -319,7 +326,7 @@ OTHERWISE |= {
 }
 OF_NO_MATTER = [
     *("throughput.seconds", "threads", "results_dir", "data_root", "cache_dir", "overwrite"),
-    *("retry_failed", "dry_run", "logger", "tune"),
+    *("retry_failed", "dry_run", "until", "logger", "tune"),
 ]
 
 

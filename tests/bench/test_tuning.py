@@ -109,6 +109,23 @@ def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, 
     assert verify(checked(batches[-1][1]), record["cell"]) == []
 
 
+def test_of_the_best_trials_the_first_is_taken(tune, checked, monkeypatch):
+    """The second and the third trial are equally good."""
+    values = iter([50.0, 70.0, 70.0])
+    monkeypatch.setattr(running, "train", lambda *_: 0.0)
+    end = tuning._end
+    monkeypatch.setattr(
+        tuning, "_end", lambda study, trial, _, *rest: end(study, trial, next(values), *rest)
+    )
+    batches = tune([])
+    found = trials(checked([]))
+    assert [each.value for each in found] == [50, 70, 70]
+    assert found[1].params["train.rate"] != found[2].params["train.rate"]
+    cell = checked(batches[-1][0])
+    assert cell.config.train.rate == found[1].params["train.rate"]
+    assert (cell.config.tuned.first, cell.config.tuned.best) == (50, 70)
+
+
 def test_a_killed_sweep_goes_on_as_if_it_had_not_been(tune, checked, make, tmp_path, monkeypatch):
     whole = [f"results_dir={tmp_path}/whole"]
     tune(whole)

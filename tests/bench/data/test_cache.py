@@ -6,6 +6,7 @@ import pytest
 import torch
 from filelock import FileLock
 
+from bench import tensors
 from bench.data import cache
 from bench.data.cache import cached
 from bench.data.pool import Dataset, Pool
@@ -81,6 +82,17 @@ def test_a_damaged_file_is_noticed_and_made_anew(
     assert torch.equal(again.splits["train"].images, good.splits["train"].images)
     cached(tmp_path, "toy", b"1", make)
     assert make.made == 2
+
+
+def test_a_file_of_other_images_than_it_says_is_made_anew(tmp_path: Path, make: Maker) -> None:
+    """Whole, and by its digest the right one: only its images tell."""
+    good = cached(tmp_path, "toy", b"1", make)
+    pool = good.splits["train"]
+    splits = {"train": (pool.images.flip(0), pool.offsets, pool.names)}
+    the_file(tmp_path).write_bytes(tensors.to_bytes((good.name, good.digest, splits)))
+    again = cached(tmp_path, "toy", b"1", make)
+    assert make.made == 2
+    assert torch.equal(again.splits["train"].images, pool.images)
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(
