@@ -54,7 +54,8 @@ def measure(
     Each phase runs for about ``seconds`` after warm-up. On a GPU, times are the means of blocks of calls
     that last `BLOCK_SECONDS` together, or of single calls that last longer. Where the device counts its
     energy (NVIDIA GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter
-    moves ten times a second, so a phase should last a few seconds for that. The learner is copied, not changed.
+    moves ten times a second, so a phase should last a few seconds for that. The learner is copied,
+    not changed.
 
     Processes train together: the energy is that of all, the peak of memory that of the first. All else
     is measured by the first; the others give no rows, and shall do nothing while it measures.

@@ -21,7 +21,7 @@ MORE = {
     "protonet": {"initial_scale": None},
     "reptile": {"update": "all_steps"},
 }
-UNSET = ("data_root", "cache_dir", "threads", "tune", "tuned", "logger")
+UNSET = ("data_root", "cache_dir", "threads", "tune", "tuned", "logger", "until")
 
 
 @pytest.mark.parametrize(("folder", "cell"), OLD)
