@@ -8,6 +8,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
+from typing import Any
 
 import hydra
 import pandas as pd
@@ -33,11 +34,8 @@ TINY = [
     "ways=3", "shots=1", "queries=2", "train.ways=null", "train.shots=2", "train.meta_batch=2",
     "train.images=280", "validation.times=3", "validation.episodes=4", "test.episodes=5",
 ]  # fmt: skip
-SCRIPTED = [
-    "algo=protonet", "algo.target=tests.bench.recording.Scripted", "algo.name=scripted",
-    "train.queries=4", "train.optimizer=sgd", "train.rate=1.0", "train.schedule=constant",
-]  # fmt: skip
-# A step is 2 tasks of 3 ways and 2 + 4 images: 36 images.
+SCRIPTED = {"queries": 4, "optimizer": "sgd", "rate": 1.0, "schedule": "constant"}
+# A step is 2 tasks of 3 ways and 2 + 4 images: 36 images, of which the budget has 280.
 RISING_AND_FALLING = "002266664"
 ALGOS = [name for name in usage.names("algo") if "/" not in name]
 QUICK = {
@@ -65,11 +63,17 @@ def composed(*overrides: str) -> Config:
         return config.read(hydra.compose("config", [*TINY, *overrides]))
 
 
-def configured(tmp_path, *overrides: str, **changes: object) -> Config:
-    made = composed(*overrides).model_dump()
+def configured(tmp_path, *overrides: str, **changes: Any) -> Config:
+    """A tiny cell with other options; a ``script`` makes its learner a scripted one."""
+    made = composed(*overrides).model_dump() | {"results_dir": f"{tmp_path}/results"}
+    if "script" in changes:
+        own = {key: changes.pop(key) for key in ("script", "numberless") if key in changes}
+        target = "tests.bench.recording.Scripted"
+        made["algo"] = {"name": "scripted", "target": target, **own}
+        made["train"] |= SCRIPTED
     for group in ("train", "validation"):
-        changes[group] = made[group] | changes.get(group, {})
-    return Config.model_validate(made | {"results_dir": f"{tmp_path}/results"} | changes)
+        made[group] |= changes.pop(group, {})
+    return Config.model_validate(made | changes)
 
 
 @pytest.fixture(autouse=True)
@@ -90,10 +94,6 @@ def small(tmp_path):
         return cells.check(configured(tmp_path, *overrides, **changes), data)
 
     return cell
-
-
-def scripted(script: str, *more: str) -> list[str]:
-    return [*SCRIPTED, f"+algo.script='{script}'", *more]
 
 
 def seen_of(cell: cells.Cell) -> Recording:
@@ -179,7 +179,7 @@ def test_all_learners_are_trained_chosen_and_tested_alike(small, algo):
 
 @pytest.mark.parametrize("kind", DATA)
 def test_all_kinds_of_data_sets_are_drawn_from_alike(small, kind):
-    cell = small(*scripted(RISING_AND_FALLING), data=DATA[kind])
+    cell = small(script=RISING_AND_FALLING, data=DATA[kind])
     noted = seen_of(cell)
     check_laws(cell, noted)
     classes = {name: len(pool.names) for name, pool in cell.dataset.splits.items()}
@@ -196,7 +196,7 @@ def test_all_data_sets_are_drawn_from_as_they_are_loaded(small, monkeypatch, nam
         return replace(DATA["colour"], name=name)
 
     folders = {"data_root": f"{tmp_path}/archives", "cache_dir": f"{tmp_path}/cache"}
-    made = configured(tmp_path, *scripted(RISING_AND_FALLING), f"dataset={name}", **folders)
+    made = configured(tmp_path, f"dataset={name}", script=RISING_AND_FALLING, **folders)
     chosen = made.dataset
     module, _, function = chosen.target.rpartition(".")
     monkeypatch.setattr(f"{module}.{function}", prepare)
@@ -213,7 +213,7 @@ def test_all_data_sets_are_drawn_from_as_they_are_loaded(small, monkeypatch, nam
 
 def test_the_best_parameters_are_tested_the_first_of_equals(small):
     """They know all images whose number is below 6, twice; then the last know less."""
-    cell = small(*scripted(RISING_AND_FALLING), train={"images": 288}, validation={"times": 4})
+    cell = small(script=RISING_AND_FALLING, train={"images": 288}, validation={"times": 4})
     noted = seen_of(cell)
     check_laws(cell, noted)
     record = cell.store.record(cell.name)
@@ -225,7 +225,7 @@ def test_the_best_parameters_are_tested_the_first_of_equals(small):
 @pytest.mark.parametrize("script", ["5000", "0005"])
 def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small, script):
     both = {"train": {"split": "train+val", "images": 108}, "validation": {"times": 1}}
-    cell = small(*scripted(script), **both)
+    cell = small(script=script, **both)
     noted = seen_of(cell)
     check_laws(cell, noted)
     stored = torch.load(cell.store.runs / cell.name / "checkpoint.pt", weights_only=True)
@@ -235,7 +235,7 @@ def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small,
 
 def test_the_history_tells_each_stretch_by_itself(small):
     """In episodes, with the mean loss and the accuracy in percent since the last validation."""
-    cell = small(*scripted("0" * 9), train={"images": 288}, validation={"times": 4})
+    cell = small(script="0" * 9, train={"images": 288}, validation={"times": 4})
     seen_of(cell)
     history = cell.store.history(cell.name)
     assert history["episodes"].tolist() == [4, 8, 12, 16]
@@ -246,7 +246,7 @@ def test_the_history_tells_each_stretch_by_itself(small):
 
 @pytest.mark.parametrize(("images", "steps"), [(35, 1), (36, 1), (37, 2), (72, 2), (73, 3)])
 def test_the_budget_is_rounded_up_to_whole_steps(small, images, steps):
-    parts = cells.parts(small(*scripted("0"), train={"images": images}))
+    parts = cells.parts(small(script="0", train={"images": images}))
     assert parts.loop.steps == steps
     assert Training(parts.loop, 3).ends[-1] == steps
 
@@ -290,43 +290,45 @@ def test_no_two_purposes_share_their_episodes(small):
     assert len({str(rows.tolist()) for rows in drawn}) == 3
 
 
-def leaves(options: dict, path: str = "") -> list[str]:
-    """The names of all options, such as ``train.rate``."""
-    found = []
+def leaves(options: dict, path: str = "") -> dict[str, object]:
+    """All options by their names, such as ``train.rate``."""
+    found = {}
     for key, value in options.items():
-        nested = isinstance(value, dict) and path != "tune.space."
-        found += leaves(value, f"{path}{key}.") if nested else [f"{path}{key}"]
+        own = leaves(value, f"{path}{key}.") if isinstance(value, dict) else {f"{path}{key}": value}
+        found |= own
     return found
 
 
-def changed(options: dict, name: str) -> dict:
+def changed(options: dict, name: str, value: object) -> dict:
     """The same options with another value at one place."""
     key, _, rest = name.partition(".")
-    value = options[key]
-    if rest:
-        other = changed(value, rest)
-    elif isinstance(value, bool):
-        other = not value
-    elif isinstance(value, int | float):
-        other = value + (1 if isinstance(value, int) else 0.25)
-    elif isinstance(value, list):
-        other = [*value, 0.5]
-    else:
-        other = f"{value}x"
-    return options | {key: other}
+    return options | {key: changed(options[key], rest, value) if rest else value}
 
 
-OTHERWISE = {"train.optimizer": "sgd", "train.split": "train+val", "train.schedule": "linear"}
-OTHERWISE |= {
-    "train.ways": 4,
-    "train.shots": 4,
+def another(value: object) -> object:
+    """A value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value + (1 if isinstance(value, int) else 0.25)
+    if isinstance(value, list):
+        return [*value, 0.5]
+    return 4 if value is None else f"{value}x"
+
+
+OTHERWISE = {
+    "train.optimizer": "sgd",
+    "train.split": "train+val",
+    "train.schedule": "linear",
     "precision": "bf16",
     "device": "auto",
-    "threads": 3,
+    "data_root": "data",
+    "cache_dir": "cache",
 }
+"""Values that are possible, of keys for which others are not."""
 OF_NO_MATTER = [
     *("throughput.seconds", "threads", "results_dir", "data_root", "cache_dir", "overwrite"),
-    *("retry_failed", "dry_run", "until", "logger", "tune"),
+    *("retry_failed", "dry_run", "until"),
 ]
 
 
@@ -336,16 +338,10 @@ def test_a_name_stands_for_all_that_determines_the_numbers(tmp_path):
     options, data = made.model_dump(), DATA["grey"]
     name = cells.name_of(made, data, "cpu")
     names: dict[str, str] = {}
-    for key in leaves(options):
-        if key == "tuned":
+    for key, value in leaves(options).items():
+        if key in ("logger", "tune", "tuned"):  # no option, but code and its options
             continue
-        other = changed(options, key)
-        if key in OTHERWISE:
-            group, _, own = key.rpartition(".")
-            other = options | ({group: options[group] | {own: OTHERWISE[key]}} if group else
-                               {own: OTHERWISE[key]})  # fmt: skip
-        if key in ("logger", "tune"):
-            other = options
+        other = changed(options, key, OTHERWISE.get(key, another(value)))
         names[key] = cells.name_of(Config.model_validate(other), data, "cpu")
     assert [key for key in names if names[key] == name] == OF_NO_MATTER
     others = [each for each in names.values() if each != name]
@@ -395,7 +391,7 @@ def configured_train(**changes: object) -> config.Train:
 
 def test_a_training_that_goes_on_draws_what_comes_next(small, monkeypatch):
     """After a stop in each stretch: no episode is left out, none is trained on twice."""
-    cell = small(*scripted(RISING_AND_FALLING), validation={"times": 2})
+    cell = small(script=RISING_AND_FALLING, validation={"times": 2})
     monkeypatch.setattr("bench.train.STRETCH_SECONDS", -1.0)
     state, numbers, ends = None, [], []
     with recording(Scripted) as noted:
@@ -429,7 +425,7 @@ def test_evaluation_leaves_the_mode_as_it_was(small, training):
 
 
 def test_a_test_prediction_that_is_no_number_fails_the_cell(small):
-    cell = small(*scripted("1", "+algo.numberless=test"))
+    cell = small(script="1", numberless="test")
     with pytest.raises(Failed, match="a prediction of a test episode is no number"):
         running.run(cell)
     assert cell.store.record(cell.name) is None
