@@ -3,10 +3,12 @@
 Each round starts a sweep of small cells in a folder that all rounds share, as one process or as
 several at the same time, and sends SIGKILL, SIGTERM or SIGINT to all of it after a random time: while
 data is prepared, while cells are trained and tested, while the report is written. After each kill,
-everything in the folders must be readable, and what had finished must be there unchanged. When all
-cells are done, some rounds kill `bench.report` alone; then folder and cache are emptied. In the end the
-sweep runs undisturbed, and all accuracies, histories and parameters must be those of a sweep that was
-never killed.
+everything in the folders must be readable, and what had finished must be there unchanged. A process that
+was not hit must have ended well, and one that was hit, as that signal ends it: having saved a training
+that a validation was told of, unless by SIGKILL. When all cells are done, some rounds kill
+`bench.report` alone; then folder and cache are emptied. In the end the sweep runs undisturbed: it goes on
+with every training that was saved, and all accuracies, histories and parameters must be those of a sweep
+that was never killed.
 """
 
 import argparse
@@ -21,11 +23,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
+from bench.interrupt import RESUMABLE
 from bench.sweep import grid
 
 ROOT = Path(__file__).parent.parent
@@ -59,15 +64,18 @@ def campaign(
     """Kill a sweep so many times; prints what was tried and gives what was lost."""
     whole, broken, cache = root / "whole", root / "broken", root / "cache"
 
-    def sweep(results: Path, cache: Path) -> subprocess.Popen[bytes]:
+    logs = (root / f"{number}.log" for number in count())
+
+    def sweep(results: Path, cache: Path) -> Started:
         folders = [f"results_dir={results}", f"cache_dir={cache}"]
-        return started("bench", "-m", *SMALL, *cells, *folders)
+        log = next(logs)
+        return Started(started("bench", "-m", *SMALL, *cells, *folders, log=log), log)
 
     undisturbed = sweep(whole, root / "another")
     every = len(grid(cells))
     lost: list[str] = []
     tried: Counter[str] = Counter()
-    processes = 0
+    processes = resumed = 0
     finished: dict[str, str] = {}
     for _ in range(kills):
         reporting = len(finished) == every
@@ -77,28 +85,34 @@ def campaign(
             finished, reporting = {}, False
         number = dice.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         if reporting:
-            running = [started("bench.report", f"results_dir={broken}")]
+            log = next(logs)
+            running = [Started(started("bench.report", f"results_dir={broken}", log=log), log)]
         else:
             running = [sweep(broken, cache) for _ in range(dice.choice([1, 1, 3, 8]))]
         time.sleep(dice.uniform(0.5, min(longest, 6) if reporting else longest))
-        hit = [process for process in running if process.poll() is None]
-        for process in hit:
-            os.killpg(process.pid, number)
+        hit = [each for each in running if each.process.poll() is None]
+        for each in hit:
+            os.killpg(each.process.pid, number)
         tried[f"{signal.Signals(number).name} {doing(broken, cache, every)}"] += bool(hit)
         processes += len(hit)
-        for process in running:
-            process.wait()
+        for each in running:
+            lost += wrong_end(each, number if each in hit else None, broken)
+            resumed += len(each.cells("goes on from step"))
         lost += [*unreadable(broken), *unreadable(cache)]
         now = records(broken)
         lost += [f"{cell} was finished and is no more" for cell in finished if cell not in now]
         lost += [f"{c} changed after its end" for c, d in finished.items() if now.get(c, d) != d]
         finished = now
-    if sweep(broken, cache).wait() != 0:
-        lost.append("the sweep after the last kill failed")
-    assert undisturbed.wait() == 0
+    saved = {path.parent.name for path in broken.glob("runs/*/progress.pt")}
+    last = sweep(broken, cache)
+    lost += wrong_end(last, None, broken)
+    again = last.cells("goes on from step")
+    lost += [f"{cell} was saved and began anew" for cell in sorted(saved - again)]
+    lost += wrong_end(undisturbed, None, whole)
     lost += differences(whole, broken)
     kinds = ", ".join(f"{n} {what}" for what, n in sorted(tried.items()) if n)
     print(f"{tried.total()} kills of {processes} processes in {kills} rounds: {kinds}.")
+    print(f"{resumed + len(again)} times a cell went on from where it was saved.")
     print(f"Lost or damaged: {'; '.join(lost) or 'nothing'}.")
     return lost
 
@@ -112,16 +126,51 @@ def doing(results: Path, cache: Path, every: int) -> str:
     return "while cells ran"
 
 
-def started(*arguments: str) -> subprocess.Popen[bytes]:
-    """A command of ours, in a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+class Started(NamedTuple):
+    """A process, and the file that has what it said."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def cells(self, said: str) -> set[str]:
+        """The cells of which it said so."""
+        lines = self.log.read_text(errors="replace").splitlines()
+        return {line.split()[0].rstrip(":") for line in lines if said in line}
+
+
+def started(*arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
+    """A command of ours, in a process group of its own; a file may have what it says."""
+    with open(log or os.devnull, "wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+STATUSES = {signal.SIGTERM: RESUMABLE, signal.SIGINT: 130}
+"""Exit statuses of a command that hears a signal; before it listens, Python ends as the signal does."""
+
+
+def wrong_end(ended: Started, number: int | None, results: Path) -> list[str]:
+    """What is wrong with how a process ended that a signal hit, or none."""
+    status = ended.process.wait()
+    possible = {0} if number is None else {0, -number, STATUSES.get(number, 0)}
+    if status not in possible:
+        return [f"a process ended with {status}: {ended.log.read_text(errors='replace')[-300:]}"]
+    if number == signal.SIGKILL or status == 0:
+        return []
+    unsaved = [
+        cell
+        for cell in sorted(ended.cells(": validation "))
+        if not any(
+            (results / "runs" / cell / file).exists() for file in ("record.json", "progress.pt")
+        )
+    ]
+    return [f"{cell} was trained, and not saved before the end" for cell in unsaved]
 
 
 def records(results: Path) -> dict[str, str]:

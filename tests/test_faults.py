@@ -1,11 +1,15 @@
 """A short form of `tests.faults`, and what a scheduler sees of a run that it ends."""
 
+import os
 import random
 import signal
 import time
+from types import SimpleNamespace
+
+import pytest
 
 from bench.interrupt import RESUMABLE
-from tests.faults import SMALL, campaign, started
+from tests.faults import SMALL, Started, campaign, started, wrong_end
 
 
 def test_nothing_is_lost_by_kills(tmp_path, capsys):
@@ -17,13 +21,43 @@ def test_nothing_is_lost_by_kills(tmp_path, capsys):
 
 
 def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
-    endless = ["train.images=100000000", f"results_dir={tmp_path}", f"cache_dir={tmp_path}"]
-    process = started("bench", *SMALL, *endless)
-    (lock,) = wait_for(lambda: list(tmp_path.glob("runs/.*.lock")))
-    time.sleep(3)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == RESUMABLE
-    assert lock.exists() and not list(tmp_path.glob("runs/*/record.json"))
+    """And what was trained until then is saved, and gone on with by the same command."""
+    endless = ["train.images=100000000", "validation.times=20000"]
+    folders = [f"results_dir={tmp_path}", f"cache_dir={tmp_path}"]
+    for number, said in enumerate([": validation 1 of", "goes on from step"]):
+        log = tmp_path / f"{number}.log"
+        run = Started(started("bench", *SMALL, *endless, *folders, log=log), log)
+        (cell,) = wait_for(lambda: run.cells(said))  # noqa: B023
+        os.killpg(run.process.pid, signal.SIGTERM)
+        assert wrong_end(run, signal.SIGTERM, tmp_path) == []
+        assert run.process.returncode == RESUMABLE
+        assert (tmp_path / "runs" / cell / "progress.pt").exists()
+        assert not list(tmp_path.glob("runs/*/record.json"))
+
+
+@pytest.mark.parametrize(
+    ("status", "number", "wrong"),
+    [
+        (0, None, ""),
+        (1, None, "a process ended with 1: cell: validation 1 of 2"),
+        (75, None, "a process ended with 75"),
+        (0, signal.SIGTERM, ""),
+        (-9, signal.SIGKILL, ""),
+        (1, signal.SIGKILL, "a process ended with 1"),
+        (75, signal.SIGTERM, "cell was trained, and not saved before the end"),
+        (130, signal.SIGINT, "cell was trained, and not saved before the end"),
+        (75, signal.SIGINT, "a process ended with 75"),
+    ],
+)
+def test_a_process_that_crashes_or_does_not_save_is_told_of(tmp_path, status, number, wrong):
+    log = tmp_path / "log"
+    log.write_text("cell: validation 1 of 2, 1000 episodes, val 50.0 %")
+    found = wrong_end(Started(SimpleNamespace(wait=lambda: status), log), number, tmp_path)
+    assert [each[: len(wrong)] for each in found] == [wrong] * bool(wrong)
+    (tmp_path / "runs" / "cell").mkdir(parents=True)
+    (tmp_path / "runs" / "cell" / "progress.pt").touch()
+    if "trained" in wrong:
+        assert not wrong_end(Started(SimpleNamespace(wait=lambda: status), log), number, tmp_path)
 
 
 def wait_for(found, seconds: float = 60):
