@@ -85,6 +85,11 @@ class Learner(nn.Module):
     """
 
     @property
+    def trainable(self) -> bool:
+        """Whether there are parameters to train; without any, all that is done is to evaluate it."""
+        return any(parameter.requires_grad for parameter in self.parameters())
+
+    @property
     def smooths_labels(self) -> bool:
         """Whether the outer loss is the one of this class, which smooths labels."""
         return type(self).meta_gradient is Learner.meta_gradient
@@ -128,7 +133,9 @@ class Learner(nn.Module):
                 labels.flatten(),
                 label_smoothing=self.label_smoothing,
             )
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients: Gradients = ()
+            if parameters:
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             buffers = [b * share if b.is_floating_point() else b for b in learner.buffers()]
             return loss.detach(), accuracy(logits, labels), gradients, buffers
 
@@ -161,6 +168,8 @@ class Learner(nn.Module):
 
     def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
         """Whether the method can train on one shape and be tested on the other, and if not, why."""
+        if not self.trainable:
+            return True, ""
         if not self.any_ways and train.ways != test.ways:
             return False, f"its head is made for {test.ways} ways; train.ways must be {test.ways}"
         if self.learns_from_queries and train.queries == 0:

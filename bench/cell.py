@@ -80,6 +80,9 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
             more = hint if small and "min_images" in config.dataset.options else ""
             raise Mistake(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
     learner = build_learner(config, dataset, training.ways)
+    if not learner.trainable:
+        plan = plan.model_copy(update={"images": 0})
+        config = config.model_copy(update={"train": plan})
     possible, reason = learner.supports(training, test)
     if not possible:
         raise Mistake(f"{config.algo.name} cannot be trained like that: {reason}.")
@@ -87,9 +90,9 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     world = here()
     if world.size > 1 and config.dry_run:
         raise Mistake("dry_run=true foretells for one process: leave out torchrun.")
-    if world.size > 1 and not learner.divisible:
+    if world.size > 1 and plan.images and not learner.divisible:
         raise Mistake(f"{config.algo.name} takes tasks one after the other, in one process.")
-    if plan.meta_batch < world.size:
+    if plan.images and plan.meta_batch < world.size:
         raise Mistake(
             f"{world.size} processes cannot share the {plan.meta_batch} episodes of a meta-batch: give "
             f"train.meta_batch={world.size} or more, or start fewer."
@@ -211,6 +214,7 @@ def parts(cell: Cell) -> Parts:
     learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
     use_arithmetic(config, learner)
     learner.label_smoothing = config.train.label_smoothing
-    learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
+    if config.train.images:
+        learner.tasks_at_once = tasks_at_once(learner, to_float(train_sampler.draw(0, 1)))
     loop = OuterLoop(learner, train_sampler, config.train, cell.world)
     return Parts(learner, loop, val_sampler, test_sampler, EVALUATED_AT_ONCE[device.type])

@@ -59,7 +59,7 @@ class Code(Strict):
 
 
 class Train(Strict):
-    images: Positive
+    images: Count
     meta_batch: Positive
     ways: Annotated[int, Field(ge=2)] | None
     shots: Positive | None
@@ -189,6 +189,10 @@ class Config(Strict):
     def determining(self) -> dict[str, Any]:
         """What the cell's numbers depend on, and whether they are those of a tuned learner."""
         options = self.model_dump(exclude=INCIDENTAL)
+        if not self.train.images:
+            # for ways, or the classes of a split, a head is made
+            options["train"] = self.train.model_dump(include={"images", "ways", "split"})
+            del options["validation"]
         options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
         if self.tuned:
             options["tuned"] = self.tuned.model_dump(include={"study", "trials"})

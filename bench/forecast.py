@@ -29,18 +29,20 @@ def forecast(cell: Cell) -> dict[str, float]:
     config, device = cell.config, cell.device
     learner, loop, _, test_sampler, at_once = parts(cell)
     unrecorded = UNRECORDED_STEPS if recordable(learner, device) else 0
-    step = _seconds_per_call(loop.advance, device, 1 + unrecorded)
+    step = _seconds_per_call(loop.advance, device, 1 + unrecorded) if loop.steps else 0.0
     batch = _seconds_per_call(lambda: evaluate(learner, test_sampler, at_once, at_once), device, 1)
 
     def evaluation(episodes: int) -> float:
         return episodes / at_once * batch
 
     seconds, calls = config.throughput.seconds, WARM_UP_CALLS + LEAST_CALLS
-    speed = sum(max(seconds, calls * each) for each in (0, step, batch))
+    speed = sum(max(seconds, calls * each) for each in ((0, step, batch) if step else (batch,)))
     speed += max(2 * seconds, calls * batch)
     return {
         "training": loop.steps * step,
-        "validation": config.validation.times * evaluation(config.validation.episodes),
+        "validation": evaluation(config.validation.episodes) * config.validation.times
+        if loop.steps
+        else 0.0,
         "test": evaluation(config.test.episodes),
         # drawing and training, and evaluation as a whole and by its two parts
         "speed": speed if seconds else 0.0,

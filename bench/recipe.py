@@ -40,14 +40,13 @@ def optimizer(train: Train, parameters: list[nn.Parameter], rate: Tensor) -> tor
     Weight decay adds its share of a parameter to the gradient, for SGD and Adam alike.
     """
     decay = train.weight_decay
+    groups = [{"params": parameters}]  # a list of parameters may not be empty, a group's may
     # The rate is a tensor and the optimizer capturable, so that a recorded step reads them anew.
     if train.optimizer == "adam":
-        return torch.optim.Adam(
-            parameters, lr=rate, weight_decay=decay, fused=True, capturable=True
-        )
+        return torch.optim.Adam(groups, lr=rate, weight_decay=decay, fused=True, capturable=True)
     momentum = train.momentum
     return torch.optim.SGD(
-        parameters,
+        groups,
         lr=rate,
         momentum=momentum,
         nesterov=momentum > 0,

@@ -76,7 +76,7 @@ class Protocol(Stored):
     train_ways: Positive
     train_shots: Positive
     train_queries: Count
-    train_images: Positive
+    train_images: Count  # 0: a learner as it is made
     train_split: Text
     meta_batch: Positive
     optimizer: Name
@@ -118,9 +118,9 @@ class Done(Protocol):
     ece: Percent | None = None
     episodes: Annotated[int, Field(ge=2, lt=2**31)]
     episodes_digest: Hex
-    selected_episode: Positive
-    val_accuracy: Percent
-    train_episodes: Positive
+    selected_episode: Count
+    val_accuracy: Percent | None  # None where nothing was trained, so that nothing was to be chosen
+    train_episodes: Count
     train_seconds: Amount
     elapsed_seconds: Amount | None = None  # older rows do not tell
     throughput: list[Phase]

@@ -30,6 +30,7 @@ from bench.train import Training
 def run(cell: Cell) -> dict[str, Any]:
     """Train, choose by validation, test once, measure speed, store; returns the record.
 
+    Without training images, the learner is tested as it is made.
     Raises Failed when that cannot be done, see `fail`, and Unkept when it cannot be stored.
     """
     with Log(cell.config, cell.name, cell.world.first) as log:
@@ -52,8 +53,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
             lambda: log.validation(training.history),
         )
 
-    assert training.best is not None
-    learner.load_state_dict(training.best_state)
+    if best := training.best:
+        learner.load_state_dict(training.best_state)
     tested = evaluate(learner, test_sampler, config.test.episodes, at_once, cell.world)
     if not tested.loss.isfinite().all():
         raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
@@ -81,8 +82,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         "ece": tested.pooled_ece,
         "episodes": config.test.episodes,
         "episodes_digest": test_sampler.digest(config.test.episodes),
-        "selected_episode": training.best.episodes,
-        "val_accuracy": training.best.val_accuracy,
+        "selected_episode": best.episodes if best else 0,
+        "val_accuracy": best.val_accuracy if best else None,
         "train_episodes": loop.step * config.train.meta_batch,
         "train_seconds": training.seconds,
         "elapsed_seconds": time.monotonic() - begun,
@@ -93,8 +94,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
             "checkpoint.pt": tensors.to_bytes(learner.state_dict()),
             "episodes.csv": numbered(tested, test_sampler).to_csv(index=False),
         }
-        history = [each.asdict() for each in training.history]
-        extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
+        if history := [each.asdict() for each in training.history]:
+            extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
         cell.store.write(cell.name, files(cell, record) | extra)
         log.result(record)
     cell.world.any(False)  # the others do nothing while the first measures and writes

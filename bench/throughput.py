@@ -55,13 +55,50 @@ def measure(
     that last `BLOCK_SECONDS` together, or of single calls that last longer. Where the device counts its
     energy (NVIDIA GPUs do), rows tell the mean power in it and the energy of 1,000 tasks; the counter
     moves ten times a second, so a phase should last a few seconds for that. The learner is copied,
-    not changed.
+    not changed. Without training images, the last three phases are measured alone.
 
     Processes train together: the energy is that of all, the peak of memory that of the first. All else
     is measured by the first; the others give no rows, and shall do nothing while it measures.
     """
-    untouched, learner = learner, copy.deepcopy(learner).train()
-    loop = OuterLoop(learner, train_sampler, train, world)
+    learner = copy.deepcopy(learner)
+    rows: list[dict[str, Any]] = []
+    if train.images:
+        rows = _training(learner, train, train_sampler, device, precision, seconds, world)
+    if not world.first:
+        return []
+
+    learner.eval()
+    shape = test_sampler.shape
+    images = shape.ways * (shape.shots + shape.queries)
+
+    def whole() -> None:
+        evaluate(learner, test_sampler, at_once, at_once)
+
+    rows.append(_phase("evaluate", whole, at_once, images, device, seconds))
+    episodes = to_float(test_sampler.draw(0, at_once))
+    support, labels, queries = episodes.support_x, episodes.support_y, episodes.query_x
+    with torch.no_grad():
+        adapted = learner.adapt(support, labels)
+        for phase, work, images in (
+            ("adapt", lambda: learner.adapt(support, labels), labels[0].numel()),
+            ("infer", lambda: learner.predict(adapted, queries), queries.shape[1]),
+        ):
+            rows.append(_phase(phase, work, at_once, images, device, seconds))
+    return rows
+
+
+def _training(
+    learner: Learner,
+    train: Train,
+    train_sampler: EpisodeSampler,
+    device: torch.device,
+    precision: Precision,
+    seconds: float,
+    world: World,
+) -> list[dict[str, Any]]:
+    """Measure the phases of training, which change the learner; rows are of the first process."""
+    untouched = copy.deepcopy(learner)
+    loop = OuterLoop(learner.train(), train_sampler, train, world)
     shape = train_sampler.shape
     images = shape.ways * (shape.shots + shape.queries)
     first = itertools.count(0, train.meta_batch)
@@ -87,24 +124,6 @@ def measure(
     speed = gflop * together["tasks_per_s"]
     share = speed / (world.size * peak)
     together |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": share}
-
-    learner.eval()
-    shape = test_sampler.shape
-    images = shape.ways * (shape.shots + shape.queries)
-
-    def whole() -> None:
-        evaluate(learner, test_sampler, at_once, at_once)
-
-    rows.append(_phase("evaluate", whole, at_once, images, device, seconds))
-    episodes = to_float(test_sampler.draw(0, at_once))
-    support, labels, queries = episodes.support_x, episodes.support_y, episodes.query_x
-    with torch.no_grad():
-        adapted = learner.adapt(support, labels)
-        for phase, work, images in (
-            ("adapt", lambda: learner.adapt(support, labels), labels[0].numel()),
-            ("infer", lambda: learner.predict(adapted, queries), queries.shape[1]),
-        ):
-            rows.append(_phase(phase, work, at_once, images, device, seconds))
     return rows
 
 

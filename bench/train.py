@@ -55,8 +55,8 @@ class Checkpoint:
 class OuterLoop:
     """Steps the meta-parameters of a learner along numbered training episodes.
 
-    ``steps`` is what the budget of training images allows, rounded up. One step draws the next
-    ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
+    ``steps`` is what the budget of training images allows, rounded up; none without one. One step draws
+    the next ``meta_batch`` episodes, asks the learner for its outer gradient and applies the optimizer,
     whose rate follows the schedule (see `bench.recipe`). On CUDA the step is soon replayed as a graph;
     the numbers are the same.
 
@@ -214,6 +214,8 @@ class Training:
         It pauses every `STRETCH_SECONDS`, and after the step in which ``stopping`` became true.
         ``validate`` gives accuracies in percent. Raises Failed.
         """
+        if not self.ends:
+            return
         # The first step of a process loads code and fills caches: done on a copy, off the clock.
         loop = self.loop
         OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train, loop.world).advance()

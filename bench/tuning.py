@@ -61,6 +61,8 @@ def check(cell: Cell) -> Cell:
         raise Mistake("tune=optuna has trials of one process each: start it without torchrun.")
     if config.train.split != "train":
         raise Mistake("tune=optuna needs classes to validate on: leave train.split=train.")
+    if not config.train.images:
+        raise Mistake(f"{config.algo.name} is not trained, so there is nothing to tune.")
     if not tune.ranges:
         raise Mistake(
             f"There is nothing to tune: conf/space/ has no {config.algo.name}. Give a range, such as "

@@ -429,6 +429,8 @@ def learns_by_heart(learner: Learner) -> None:
 
     Its labels are shuffled, so that adaptation alone gets it wrong.
     """
+    if not learner.trainable:
+        raise Skipped("it has nothing to train")
     learner.test_inner_steps = 1
     episode = shuffled(training_episodes(learner, tasks=1, seed=7))
     test = episode
@@ -487,6 +489,8 @@ def two_copies_do_the_same(learner: Learner) -> None:
 
 def says_no_politely(learner: Learner) -> None:
     """A learner trains either with queries or without, and ``supports`` says what to change."""
+    if not learner.trainable:
+        raise Skipped("it has nothing to train")
     ok, reason = learner.supports(Shape(WAYS, 2, 0), Shape(WAYS, 1, 5))
     other, why = learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 1, 5))
     require(ok != other, "supports allows training with queries and without, or neither")
@@ -502,9 +506,10 @@ def owns_nothing_of_the_runner(learner: Learner) -> None:
 
 def outer_optimizer(learner: Learner) -> torch.optim.Optimizer:
     """Without queries to learn from, the outer gradient is a step to take whole."""
+    groups = [{"params": list(learner.parameters())}]  # of which there may be none
     if learner.learns_from_queries:
-        return torch.optim.Adam(learner.parameters(), lr=0.01)
-    return torch.optim.SGD(learner.parameters(), lr=1.0)
+        return torch.optim.Adam(groups, lr=0.01)
+    return torch.optim.SGD(groups, lr=1.0)
 
 
 def share_right(learner: Learner, episodes: Episodes) -> float:

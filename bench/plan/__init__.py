@@ -55,7 +55,9 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
     def other(row: Row, keys: Sequence[str]) -> list[str]:
         return [key for key in keys if key in facts and row.get(key) != facts[key]]
 
-    near = [row for row in rows if not other(row, ALIKE)]
+    near = [
+        row for row in rows if not other(row, ALIKE) and (row["train_images"] or untrained(facts))
+    ]
     if not near:
         return None
     nearest = min((len(other(row, SETTING)), len(other(row, BUDGET))) for row in near)
@@ -63,6 +65,11 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
     differing = dict.fromkeys(key for row in chosen for key in other(row, SETTING + BUDGET))
     found = sorted((times(facts, row) for row in chosen), key=lambda each: sum(each.job))
     return Estimate(found, list(differing))
+
+
+def untrained(of: dict[str, Any]) -> bool:
+    """Whether a row or a cell with these facts has no training."""
+    return not of["train_images"]
 
 
 def times(facts: dict[str, Any], row: Row) -> Times:
@@ -76,6 +83,8 @@ def times(facts: dict[str, Any], row: Row) -> Times:
 
     def parts(of: dict[str, Any]) -> tuple[float, float, float]:
         images = of["ways"] * (of["shots"] + of["queries"])
+        if untrained(of):
+            return 0.0, 0.0, of.get("episodes", 0) * images / rates
         training = row["train_seconds"] * of["train_images"] / row["train_images"]
         validation = of["validations"] * of["val_episodes"] * images / rates
         return training, validation, of.get("episodes", 0) * images / rates
@@ -87,7 +96,7 @@ def times(facts: dict[str, Any], row: Row) -> Times:
     training, validation, test = parts(facts)
     job = Job(training + validation, test + rest if "episodes" in facts else 0.0)
     images = facts["train_ways"] * (facts["train_shots"] + facts["train_queries"])
-    step = training * facts["meta_batch"] * images / facts["train_images"]
+    step = training * facts["meta_batch"] * images / max(1, facts["train_images"])
     pause = step + validation / facts["validations"]
     watts = rate([row], "train", "power_w"), rate([row], "evaluate", "power_w")
     if watts[0] is None or watts[1] is None:

@@ -251,7 +251,7 @@ def _tried(
     file: str,
     read: Callable[[Store, str], pd.DataFrame | None],
 ) -> dict[str, pd.DataFrame]:
-    """What `bench.probe` wrote of the cells to such files; one warning for each that cannot be read."""
+    """What `bench.probe` wrote of the cells to such files; a warning for each that cannot be read."""
     found = {}
     for row in done(records):
         store = stores[row["cell"]]
@@ -276,9 +276,11 @@ def _configs(stores: Stores, records: list[Row]) -> dict[str, Any]:
 
 
 def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
-    """The learning curve of each finished cell; one warning for each that cannot be read."""
+    """The learning curve of each trained cell; a warning for each that cannot be read."""
     curves = {}
     for row in done(records):
+        if row.get("train_images") == 0:  # which leaves no curve
+            continue
         store = stores[row["cell"]]
         path = store.runs / row["cell"] / "history.csv"
         try:

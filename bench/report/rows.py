@@ -24,6 +24,7 @@ NAMES = {
     "matchingnet": "MatchingNet",
     "baseline": "Baseline",
     "baselinepp": "Baseline++",
+    "nearest": "Nearest centroid",
 }
 """Algorithms as their papers write them, in the order of tables and legends."""
 
@@ -305,7 +306,7 @@ def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
     facts = []
     for field in fields:
         values = {_value(row, field) for row in done(rows)}
-        if len(values) == 1 and values.isdisjoint({None, USUAL.get(field)}):
+        if len(values) == 1 and values.isdisjoint({None, "", USUAL.get(field)}):
             facts.append(_fact(field, values.pop()))
     return ", ".join(facts)
 

@@ -451,7 +451,8 @@ def _saturated(rates: Mapping[int, float]) -> str:
 
 def train_time(rows: Sequence[Row]) -> str:
     """The mean training time over seeds."""
-    return duration(statistics.fmean(row["train_seconds"] for row in rows)) if rows else ABSENT
+    seconds = statistics.fmean(row["train_seconds"] for row in rows) if rows else 0.0
+    return duration(seconds) if seconds else ABSENT  # none where nothing was trained
 
 
 def _yes_no(rows: Sequence[Row]) -> str:

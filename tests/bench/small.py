@@ -4,9 +4,13 @@ import importlib.util
 
 from bench.migrate import CLIP_SINCE_5, TRAIN_SINCE_4
 
+FILTERS = "backbone.filters=4"
+"""The option of SMALL that other backbones lack."""
+
 SMALL = [
+    "dataset=glyphs",
     "train.images=480",
-    "backbone.filters=4",
+    FILTERS,
     "validation.times=2",
     "validation.episodes=10",
     "test.episodes=12",

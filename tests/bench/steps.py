@@ -18,7 +18,11 @@ from bench.world import here, joined
 from tests.bench.small import PLAIN
 
 STEPS = 20
-ALGOS = [name for name in usage.names("algo") if not name.startswith("learn2learn/")]
+ALGOS = [
+    name
+    for name in usage.names("algo")
+    if not name.startswith("learn2learn/") and name != "nearest"  # which takes no steps
+]
 CHANGED = ["maml, changed images", "protonet, changed images"]
 """Learners with augmentation, label smoothing where they have it, and a network that drops maps."""
 

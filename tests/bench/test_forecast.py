@@ -95,3 +95,6 @@ def test_the_parts_add_up(clock, monkeypatch):
         "test": 600 / 10 * 2,
         "speed": 5 + 6 + 12 + 12,
     }
+    loop.steps = 0
+    times = forecast.forecast(SimpleNamespace(config=config, device=CPU))
+    assert times == {"training": 0, "validation": 0, "test": 600 / 10 * 2, "speed": 12 + 12}

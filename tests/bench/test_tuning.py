@@ -21,7 +21,7 @@ from tests.bench.small import SMALL
 optuna = pytest.importorskip("optuna")
 tuning = pytest.importorskip("bench.tuning")
 
-LEARNERS = [name for name in usage.names("algo") if "/" not in name]
+LEARNERS = [name for name in usage.names("algo") if "/" not in name and name != "nearest"]
 SWEEP = ["tune=optuna", "tune.trials=3", "tune.startup=2", "tune.images=240"]
 
 
@@ -384,6 +384,7 @@ def test_a_damaged_journal_is_told(tune, checked):
         (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
         (["+tune.space.train.images={low: 1, high: 999, scale: log}"], "belongs to the budget"),
         (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is not poss"),
+        (["algo=nearest"], "nearest is not trained, so there is nothing to tune"),
         (["algo=learn2learn/protonet"], "conf/space/ has no learn2learn/protonet"),
     ],
 )

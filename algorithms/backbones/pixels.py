@@ -1,0 +1,18 @@
+"""The pixels themselves as features: a backbone that computes nothing."""
+
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+
+
+class Pixels(Backbone):
+    """All values of an image, one after the other."""
+
+    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        self.features = channels * height * width
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Return the images [T, B, C, H, W] as features [T, B, C*H*W]."""
+        return x.flatten(2)

@@ -1,0 +1,29 @@
+"""The nearest centroid: what comparing features gives without any training.
+
+A query has the class whose support images have the nearest mean, by the Euclidean distance of features
+that are taken as they are (scikit-learn's ``NearestCentroid``). On the backbone ``pixels`` the features
+are the pixels: a floor, which any learner should be well above.
+"""
+
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+from algorithms.learner import Learner
+from algorithms.protonet import minus_squared_distance
+
+
+class NearestCentroid(Learner):
+    """Nearest centroid on a frozen backbone; it has no parameters to train."""
+
+    def __init__(self, backbone: Backbone, ways: int) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+
+    def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
+        """Return the mean features [T, N, F] of the classes."""
+        features = self.backbone(support_x.flatten(1, 2))
+        return features.unflatten(1, support_y.shape[1:]).mean(2)
+
+    def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
+        """Return minus the squared distance of each query to each mean."""
+        return minus_squared_distance(self.backbone(query_x), adapted)
