@@ -134,7 +134,9 @@ def planted() -> list[Planted]:
 def plant(faults: Sequence[Planted]) -> int:
     """Try faults made up by hand; the status is 1 when one survives."""
     outcomes: Counter[str] = Counter()
-    for tests, file in sorted({(fault.tests, fault.file) for fault in faults}):
+    for (tests, _), file in {
+        (fault.tests, folder_of(fault.file)): fault.file for fault in faults
+    }.items():
         if outcome(file, None, LONGEST, tests) != "survived":
             raise SystemExit(f"{tests} fails without any fault.")
     for fault in faults:
@@ -217,8 +219,7 @@ def test(file: str, source: str | None, tests: str) -> None:
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    folder = TESTS / Path(file).parent
-    os.chdir(folder if folder.exists() else folder.parent)
+    os.chdir(folder_of(file))
     torch.set_num_threads(1)
     phases = [Phase.explicit, Phase.generate]
     settings.register_profile("mutants", derandomize=True, database=None, phases=phases)
@@ -228,6 +229,12 @@ def test(file: str, source: str | None, tests: str) -> None:
     if source is not None:
         sys.meta_path.insert(0, Swap(file, source))
     os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *shlex.split(tests)]))
+
+
+def folder_of(file: str) -> Path:
+    """The folder of a file's tests."""
+    folder = TESTS / Path(file).parent
+    return folder if folder.exists() else folder.parent
 
 
 class Swap(SourceFileLoader):

@@ -170,47 +170,6 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     assert splits["train"] <= set(plan.split.split("+")) and splits["predict"] <= {"test"}
 
 
-@pytest.mark.parametrize("algo", ALGOS)
-def test_all_learners_are_trained_chosen_and_tested_alike(small, algo):
-    cell = small(f"algo={algo}", *QUICK.get(algo, []))
-    noted = seen_of(cell)
-    check_laws(cell, noted)
-
-
-@pytest.mark.parametrize("kind", DATA)
-def test_all_kinds_of_data_sets_are_drawn_from_alike(small, kind):
-    cell = small(script=RISING_AND_FALLING, data=DATA[kind])
-    noted = seen_of(cell)
-    check_laws(cell, noted)
-    classes = {name: len(pool.names) for name, pool in cell.dataset.splits.items()}
-    assert classes == {name: len(pool.names) for name, pool in DATA[kind].splits.items()}
-
-
-@pytest.mark.parametrize("name", usage.names("dataset"))
-def test_all_data_sets_are_drawn_from_as_they_are_loaded(small, monkeypatch, name, tmp_path):
-    """By their own code, which here prepares marked images."""
-    asked = []
-
-    def prepare(folders, **options):
-        asked.append((folders, options))
-        return replace(DATA["colour"], name=name)
-
-    folders = {"data_root": f"{tmp_path}/archives", "cache_dir": f"{tmp_path}/cache"}
-    made = configured(tmp_path, f"dataset={name}", script=RISING_AND_FALLING, **folders)
-    chosen = made.dataset
-    module, _, function = chosen.target.rpartition(".")
-    monkeypatch.setattr(f"{module}.{function}", prepare)
-    monkeypatch.setattr(cells, "check_options", lambda *_: None)
-    cells.load.cache_clear()
-    cell = cells.check(made)
-    assert cells.check(made).dataset is cell.dataset
-    ((folders, options),) = asked
-    assert (folders.archives, folders.cache) == (tmp_path / "archives", tmp_path / "cache")
-    assert options == chosen.options
-    check_laws(cell, seen_of(cell))
-    cells.load.cache_clear()
-
-
 def test_the_best_parameters_are_tested_the_first_of_equals(small):
     """They know all images whose number is below 6, twice; then the last know less."""
     cell = small(script=RISING_AND_FALLING, train={"images": 288}, validation={"times": 4})
@@ -249,34 +208,6 @@ def test_the_budget_is_rounded_up_to_whole_steps(small, images, steps):
     parts = cells.parts(small(script="0", train={"images": images}))
     assert parts.loop.steps == steps
     assert Training(parts.loop, 3).ends[-1] == steps
-
-
-@pytest.mark.parametrize("algo", ALGOS)
-def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
-    small, monkeypatch, algo
-):
-    """The seed alone: neither the data set nor the state of the host's random numbers matter."""
-    monkeypatch.setattr(running, "measure", lambda *_: [])
-    short = {"train": {"images": 1}, "validation": {"times": 1}, "overwrite": True}
-    options, runs = [f"algo={algo}", *QUICK.get(algo, [])], []
-    for seed, kind in ((0, "grey"), (1, "grey"), (0, "grey"), (0, "few classes")):
-        torch.manual_seed(len(runs))
-        runs.append(seen_of(small(*options, **short, seed=seed, data=DATA[kind])))
-    one, other, again, elsewhere = (
-        {
-            "weights": noted.of("train")[0].weights,
-            "train": noted.of("train")[0].episodes,
-            "val": noted.of("predict", "val")[-1].episodes,
-            "test": noted.of("predict", "test")[-1].episodes,
-        }
-        for noted in runs
-    )
-    assert one == again
-    assert [key for key in one if one[key] != other[key]] == ["weights", "train"]
-    # Learners that tell all classes apart have weights for each.
-    classes = getattr(small(*options).config.algo.resolve(), "learns_classes", False)
-    assert (one["weights"] == elsewhere["weights"]) != classes
-    assert all(one[key] != elsewhere[key] for key in ("train", "val", "test"))
 
 
 def test_no_two_purposes_share_their_episodes(small):
@@ -444,3 +375,72 @@ def test_speed_is_measured_after_a_call_that_does_not_count(monkeypatch):
     cpu = torch.device("cpu")
     row = throughput._phase("train", lambda: events.append("work"), 4, 30, cpu, seconds=0.0)
     assert events[:3] == ["work", "clock", "work"] and events.count("work") == row["calls"] + 1
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
+    small, monkeypatch, algo
+):
+    """The seed alone: neither the data set nor the state of the host's random numbers matter."""
+    monkeypatch.setattr(running, "measure", lambda *_: [])
+    short = {"train": {"images": 1}, "validation": {"times": 1}, "overwrite": True}
+    options, runs = [f"algo={algo}", *QUICK.get(algo, [])], []
+    for seed, kind in ((0, "grey"), (1, "grey"), (0, "grey"), (0, "few classes")):
+        torch.manual_seed(len(runs))
+        runs.append(seen_of(small(*options, **short, seed=seed, data=DATA[kind])))
+    one, other, again, elsewhere = (
+        {
+            "weights": noted.of("train")[0].weights,
+            "train": noted.of("train")[0].episodes,
+            "val": noted.of("predict", "val")[-1].episodes,
+            "test": noted.of("predict", "test")[-1].episodes,
+        }
+        for noted in runs
+    )
+    assert one == again
+    assert [key for key in one if one[key] != other[key]] == ["weights", "train"]
+    # Learners that tell all classes apart have weights for each.
+    classes = getattr(small(*options).config.algo.resolve(), "learns_classes", False)
+    assert (one["weights"] == elsewhere["weights"]) != classes
+    assert all(one[key] != elsewhere[key] for key in ("train", "val", "test"))
+
+
+@pytest.mark.parametrize("kind", DATA)
+def test_all_kinds_of_data_sets_are_drawn_from_alike(small, kind):
+    cell = small(script=RISING_AND_FALLING, data=DATA[kind])
+    noted = seen_of(cell)
+    check_laws(cell, noted)
+    classes = {name: len(pool.names) for name, pool in cell.dataset.splits.items()}
+    assert classes == {name: len(pool.names) for name, pool in DATA[kind].splits.items()}
+
+
+@pytest.mark.parametrize("name", usage.names("dataset"))
+def test_all_data_sets_are_drawn_from_as_they_are_loaded(small, monkeypatch, name, tmp_path):
+    """By their own code, which here prepares marked images."""
+    asked = []
+
+    def prepare(folders, **options):
+        asked.append((folders, options))
+        return replace(DATA["colour"], name=name)
+
+    folders = {"data_root": f"{tmp_path}/archives", "cache_dir": f"{tmp_path}/cache"}
+    made = configured(tmp_path, f"dataset={name}", script=RISING_AND_FALLING, **folders)
+    chosen = made.dataset
+    module, _, function = chosen.target.rpartition(".")
+    monkeypatch.setattr(f"{module}.{function}", prepare)
+    monkeypatch.setattr(cells, "check_options", lambda *_: None)
+    cells.load.cache_clear()
+    cell = cells.check(made)
+    assert cells.check(made).dataset is cell.dataset
+    ((folders, options),) = asked
+    assert (folders.archives, folders.cache) == (tmp_path / "archives", tmp_path / "cache")
+    assert options == chosen.options
+    check_laws(cell, seen_of(cell))
+    cells.load.cache_clear()
+
+
+@pytest.mark.parametrize("algo", ALGOS)
+def test_all_learners_are_trained_chosen_and_tested_alike(small, algo):
+    cell = small(f"algo={algo}", *QUICK.get(algo, []))
+    noted = seen_of(cell)
+    check_laws(cell, noted)
