@@ -114,6 +114,9 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     images = plan.meta_batch * cell.train_shape.ways * sum(cell.train_shape[1:])
     steps = -(-plan.images // images)
     trained, answers = noted.of("train"), noted.of("predict")
+    if not plan.images:
+        check_laws_without_training(cell, noted)
+        return
 
     # Training: on its split alone, each episode once, in order, up to the budget.
     assert {split for seen in trained for split in seen.splits} == set(plan.split.split("+"))
@@ -179,6 +182,21 @@ def test_the_best_parameters_are_tested_the_first_of_equals(small):
     assert record["selected_episode"] == 2 * 4 and record["train_episodes"] == 2 * 8
     stored = torch.load(cell.store.runs / cell.name / "checkpoint.pt", weights_only=True)
     assert stored["done"] == 4
+
+
+def check_laws_without_training(cell: cells.Cell, noted: Recording) -> None:
+    """What holds for a learner that is tested as it was made."""
+    answers = noted.of("predict")
+    assert not noted.of("train") and not noted.of("predict", "train")
+    assert not any(seen.training for seen in answers)
+    assert [n for seen in noted.of("predict", "val") for n in seen.numbers] == [0, 0]
+    episodes = [n for seen in noted.of("predict", "test") for n in seen.numbers]
+    assert episodes == list(range(cell.config.test.episodes))
+    assert len({seen.weights for seen in answers}) == 1
+    ((_, name, files),) = noted.written
+    assert name == cell.name and "history.csv" not in files
+    record = json.loads(files["record.json"])
+    assert (record["train_episodes"], record["selected_episode"]) == (0, 0)
 
 
 @pytest.mark.parametrize("script", ["5000", "0005"])
@@ -390,19 +408,20 @@ def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
         runs.append(seen_of(small(*options, **short, seed=seed, data=DATA[kind])))
     one, other, again, elsewhere = (
         {
-            "weights": noted.of("train")[0].weights,
-            "train": noted.of("train")[0].episodes,
+            "weights": noted.of("predict")[0].weights,
+            "train": [seen.episodes for seen in noted.of("train")],
             "val": noted.of("predict", "val")[-1].episodes,
             "test": noted.of("predict", "test")[-1].episodes,
         }
         for noted in runs
     )
     assert one == again
-    assert [key for key in one if one[key] != other[key]] == ["weights", "train"]
+    trained = ["train"] if small(*options).config.train.images else []
+    assert [key for key in one if one[key] != other[key]] == ["weights", *trained]
     # Learners that tell all classes apart have weights for each.
     classes = getattr(small(*options).config.algo.resolve(), "learns_classes", False)
     assert (one["weights"] == elsewhere["weights"]) != classes
-    assert all(one[key] != elsewhere[key] for key in ("train", "val", "test"))
+    assert all(one[key] != elsewhere[key] for key in (*trained, "val", "test"))
 
 
 @pytest.mark.parametrize("kind", DATA)
