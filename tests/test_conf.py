@@ -14,7 +14,6 @@ from bench import config, usage
 from bench.check import choice
 
 ROOT = Path(__file__).parent.parent
-PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
 CHOICES = [(group, name) for group in usage.GROUPS for name in usage.names(group)]
 
 
@@ -146,46 +145,6 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
         plain, some = (cells["protonet", name]["train"] for name in ("plain", part))
         changed = {key: value for key, value in some.items() if value != plain[key]}
         assert changed and changed.items() <= full.items()
-
-
-@pytest.mark.parametrize("name", PAPERS)
-def test_experiments_take_the_official_number_of_steps(name):
-    cell = config.read(hydra.compose("config", [f"experiment={name}"]))
-    config.check_options(cell.algo, "algo")
-    datasets = "|".join(usage.names("dataset"))
-    dataset, method, setting = re.fullmatch(rf"paper/({datasets})_(\w+)_(\w+)", name).groups()
-    assert cell.dataset.name == dataset
-    assert f"{cell.ways}w{cell.shots}s" == setting
-    shots = cell.train.shots or cell.shots
-    images = (cell.train.ways or cell.ways) * (shots + cell.train.queries) * cell.train.meta_batch
-    steps = {
-        "maml": 60_000,
-        "fomaml": 60_000,
-        "anil": 60_000,
-        "metasgd": 60_000,
-        "protonet": 20_000,
-        "protonet_resnet12": 60_000,
-        "metaoptnet": 60_000,
-        "metaoptnet_rr": 60_000,
-        "metaoptnet_trainval": 60_000,
-        "protonet_wide": 20_000,
-        "matchingnet": 20_000,
-        "baseline": 960_000,
-        "baselinepp": 960_000,
-        "r2d2": 20_000,
-        "r2d2_64": 20_000,
-        "reptile": 100_000 if cell.ways == 5 else 200_000,
-    }[method.removesuffix("_transductive")]
-    method = re.sub("_trainval|_resnet12|_wide|_64", "", method)
-    assert cell.train.images == steps * images
-    learner = {"fomaml": "maml"}.get(method, method)
-    assert cell.algo.name == learner.removesuffix("_transductive")
-    order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
-    assert cell.algo.options.get("second_order") is order.get(method)
-    if method == "reptile":
-        assert cell.algo.options["statistics"] == "one_query"
-    elif "statistics" in cell.algo.options:
-        assert cell.algo.options["statistics"] == "queries", "transductive"
 
 
 PAGES = [("learners", name) for name in usage.names("algo") if "/" not in name]

@@ -1,0 +1,214 @@
+"""The experiments of conf/: each fits its data, and differs from its neighbours in what its name says."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+
+from algorithms.learner import Shape
+from bench import cell as cells
+from bench import config, recipe, usage
+from bench.data.pool import Dataset, Pool
+
+PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
+DATA = {
+    "omniglot": ((1, 28, 28), (1028, 172, 423), 20),
+    "cifar_fs": ((3, 32, 32), (64, 16, 20), 600),
+    "fc100": ((3, 32, 32), (60, 20, 20), 600),
+    "miniimagenet": ((3, 84, 84), (64, 16, 20), 600),
+    "tieredimagenet": ((3, 84, 84), (351, 97, 160), 732),
+}
+"""The shape of an image, the classes of each split, and the images of the smallest class."""
+
+
+@cache
+def composed(name: str) -> config.Config:
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        return config.read(hydra.compose("config", [f"experiment={name}"]))
+
+
+def words(name: str) -> tuple[str, str, str]:
+    """The data set, the method and the setting in the name of an experiment."""
+    found = re.fullmatch(rf"paper/({'|'.join(DATA)})_(\w+)_(\w+)", name)
+    assert found, name
+    return found[1], found[2], found[3]
+
+
+def training_shape(cell: config.Config) -> Shape:
+    return Shape(cell.train.ways or cell.ways, cell.train.shots or cell.shots, cell.train.queries)
+
+
+STEPS = {
+    "maml": 60_000,
+    "fomaml": 60_000,
+    "anil": 60_000,
+    "metasgd": 60_000,
+    "protonet": 20_000,
+    "protonet_matched": 20_000,
+    "protonet_resnet12": 60_000,
+    "metaoptnet": 60_000,
+    "metaoptnet_rr": 60_000,
+    "metaoptnet_trainval": 60_000,
+    "protonet_wide": 20_000,
+    "matchingnet": 20_000,
+    "baseline": 960_000,
+    "baselinepp": 960_000,
+    "r2d2": 20_000,
+    "r2d2_64": 20_000,
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_experiments_are_what_their_names_say_and_take_the_official_number_of_steps(name):
+    cell = composed(name)
+    config.check_options(cell.algo, "algo")
+    dataset, method, setting = words(name)
+    assert cell.dataset.name == dataset
+    assert f"{cell.ways}w{cell.shots}s" == setting
+    shape = training_shape(cell)
+    images = shape.ways * (shape.shots + shape.queries) * cell.train.meta_batch
+    method = method.removesuffix("_transductive")
+    steps = STEPS | {"reptile": 100_000 if cell.ways == 5 else 200_000}
+    assert cell.train.images == steps[method] * images
+    method = re.sub("_trainval|_resnet12|_wide|_64|_matched", "", method)
+    assert cell.algo.name == {"fomaml": "maml"}.get(method, method)
+    order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
+    assert cell.algo.options.get("second_order") is order.get(method)
+    if method == "reptile":
+        expected = "queries" if "transductive" in name else "one_query"
+        assert cell.algo.options["statistics"] == expected
+    elif "statistics" in cell.algo.options:
+        assert cell.algo.options["statistics"] == "queries", "transductive"
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_experiments_fit_their_data(name):
+    """As the runner checks it, on data of the official sizes (without the images)."""
+    cell = composed(name)
+    shape, counts, smallest = DATA[cell.dataset.name]
+    splits = dict(zip(("train", "val", "test"), counts, strict=True))
+    turned = {"all": list(splits), "one_turn": [], "train+val": ["train", "val"], None: []}
+    times = {s: 4 if s in turned[cell.dataset.options.get("rotations")] else 1 for s in splits}
+    test = Shape(cell.ways, cell.shots, cell.queries)
+    training = training_shape(cell)
+    for part, wanted in ((cell.train.split, training), ("val", test), ("test", test)):
+        classes = sum(times[split] * splits[split] for split in part.split("+"))
+        assert wanted.ways <= classes and wanted.shots + wanted.queries <= smallest
+    with torch.device("meta"):
+        images = torch.zeros(1, *shape, dtype=torch.uint8)
+        pools = {
+            split: Pool(images, torch.arange(2), tuple(map(str, range(times[split] * count))))
+            for split, count in splits.items()
+        }
+        learner = cells.build_learner(cell, Dataset(cell.dataset.name, "", pools), training.ways)
+    assert learner.supports(training, test) == (True, "")
+    recipe.check(cell.train, cell.validation, learner)
+
+
+def flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in options.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def differing(one: str, other: str) -> set[str]:
+    """The keys in which two experiments differ; a group alone (such as algo) where it is another."""
+    first, second = (dict(flat(composed(name).determining())) for name in (one, other))
+    keys = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
+    for group in ("algo", "backbone", "dataset"):
+        if f"{group}.name" in keys:
+            keys = {key for key in keys if not key.startswith(f"{group}.")} | {group}
+    return keys
+
+
+SHOTS = {"shots", "queries", "train.images", "train.queries", "train.meta_batch", "train.ways"}
+OF_METHODS = {
+    ("maml", "fomaml"): {"algo.second_order"},
+    ("maml", "anil"): {"algo"},
+    ("maml", "metasgd"): {"algo"},
+    ("reptile", "reptile_transductive"): {"algo.statistics"},
+    ("metaoptnet", "metaoptnet_rr"): {"algo"},
+    ("metaoptnet", "protonet_resnet12"): {"algo"},
+    ("metaoptnet", "metaoptnet_trainval"): {"train.split", "validation.times"},
+    ("protonet", "protonet_wide"): {"backbone"},
+    ("protonet", "protonet_matched"): {"train.ways", "train.images"},
+    ("protonet_matched", "matchingnet"): {"algo"},
+    ("r2d2", "r2d2_64"): {"backbone.filters", "backbone.widths", "test.episodes"},
+    ("baseline", "baselinepp"): {"algo"},
+}
+"""What two methods may differ in, on the same data in the same setting."""
+OF_DATA = {
+    "maml": {"dataset"},
+    "protonet": {"dataset"},
+    "r2d2": {"dataset", "algo.initial_scale", "backbone.drop_rate", "train.ways", "train.queries"},
+    "metaoptnet": {
+        "dataset", "train.images", "train.shots", "train.crop_padding", "train.label_smoothing",
+        "backbone.drop_block",
+    },
+}  # fmt: skip
+"""What a method may differ in between sets of photographs."""
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_experiments_differ_in_what_their_names_say_alone(name):
+    """From those with other shots, of a neighbouring method, and on another set of photographs."""
+    dataset, method, setting = words(name)
+    reptile = {"algo.test_inner_batch"} if method.startswith("reptile") else set()
+    if setting.endswith("5s"):
+        assert differing(name, name.removesuffix("5s") + "1s") <= SHOTS | reptile
+    for (one, other), keys in OF_METHODS.items():
+        neighbour = f"paper/{dataset}_{one}_{setting}"
+        if method == other and neighbour in PAPERS:
+            assert differing(name, neighbour) <= keys
+    photographs = f"paper/cifar_fs_{method}_{setting}"
+    if dataset not in ("omniglot", "cifar_fs") and method in OF_DATA:
+        assert differing(name, photographs) <= OF_DATA[method]
+
+
+def training(cell: config.Config) -> str:
+    """All that the way of training depends on: equal where one training serves two experiments."""
+    options = dict(flat(cell.determining())) | training_shape(cell)._asdict()
+    left_out = {"ways", "shots", "queries", "test.episodes"}
+    left_out |= {key for key in options if key.startswith("algo.test_")}
+    if cell.algo.name == "reptile":
+        left_out |= {"algo.statistics"}  # which is that of evaluation
+    kept = {key: value for key, value in options.items() if key not in left_out}
+    return repr(sorted({**kept, "shape": training_shape(cell)}.items()))
+
+
+def test_experiments_that_share_one_training():
+    """Those of which the last parameters are tested share them, too; others choose them by shots."""
+    groups = defaultdict(list)
+    for name in PAPERS:
+        groups[training(composed(name))].append(name.removeprefix("paper/"))
+    shared = {tuple(sorted(group)) for group in groups.values() if len(group) > 1}
+    last = {group for group in shared if composed(f"paper/{group[0]}").validation.times == 1}
+    starts = [("omniglot_reptile", 5), ("omniglot_reptile", 20), ("miniimagenet_reptile", 5)]
+    of_reptile = {
+        tuple(
+            f"{start}{more}_{ways}w{shots}s" for more in ("", "_transductive") for shots in (1, 5)
+        )
+        for start, ways in starts
+    }
+    of_protonet = {
+        (f"omniglot_protonet_20w{shot}s", f"omniglot_protonet_5w{shot}s") for shot in (1, 5)
+    }
+    both = {"metaoptnet", "metaoptnet_rr", "metaoptnet_trainval", "protonet_resnet12"}
+    both |= {"r2d2", "r2d2_64", "baseline", "baselinepp"}
+    of_shots = {
+        (name.removeprefix("paper/"), name.removeprefix("paper/").replace("5w1s", "5w5s"))
+        for name in PAPERS
+        if words(name)[1] in both and words(name)[2] == "5w1s"
+    }
+    trainval = {group for group in of_shots if "trainval" in group[0]}
+    assert shared == of_reptile | of_protonet | of_shots
+    assert last == of_reptile | of_protonet | trainval
