@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.migrate import SCHEMA
+
 Row = dict[str, Any]
 
 
@@ -17,7 +19,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
     accuracy = round(float(96 + 1.0 * (shots == 5) - 3 * (ways == 20) + luck.normal(0, 1)), 3)
     speed = round(float(np.exp(luck.normal(4, 0.8))), 3)
     row = {
-        "schema": 4,
+        "schema": SCHEMA,
         "cell": f"{algo.replace('/', '_')}-omniglot-{ways}w{shots}s-seed{seed}-1a2b3c4d",
         "status": "done",
         "reason": None,
@@ -48,6 +50,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "weight_decay": 0.0,
         "rate": 0.002,
         "schedule": "cosine",
+        "clip_value": None,
         "label_smoothing": 0.0,
         "augmentation": "none",
         "validations": 5,
