@@ -74,6 +74,9 @@ class Learner(nn.Module):
     """Whether the tasks of a meta-batch can be shared out to several processes, whose outer gradients
     and running statistics are then averaged."""
 
+    test_options: ClassVar[tuple[str, ...]] = ()
+    """Options that evaluation alone depends on: the same training serves all their values."""
+
     label_smoothing: float = 0.0
     """Share of a training label that is spread evenly over all classes; the runner sets it."""
 

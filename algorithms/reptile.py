@@ -44,6 +44,7 @@ class Reptile(Learner):
     any_ways = False
     statistics_choices = OF_BATCHES
     learns_from_queries = False
+    test_options = ("test_inner_steps", "test_inner_batch", "statistics")
     meta_batches: Tensor
 
     def __init__(

@@ -40,6 +40,8 @@ class Cell:
     test_shape: Shape
     store: Store
     world: World
+    shares_training: bool = False
+    """Whether its training is kept for other cells, or may be that of another one, see `bench.kept`."""
 
     @property
     def finished(self) -> bool:

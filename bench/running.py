@@ -18,6 +18,7 @@ from bench.data.episodes import EpisodeSampler
 from bench.evaluate import Scores, depends_on_places, evaluate
 from bench.files import Content
 from bench.interrupt import Interrupt, at_work, listening
+from bench.kept import Kept, training_of
 from bench.loggers import Log
 from bench.mistake import Failed, Lost
 from bench.progress import Progress
@@ -41,7 +42,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     config, device = cell.config, cell.device
     begun = time.monotonic()
     learner, loop, val_sampler, test_sampler, at_once = parts(cell)
-    training = Training(loop, config.validation.times)
+    kept = Kept(cell.store.trainings / training_of(cell)) if cell.shares_training else None
+    training = Training(loop, config.validation.times, kept)
     with listening() as interrupt:
         begun -= train(
             cell,
@@ -151,7 +153,8 @@ def train(
                     validated()
                 stopping = world.any(interrupt.requested())
                 ended = len(training.history) == len(training.ends)  # the test may be long
-                if stopping or ended or progress.due():
+                due = stopping or progress.due()
+                if ended or (due and not training.repeating):  # no training could go on from there
                     progress.save()
                 if stopping:
                     interrupt.request()

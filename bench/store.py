@@ -11,6 +11,7 @@
                     config.yaml      the whole configuration of the cell
                     checkpoint.pt    the selected parameters
                     progress.pt      where training stands, of a cell that has not ended
+        trainings/<digest>/          a training's parameters, while other cells need them: see bench.kept
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
 """
 
@@ -47,6 +48,7 @@ class Store:
     def __init__(self, results_dir: str | Path) -> None:
         self.root = Path(results_dir)
         self.runs = self.root / "runs"
+        self.trainings = self.root / "trainings"
 
     def check_writable(self) -> None:
         """Make the folder; raises Mistake when nothing can be written there."""

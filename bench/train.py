@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from bench.memory import out_of_memory, release
 from bench.mistake import Failed, Lost
 from bench.stats import mean_ci95
 from bench.world import ALONE, World
+
+if TYPE_CHECKING:
+    from bench.kept import Kept
 
 _log = logging.getLogger(__name__)
 
@@ -192,8 +195,9 @@ class Training:
     from there, in another process too, to the same parameters, history and choice.
     """
 
-    def __init__(self, loop: OuterLoop, validations: int) -> None:
-        self.loop = loop
+    def __init__(self, loop: OuterLoop, validations: int, kept: "Kept | None" = None) -> None:
+        """``kept`` is where states are kept for other cells of the same training, or come from."""
+        self.loop, self.kept = loop, kept
         self.ends = sorted({round(loop.steps * n / validations) for n in range(1, validations + 1)})
         self.ends = [end for end in self.ends if end > 0]
         self.history: list[Checkpoint] = []
@@ -202,6 +206,8 @@ class Training:
         self.seconds = 0.0
         self.losses: list[Tensor] = []
         self.accuracies: list[Tensor] = []
+        self.repeating = False
+        """Whether another cell's training is repeated from what was kept of it, without its steps."""
 
     def run(
         self,
@@ -216,14 +222,22 @@ class Training:
         """
         if not self.ends:
             return
-        # The first step of a process loads code and fills caches: done on a copy, off the clock.
         loop = self.loop
+        if self.kept and self.kept.has(self.ends):
+            self.repeating = True
+            for end in self.ends[len(self.history) :]:
+                self._repeat(end, self.kept)
+                yield self._checkpoint(validate())
+            return
+        # The first step of a process loads code and fills caches: done on a copy, off the clock.
         OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train, loop.world).advance()
         for end in self.ends[len(self.history) :]:
             self._stretch(end, synchronize, stopping)
             while self.loop.step < end:
                 yield None
                 self._stretch(end, synchronize, stopping)
+            if self.kept:
+                self.kept.write(end, self._reached())
             yield self._checkpoint(validate())
 
     def state_dict(self) -> dict[str, Any]:
@@ -248,6 +262,24 @@ class Training:
         device = self.loop.rate.device  # a file is read to the CPU
         self.losses = list(state["losses"].to(device).unbind())
         self.accuracies = list(state["accuracies"].to(device).unbind())
+
+    def _reached(self) -> dict[str, Any]:
+        """What a validation needs to know of the training before it."""
+        return {
+            "learner": self.loop.learner.state_dict(),
+            "seconds": self.seconds,
+            "losses": _stacked(self.losses),
+            "accuracies": _stacked(self.accuracies),
+        }
+
+    def _repeat(self, end: int, kept: "Kept") -> None:
+        """Stand at a validation where another training of the same steps stood."""
+        state = kept.read(end)
+        self.loop.step = end
+        self.loop.learner.load_state_dict(state["learner"])
+        self.seconds = state["seconds"]
+        self.losses = list(state["losses"].unbind())
+        self.accuracies = list(state["accuracies"].unbind())
 
     def _stretch(
         self, end: int, synchronize: Callable[[], None], stopping: Callable[[], bool]
