@@ -34,7 +34,13 @@ class Campaign:
         """The seeds that a cell shall be run with."""
         if self.given is not None:
             return self.given
-        return SEEDS if cell.seconds <= LONG_SECONDS else SEEDS[:1]
+        training, evaluation = cell.times
+        seconds = training / len(self.sharing(cell)) + evaluation
+        return SEEDS if seconds <= LONG_SECONDS else SEEDS[:1]
+
+    def sharing(self, cell: Published) -> list[Published]:
+        """The cells that have the same training, this one among them."""
+        return [each for each in self.cells if each.trainings == cell.trainings]
 
     def left(self) -> list[tuple[Published, int]]:
         """The runs that have neither ended nor failed, from the most to the least valuable an hour."""
@@ -42,7 +48,7 @@ class Campaign:
             (cell, seed)
             for cell in self.cells
             for seed in self.seeds(cell)
-            if not self.store.written_at(cell.names[seed]) and cell.names[seed] not in self.passed
+            if self.lacks(cell, seed) and cell.names[seed] not in self.passed
         ]
         value = {cell.names[seed]: self.value_per_second(cell, seed) for cell, seed in runs}
         return sorted(runs, key=lambda run: -value[run[0].names[run[1]]])
@@ -53,19 +59,42 @@ class Campaign:
             cell, seed = runs[0]
             if cell.forecast is not None:
                 return cell, seed
-            cell.forecast = forecast_of(self.store, cell)
+            for each in self.sharing(cell):
+                each.forecast = forecast_of(self.store, each)
         return None
 
     def value_per_second(self, cell: Published, seed: int) -> float:
-        """What the rest of a run is worth."""
-        value = FIRST
-        if cell.claim.experiment in self.verdicts:
-            value = DECIDED if self.verdicts[cell.claim.experiment] else UNDECIDED
-        return value / max(1.0, self.remaining(cell, seed))
+        """What the rest of a run is worth, and what others of the same training are with it."""
+        trained = self.is_trained(cell, seed)
+        those = [cell] if trained else [c for c in self.sharing(cell) if self.lacks(c, seed)]
+        seconds = 0.0 if trained else self.training_left(cell, seed)
+        seconds += sum(each.times.evaluation for each in those)
+        return sum(map(self.value, those)) / max(0.001, seconds)
+
+    def value(self, cell: Published) -> float:
+        """What a run of a cell is worth."""
+        if cell.claim.experiment not in self.verdicts:
+            return FIRST
+        return DECIDED if self.verdicts[cell.claim.experiment] else UNDECIDED
+
+    def lacks(self, cell: Published, seed: int) -> bool:
+        """Whether a run has neither ended nor failed."""
+        return self.store.written_at(cell.names[seed]) is None
+
+    def is_trained(self, cell: Published, seed: int) -> bool:
+        """Whether another cell was trained by the same steps, which need not be done again."""
+        others = [each for each in self.sharing(cell) if each is not cell]
+        kept = (self.store.trainings / cell.trainings[seed]).exists()
+        return kept and any(not self.lacks(each, seed) for each in others)
 
     def remaining(self, cell: Published, seed: int) -> float:
         """Seconds that are left of a run, which may have been begun."""
-        return cell.seconds * (1 - self.step(cell, seed) / cell.steps)
+        training = 0.0 if self.is_trained(cell, seed) else self.training_left(cell, seed)
+        return training + cell.times.evaluation
+
+    def training_left(self, cell: Published, seed: int) -> float:
+        """Seconds that are left of its own training."""
+        return cell.times.training * (1 - self.step(cell, seed) / cell.steps)
 
     def step(self, cell: Published, seed: int) -> int:
         """The outer step that the saved training of a run is at."""

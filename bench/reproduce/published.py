@@ -3,8 +3,8 @@
 import json
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
@@ -21,25 +21,34 @@ LEAST_SECONDS_PER_IMAGE = 0.0002
 """The least that training on an image takes here, so that long cells need not be forecast first."""
 
 
+class Times(NamedTuple):
+    """Seconds of a run: of its training, and of its validations and test."""
+
+    training: float
+    evaluation: float
+
+
 @dataclass
 class Published:
     """A published cell that can be run here.
 
-    ``names`` are those of its runs, by seed; ``steps`` those of its training. ``least`` is a lower bound
-    of the seconds of a run, ``forecast`` what is known of them.
+    ``names`` are those of its runs, by seed, ``trainings`` digests of theirs (see `bench.kept`), which
+    other cells may have, too; ``steps`` are those of one. ``least`` is a lower bound of the seconds of a
+    training, ``forecast`` what is known of them.
     """
 
     claim: Claim
     overrides: list[str]
     names: dict[int, str]
+    trainings: dict[int, str]
     steps: int
     least: float
-    forecast: float | None = None
+    forecast: Times | None = None
 
     @property
-    def seconds(self) -> float:
-        """Seconds of a run: the forecast, or a lower bound where there is none."""
-        return self.least if self.forecast is None else self.forecast
+    def times(self) -> Times:
+        """The forecast, or a lower bound where there is none."""
+        return self.forecast or Times(self.least, 0.0)
 
     def checked(self, seed: int) -> "Cell":
         """The cell with a seed, ready to run; raises Mistake."""
@@ -79,6 +88,7 @@ def runnable(
     """The cells of claims, and by name of a data set that is not here, why; raises Mistake."""
     from bench import cell as cells
     from bench.data.cache import Folders
+    from bench.kept import training_of
 
     found, away = [], {}
     for claim in tqdm(claims, "checking", unit="cell", leave=False, disable=None):
@@ -94,17 +104,24 @@ def runnable(
             continue
         cell = cells.check(config, dataset)
         ways, shots, queries = cell.train_shape
-        runs = {
-            seed: cells.name_of(config.model_copy(update={"seed": seed}), dataset, cell.device.type)
-            for seed in seeds
-        }
+        runs = {seed: with_seed(cell, seed) for seed in seeds}
         steps = -(-config.train.images // (config.train.meta_batch * ways * (shots + queries)))
         least = config.train.images * LEAST_SECONDS_PER_IMAGE
-        found.append(Published(claim, overrides, runs, steps, least))
+        names = {seed: run.name for seed, run in runs.items()}
+        trainings = {seed: training_of(run) for seed, run in runs.items()}
+        found.append(Published(claim, overrides, names, trainings, steps, least))
     return found, away
 
 
-def forecast_of(store: Store, cell: Published) -> float:
+def with_seed(cell: "Cell", seed: int) -> "Cell":
+    """The same cell with another seed."""
+    from bench.cell import name_of
+
+    config = cell.config.model_copy(update={"seed": seed})
+    return replace(cell, config=config, name=name_of(config, cell.dataset, cell.device.type))
+
+
+def forecast_of(store: Store, cell: Published) -> Times:
     """The seconds of a run, as they were forecast before on this kind of machine, or forecast now."""
     import torch
 
@@ -116,11 +133,12 @@ def forecast_of(store: Store, cell: Published) -> float:
     threads = ready.config.threads or torch.get_num_threads()
     key = f"{cell.names[seed]} on {describe(ready.device)} with {threads} threads"
     path = store.root / "forecasts.json"
-    known: dict[str, float] = {}
+    known: dict[str, list[float]] = {}
     with suppress(OSError, ValueError):
         known = json.loads(path.read_text(encoding="utf-8"))
     if key not in known:
         print(f"forecasting {cell.claim.experiment}", flush=True)
-        known[key] = sum(forecast(ready).values())
+        times = forecast(ready)
+        known[key] = [times["training"], times["validation"] + times["test"]]
         write_whole(path, json.dumps(known, indent=1) + "\n")
-    return known[key]
+    return Times(*known[key])

@@ -1,5 +1,6 @@
 """A campaign: published cells are run until nothing is left or time is over."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from bench.interrupt import RESUMABLE, Interrupted
@@ -52,17 +53,21 @@ def reproduce(given: Given) -> int:
 
 def carry_out(campaign: Campaign, cell: Published, seed: int) -> None:
     """Run a published cell with a seed, unless it cannot be run now."""
-    from bench.__main__ import run  # imports hydra's command line
+    from bench.__main__ import run  # imports torch, which a mistake need not wait for
+    from bench.kept import Kept
 
     left = duration(campaign.remaining(cell, seed))
     print(f"{cell.claim.experiment}, seed {seed}: {left} to go", flush=True)
     try:
-        ready = cell.checked(seed)
+        others = [each for each in campaign.sharing(cell) if each is not cell]
+        ready = replace(cell.checked(seed), shares_training=bool(others))
         with campaign.store.claim(ready.name) as mine:
-            if mine:
+            if mine and not any(campaign.store.running(each.names[seed]) for each in others):
                 run(ready)
+                if others and not any(campaign.lacks(each, seed) for each in others):
+                    Kept(campaign.store.trainings / cell.trainings[seed]).drop()
                 return
-        print(f"{ready.name} is being run by another process", flush=True)
+        print(f"{ready.name}, or its training, is being run by another process", flush=True)
     except Mistake as mistake:
         if type(mistake) is not Mistake:  # a full disk is one for all cells
             raise

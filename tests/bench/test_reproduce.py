@@ -15,19 +15,20 @@ from bench.reproduce import campaign as campaigns
 from bench.reproduce import run as runs
 from bench.reproduce.__main__ import main
 from bench.reproduce.campaign import Campaign
-from bench.reproduce.published import Published, chosen
+from bench.reproduce.published import Published, Times, chosen
 from bench.store import Store
 from tests.bench.small import SMALL
 
 HOUR = 3600.0
 TINY = dict(option.split("=") for option in SMALL if not option.startswith("throughput"))
-TINY |= {"queries": "5"}
+TINY |= {"queries": "5", "train.split": "train"}
 
 
 def published(name: str, hours: float | None, least: float = 0.0) -> Published:
     claim = Claim("Method", "omniglot", f"paper/{name}", "98.0", 600, "", "")
     names = {seed: f"{name}-seed{seed}" for seed in (0, 1, 2)}
-    return Published(claim, [], names, 100, least * HOUR, hours and hours * HOUR)
+    forecast = hours and Times(hours * HOUR, 0.0)
+    return Published(claim, [], names, names, 100, least * HOUR, forecast or None)
 
 
 def order(campaign: Campaign) -> list[str]:
@@ -40,7 +41,7 @@ def test_first_runs_count_more_than_further_ones_and_cheap_ones_come_first(tmp_p
     assert order(campaign)[:4] == ["cheap-seed0", "cheap-seed1", "cheap-seed2", "dear-seed0"]
     campaign.verdicts["paper/cheap"] = False
     assert order(campaign)[0] == "dear-seed0", "a first one of 0.9 h, and a further one of 0.5 h"
-    dear.forecast = 1.1 * HOUR
+    dear.forecast = Times(1.1 * HOUR, 0.0)
     assert order(campaign)[0] == "cheap-seed0"
     campaign.verdicts["paper/cheap"] = True
     assert order(campaign)[0] == "dear-seed0", "what has a verdict can wait"
@@ -60,7 +61,7 @@ def test_no_more_is_forecast_than_the_order_needs(tmp_path, monkeypatch):
 
     def forecast_of(_, cell):
         asked.append(cell.claim.experiment)
-        return hours[cell.claim.experiment.removeprefix("paper/")] * HOUR
+        return Times(hours[cell.claim.experiment.removeprefix("paper/")] * HOUR, 0.0)
 
     monkeypatch.setattr(campaigns, "forecast_of", forecast_of)
     bounds = zip(hours, (1.0, 2.0, 5.0, 9.0), strict=True)
@@ -83,6 +84,23 @@ def test_what_was_begun_counts_as_far_as_it_is_left(tmp_path):
     assert campaign.remaining(campaign.cells[1], 0) == pytest.approx(0.15 * HOUR)
     (tmp_path / "runs" / "b-seed0" / "progress.pt").write_bytes(b"damaged")
     assert order(campaign)[0] == "a-seed0"
+
+
+def test_a_training_of_several_cells_counts_for_all_and_is_done_once(tmp_path):
+    """Two cells share a training of 2 h; a third one takes 1.5 h. Each evaluation takes 0.25 h."""
+    one, other, third = (published(name, hours) for name, hours in (("a", 2), ("b", 2), ("c", 1.5)))
+    other.trainings = one.trainings
+    for cell in (one, other, third):
+        cell.forecast = cell.forecast._replace(evaluation=0.25 * HOUR)
+    campaign = Campaign(Store(tmp_path), [third, one, other], None)
+    assert order(campaign)[0] == "a-seed0", "2 in 2.5 h, and 1 in 1.75 h"
+    assert len(order(campaign)) == 9, "1 h of training each"
+    campaign.store.write("a-seed0", {"record.json": "{}"})
+    campaign.verdicts["paper/a"] = False
+    (campaign.store.trainings / "a-seed0").mkdir(parents=True)
+    assert order(campaign)[0] == "b-seed0"
+    assert campaign.remaining(other, 0) == 0.25 * HOUR
+    assert campaign.remaining(one, 1) == 2.25 * HOUR
 
 
 def test_cells_are_chosen_by_data_set_learner_or_experiment():
@@ -140,7 +158,7 @@ def test_a_run_of_another_process_is_passed_over(command, monkeypatch, tmp_path)
     name = next(iter(cell_names(monkeypatch, command)))
     with Store(tmp_path / "results").claim(name):
         status, text = command()
-    assert status == RESUMABLE and f"{name} is being run by another process" in text
+    assert status == RESUMABLE and f"{name}, or its training, is being run" in text
 
 
 def cell_names(monkeypatch, command) -> list[str]:
@@ -196,3 +214,24 @@ def test_mistakes(argument, sentence, capsys, monkeypatch, tmp_path):
 def test_help(capsys):
     assert main(["--help"]) == 0
     assert "Usage: python -m bench.reproduce" in capsys.readouterr().out
+
+
+def test_cells_of_one_training_are_trained_once_and_nothing_of_it_is_left(
+    command, tmp_path, monkeypatch
+):
+    from bench import train
+
+    trained, run = [], train.Training.run
+
+    def counted(training, *arguments):
+        yield from run(training, *arguments)
+        trained.append(not training.repeating)
+
+    monkeypatch.setattr(train.Training, "run", counted)
+    options = {"train.ways": "6", "validation.times": "2"}
+    status, text = command("omniglot_protonet", **options)
+    assert status == 0, text
+    assert sorted(trained) == [False, False, True, True], (
+        "5 and 20 ways share one, for each number of shots"
+    )
+    assert not list((tmp_path / "results" / "trainings").iterdir())
