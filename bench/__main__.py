@@ -154,6 +154,9 @@ def _checked(cfg: DictConfig) -> Any:
     from bench import cell as cells  # imports torch, which a mistake need not wait for
 
     cell = cells.check(read)
+    from bench import floors
+
+    floors.of(cell)  # raises Mistake where there is none
     if not read.tune:
         return cell
     from bench import tuning  # imports optuna, which only this needs

@@ -148,7 +148,7 @@ class Tuned(Strict):
 
 OF_THE_COMMAND = {
     *("results_dir", "data_root", "cache_dir", "threads"),
-    *("overwrite", "retry_failed", "dry_run", "until", "tune", "logger"),
+    *("overwrite", "retry_failed", "dry_run", "until", "tune", "logger", "floors"),
 }
 """Keys that say where files are and what to do, and are not stored; a row has its threads as a fact."""
 PLACES = {"path", "splits"}
@@ -182,6 +182,7 @@ class Config(Strict):
     retry_failed: bool
     dry_run: bool
     until: str | float | None
+    floors: list[str]
     logger: Code | None
     tune: Tune | None
     tuned: Tuned | None
@@ -190,8 +191,8 @@ class Config(Strict):
         """What the cell's numbers depend on, and whether they are those of a tuned learner."""
         options = self.model_dump(exclude=INCIDENTAL)
         if not self.train.images:
-            # for ways, or the classes of a split, a head is made
-            options["train"] = self.train.model_dump(include={"images", "ways", "split"})
+            # of training nothing is left but a head for the classes of a split, where there is one
+            options["train"] = self.train.model_dump(include={"images", "split"})
             del options["validation"]
         options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
         if self.tuned:

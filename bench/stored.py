@@ -18,7 +18,7 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
     ``folders`` are its ``data_root`` and ``cache_dir``.
     """
     command: dict[str, Any] = dict.fromkeys(config.OF_THE_COMMAND, False)
-    command |= {"results_dir": str(store.root), "threads": None, "until": None}
+    command |= {"results_dir": str(store.root), "threads": None, "until": None, "floors": []}
     command |= {"tune": None, "logger": None}
     try:
         record = store.record(name) or {}

@@ -4,7 +4,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,6 +20,10 @@ from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
 from bench.world import here
 
+if TYPE_CHECKING:  # torch takes seconds to load, which a mistake need not wait for
+    from bench.cell import Cell
+    from bench.config import Config
+
 
 class Sweep(Callback):
     """Called by Hydra at the start and end of a run or sweep, and before and after each of its cells.
@@ -33,6 +37,8 @@ class Sweep(Callback):
         """Results folder and name of each cell; and when the record that it replaces was written."""
         self.tuned: list[list[str]] = []
         """Overrides of cells whose options, and so their names, are still to be found."""
+        self.floors: dict[str, Config] = {}
+        """The floors of the cells, by name."""
         self.foretold: list[float] = []
         self.workers: workers.Workers | None = None
         """What processes that run cells, and end with the sweep, know of it, where there are any."""
@@ -55,6 +61,7 @@ class Sweep(Callback):
                 every, "checking", unit="cell", leave=False, disable=hide, delay=3
             ):
                 cell = checked(overrides)
+                self._add_floors(cell)
                 if config.tune:
                     self.tuned.append(overrides)
                 else:
@@ -82,6 +89,8 @@ class Sweep(Callback):
     def on_run_end(self, config: DictConfig, **given: Any) -> None:
         """As at the end of a sweep, unless the cell raised something, which Hydra then raises."""
         if given["job_return"].status is JobStatus.COMPLETED:
+            with deciding():
+                self._add_floors(checked(list(config.hydra.overrides.task)))
             self.on_multirun_end(config)
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -114,6 +123,10 @@ class Sweep(Callback):
 
             finals = [tuning.final(overrides, checked) for overrides in self.tuned]
             records = [cell.store.record(cell.name) if cell else None for cell in finals]
+        if any(records):
+            from bench import floors
+
+            floors.run(self.floors.values())
         made = not any(records) or report.main([f"results_dir={config.results_dir}"]) == 0
         if (left := records.count(None)) > 0:
             one = left == 1
@@ -127,6 +140,12 @@ class Sweep(Callback):
             sys.exit(interrupt.RESUMABLE)
         if not made:
             sys.exit(1)
+
+    def _add_floors(self, cell: "Cell") -> None:
+        """Remember the floors of a cell, which are run at the end; raises Mistake."""
+        from bench import floors
+
+        self.floors |= {floor.name: floor.config for floor in floors.of(cell)}
 
     def _count(self, results_dir: str, cell: str, again: bool) -> None:
         """Reckon with a cell; what is stored of one that is run ``again`` does not count."""

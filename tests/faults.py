@@ -36,12 +36,14 @@ from bench.sweep import grid
 ROOT = Path(__file__).parent.parent
 CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=9000"]
 SMALL = [
+    "dataset=glyphs",
     "backbone.filters=8",
     "validation.times=4",
     "validation.episodes=10",
     "test.episodes=20",
     "throughput.seconds=0.05",
     "device=cpu",
+    "floors=[]",
 ]
 
 

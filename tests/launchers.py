@@ -25,6 +25,7 @@ from tests.faults import differences, records, started
 
 CELLS = ["algo=maml,reptile,protonet,metaoptnet", "shots=1,5", "seed=0,1,2"]
 SMALL = [
+    "dataset=glyphs",
     "train.images=1000",
     "backbone.filters=8",
     "validation.times=2",
@@ -32,6 +33,7 @@ SMALL = [
     "test.episodes=20",
     "throughput.seconds=0.01",
     "device=cpu",
+    "floors=[]",
 ]
 LAUNCHERS = {
     "basic": ["threads=1"],

@@ -25,6 +25,7 @@ from tests.bench.test_resume import interrupt_at
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
+    "dataset=glyphs",
     "train.images=200",
     "backbone.filters=4",
     "validation.times=1",
@@ -32,6 +33,7 @@ SMALL = [
     "test.episodes=6",
     "throughput.seconds=0.01",
     "device=cpu",
+    "floors=[]",
 ]
 HASH_SEED = "7" if os.environ.get("PYTHONHASHSEED") != "7" else "8"
 """Of processes of their own: another one than here."""

@@ -16,6 +16,7 @@ SMALL = [
     "test.episodes=12",
     "throughput.seconds=0.01",
     "device=cpu",
+    "floors=[]",
 ]
 
 PLAIN = (

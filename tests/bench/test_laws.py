@@ -273,11 +273,12 @@ OTHERWISE = {
     "device": "auto",
     "data_root": "data",
     "cache_dir": "cache",
+    "floors": ["nearest"],
 }
 """Values that are possible, of keys for which others are not."""
 OF_NO_MATTER = [
     *("throughput.seconds", "threads", "results_dir", "data_root", "cache_dir", "overwrite"),
-    *("retry_failed", "dry_run", "until"),
+    *("retry_failed", "dry_run", "until", "floors"),
 ]
 
 
