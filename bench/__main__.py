@@ -15,7 +15,7 @@ import hydra
 from omegaconf import DictConfig
 
 from bench import interrupt, until, usage, workers
-from bench.interrupt import Interrupted, ended, listening
+from bench.interrupt import Dismissed, Interrupted, ended, listening
 from bench.mistake import Failed, Lost, Mistake, Unkept, in_a_line
 from bench.world import here, joined
 
@@ -82,7 +82,9 @@ def run(cell: Any) -> dict[str, Any]:
         reason = blamed
     except Failed as failed:
         reason = str(failed)
-    except Exception as error:  # of the learner's code or ours: the other cells go on
+    except Dismissed:
+        raise
+    except (Exception, SystemExit) as error:  # of the learner's code or ours: the other cells go on
         traceback.print_exc()
         reason = in_a_line(error)
     here().blame(reason)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -10,8 +11,8 @@ import torch
 
 from algorithms.learner import Learner, Shape
 from bench import device as devices
-from bench import precision, recipe
-from bench.config import Code, Config, check_options
+from bench import precision, protocol, recipe, records
+from bench.config import Code, Config, Train, check_options
 from bench.data import guard
 from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler, check_shape
@@ -22,10 +23,14 @@ from bench.memory import out_of_memory, tasks_at_once
 from bench.mistake import Mistake, with_place
 from bench.store import Store
 from bench.train import OuterLoop
+from bench.usage import names, targets
 from bench.version import version
 from bench.world import World, here
 
 EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
+FAR = 10
+THREADS_A_CORE = 16
+"""More than this is a mistake, also where a sweep is checked on another machine than it runs on."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,8 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     store = Store(config.results_dir)
     for group in ("algo", "backbone", "dataset"):
         check_options(getattr(config, group), group)
+    check_names(config)
+    check_threads(config.threads)
     if dataset is None:
         folders = Folders.of(config.data_root, config.cache_dir)
         dataset = load(folders, config.dataset.model_dump_json())
@@ -81,6 +88,7 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
             hint = " Or leave out small classes with dataset.min_images=..."
             more = hint if small and "min_images" in config.dataset.options else ""
             raise Mistake(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
+    check_budget(plan, config.validation.times, training)
     learner = build_learner(config, dataset, training.ways)
     if not learner.trainable:
         plan = plan.model_copy(update={"images": 0})
@@ -104,7 +112,60 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     name = name_of(config, dataset, device.type)
     if not config.overwrite:
         check_stored(store, name)
-    return Cell(config, name, device, dataset, training, test, store, world)
+    cell = Cell(config, name, device, dataset, training, test, store, world)
+    try:
+        records.check_card(protocol.card(cell, learner))
+    except ValueError as error:
+        raise Mistake(f"The results of this cell could not be stored: {error}.") from None
+    return cell
+
+
+def check_names(config: Config) -> None:
+    """Raises Mistake where a name of conf/ stands for other code, or its code has another name."""
+    for group in ("algo", "backbone", "dataset"):
+        code: Code = getattr(config, group)
+        known = targets(group)
+        if known.get(code.name, code.target) != code.target:
+            raise Mistake(
+                f"{group}.name={code.name} is that of {known[code.name]}, not of {code.target}: give "
+                f"this a name of its own with {group}.name=..."
+            )
+        if code.name not in known and code.target in known.values():
+            own = " or ".join(name for name, target in known.items() if target == code.target)
+            raise Mistake(
+                f"{group}.name={code.name} is not possible: {code.target} is called {own}."
+            )
+
+
+def check_threads(threads: int | None) -> None:
+    """Raises Mistake for more threads than any machine of a cluster like this one has use for."""
+    cores = os.cpu_count() or 1
+    if threads and threads > THREADS_A_CORE * cores:
+        raise Mistake(
+            f"threads={threads} is far more than the {cores} cores here: give threads={cores}, or leave "
+            "it out."
+        )
+
+
+def check_budget(plan: Train, validations: int, shape: Shape) -> None:
+    """Raises Mistake where a step, or the number of validations, is far beyond the budget of training.
+
+    The budget is rounded up to a step, and a validation to the end of one, so that a little is none.
+    """
+    episode = shape.ways * (shape.shots + shape.queries)
+    images = plan.meta_batch * episode
+    if images > FAR * plan.images:
+        raise Mistake(
+            f"train.meta_batch={plan.meta_batch} episodes of {episode:,} images are {images:,} images "
+            f"an outer step, where train.images={plan.images} are all there shall be: give "
+            f"train.meta_batch={max(1, plan.images // episode)} or more images."
+        )
+    steps = -(-plan.images // images)
+    if validations > FAR * steps:
+        raise Mistake(
+            f"validation.times={validations} is far more than the {steps:,} outer steps of "
+            f"train.images={plan.images}: give validation.times={steps} or less."
+        )
 
 
 @lru_cache(
@@ -117,10 +178,15 @@ def load(folders: Folders, chosen: str) -> Dataset:
         dataset = code.resolve()(folders, **code.options)
     except Mistake:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Mistake(f"{code.name} cannot be prepared: {with_place(error)}.") from None
     if not isinstance(dataset, Dataset):
         raise Mistake(f"{code.target} gives {dataset!r:.50} where it should give a Dataset.")
+    if dataset.name != code.name and dataset.name in names("dataset"):
+        raise Mistake(
+            f"{code.target} calls its data set {dataset.name}, which is the name of another one: let it "
+            "give a Dataset with a name of its own."
+        )
     try:
         guard.check_once(dataset)
     except ValueError as error:
@@ -171,16 +237,22 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
         torch.manual_seed(seed)
         try:
             backbone = config.backbone.resolve()(image_shape, **config.backbone.options)
-            return method(backbone, outputs, **config.algo.options)
+            learner = method(backbone, outputs, **config.algo.options)
         except ValueError as error:
             raise Mistake(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             why = (
                 f"{config.algo.name} on {config.backbone.name} cannot be made: {with_place(error)}."
             )
             if out_of_memory(error):
                 why = f"{config.backbone.name} does not fit into memory; choose a smaller backbone."
             raise Mistake(why) from None
+    if not all(each.numel() for each in learner.parameters()):
+        raise Mistake(
+            f"{config.backbone.name} with {config.backbone.options} has a layer of nothing: options "
+            "that count filters or units should be 1 or more."
+        )
+    return learner
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

@@ -21,14 +21,17 @@ from pydantic import (
 
 from bench.mistake import Mistake, in_a_line, with_place
 
-Positive = Annotated[int, Field(ge=1)]
-Count = Annotated[int, Field(ge=0)]
+# Numbers are such as a record can hold.
+Positive = Annotated[int, Field(ge=1, lt=2**63)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Ways = Annotated[int, Field(ge=2, lt=2**31)]
+Episodes = Annotated[int, Field(ge=2, lt=2**31)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Precision = Literal["fp32", "tf32", "bf16"]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Code(Strict):
@@ -53,7 +56,7 @@ class Code(Strict):
             return getattr(import_module(module), attribute)
         except (ImportError, AttributeError, ValueError) as error:
             why = str(error)
-        except Exception as error:  # whatever code does when it is imported
+        except (Exception, SystemExit) as error:  # whatever code does when it is imported
             why = with_place(error)
         raise Mistake(f"{self.name!r} cannot be loaded from {self.target!r}: {why}.")
 
@@ -61,7 +64,7 @@ class Code(Strict):
 class Train(Strict):
     images: Count
     meta_batch: Positive
-    ways: Annotated[int, Field(ge=2)] | None
+    ways: Ways | None
     shots: Positive | None
     queries: Count
     split: Literal["train", "train+val"]
@@ -82,18 +85,20 @@ class Train(Strict):
 
 class Validation(Strict):
     times: Positive
-    episodes: Annotated[int, Field(ge=2)]
+    episodes: Episodes
 
 
 class Test(Strict):
-    episodes: Annotated[int, Field(ge=2)]
+    episodes: Episodes
 
 
 class Throughput(Strict):
-    seconds: Annotated[float, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0, le=3600)]
 
 
 class Range(Strict):
+    model_config = ConfigDict(allow_inf_nan=True)  # `bench.tuning` says more of these
+
     low: int | float
     high: int | float
     scale: Literal["linear", "log"]
@@ -126,7 +131,7 @@ class Tuned(Strict):
     ``best`` the validation accuracies of the options that the learner comes with and of the chosen ones.
     """
 
-    study: str
+    study: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$", max_length=200)]
     trials: Positive
     trial_images: Positive
     startup: Positive | None = None
@@ -163,7 +168,7 @@ class Config(Strict):
     algo: Code
     backbone: Code
     dataset: Code
-    ways: Annotated[int, Field(ge=2)]
+    ways: Ways
     shots: Positive
     queries: Positive
     seed: Count
@@ -215,9 +220,15 @@ def last_name(path: str | None) -> str | None:
 def read(cfg: DictConfig) -> Config:
     """Check the types of a composed configuration; raises Mistake naming the first wrong key."""
     try:
-        return Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
+        options = Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
     except ValidationError as error:
         raise mistake(error) from None
+    if options.tuned and not options.tune:
+        raise Mistake(
+            "tuned=... says what trials have found, which is for the tuner to say: leave it out, and "
+            "add tune=optuna to have trials."
+        )
+    return options
 
 
 def option(config: Config, name: str) -> Any:
@@ -254,7 +265,9 @@ def check_options(code: Code, group: str) -> None:
             for each in parameters
         }
         model: type[BaseModel] = create_model(  # type: ignore[call-overload]
-            group, __config__=ConfigDict(extra="forbid", strict=True), **fields
+            group,
+            __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False),
+            **fields,
         )
         model.model_validate(code.options)
     except ValidationError as error:

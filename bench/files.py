@@ -1,6 +1,7 @@
-"""Writing files so that no reader ever sees a part of one."""
+"""Files that are whole: written so that no reader ever sees a part, and read when they are plain."""
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,25 @@ def write_whole(path: Path, content: Content) -> None:
     data = content.encode() if isinstance(content, str) else content
     with drafted(path) as file:
         file.write(data)
+
+
+def read_plain(path: Path, most: int) -> bytes:
+    """The content of a file of at most so many bytes.
+
+    Raises ValueError where it is larger or something else, such as a pipe or a device, which is not
+    waited for; OSError where it is not there or cannot be read.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(handle, "rb") as file:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ValueError("it is no file")
+        if facts.st_size > most:
+            raise ValueError(f"it has {facts.st_size:,} bytes, and {most:,} are the most")
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
 
 
 @contextmanager

@@ -42,6 +42,10 @@ class Interrupted(KeyboardInterrupt):
         self.status = RESUMABLE if number == signal.SIGTERM else 128 + number
 
 
+class Dismissed(SystemExit):
+    """The handler of a scheduler's library ends this process, which runs anew elsewhere."""
+
+
 class Interrupt:
     """Holds a first signal back while training is in the middle of something; a second one is not.
 
@@ -96,6 +100,8 @@ class Interrupt:
             raise Interrupted(number)
         try:
             handler(number, None)
+        except SystemExit as error:
+            raise Dismissed(error.code) from error
         except Exception as error:  # such as one time-out too many: no fault of the cell
             raise Interrupted(number, str(error)) from error
         if isinstance(

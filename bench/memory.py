@@ -32,7 +32,7 @@ REFUSALS = ("DefaultCPUAllocator", "could not create a", "could not execute a")
 """How torch, and oneDNN beneath it, tell in words alone that a CPU has no memory left."""
 
 
-def out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: BaseException) -> bool:
     """Whether memory was refused."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True

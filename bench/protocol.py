@@ -3,24 +3,31 @@
 import hashlib
 import platform
 from datetime import UTC, datetime
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from algorithms.learner import Learner
 from bench import device as devices
 from bench import recipe
-from bench.cell import Cell
 from bench.config import Config, option
 from bench.extensions import packages_of
 from bench.migrate import SCHEMA
 from bench.version import commit, version
 from bench.workers import launcher
 
+if TYPE_CHECKING:
+    from bench.cell import Cell
 
-def card(cell: Cell, learner: Learner) -> dict[str, Any]:
+
+commit_at_start = cache(commit)
+"""The commit of the code when this process first asked: each of a thousand cells does."""
+
+
+def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
     """All that a reader needs to know which numbers may be compared."""
     config = cell.config
     ways, shots, queries = cell.train_shape
@@ -58,7 +65,7 @@ def card(cell: Cell, learner: Learner) -> dict[str, Any]:
         "torch": torch.__version__,
         "version": version(),
         **({"packages": ", ".join(used)} if (used := packages(config)) else {}),
-        "commit": commit(),
+        "commit": commit_at_start(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **tuned_facts(config),
     }

@@ -9,9 +9,15 @@ Text = Annotated[str, Field(max_length=10_000)]
 Hex = Annotated[str, Field(pattern=r"^[0-9a-f]+$", max_length=64)]
 Positive = Annotated[int, Field(ge=1, lt=2**63)]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+Integer = Annotated[int, Field(gt=-(2**63), lt=2**63)]
 Amount = Annotated[float, Field(ge=0)]
 Percent = Annotated[float, Field(ge=0, le=100)]
-Options = dict[Name, bool | int | float | Text | None]
+# Far beyond what any machine does, and far from what overflows in a figure.
+Measured = Annotated[float, Field(ge=0, le=1e15)]
+Rate = Annotated[float, Field(ge=1e-9, le=1e15)]
+Options = dict[Name, bool | Integer | float | Text | None]
+REASON_LETTERS = 2_000
+"""Of why a cell failed: more than any sentence has, and less than an exception may say."""
 
 
 class Stored(BaseModel):
@@ -22,19 +28,19 @@ class Phase(Stored):
     """One row of `bench.throughput.measure`."""
 
     phase: Literal["draw", "train", "train_alone", "evaluate", "adapt", "infer"]
-    tasks_per_s: Amount
-    images_per_s: Amount
-    ms_median: Amount
-    ms_iqr: Amount
+    tasks_per_s: Rate
+    images_per_s: Rate
+    ms_median: Measured
+    ms_iqr: Measured
     tasks_per_call: Positive
     calls: Positive
-    peak_mib: Amount | None
-    gflop_per_task: Amount | None = None
-    gflop_per_s: Amount | None = None
-    matmul_share: Amount | None = None
-    scaling_efficiency: Amount | None = None
-    power_w: Amount | None = None
-    joules_per_1000_tasks: Amount | None = None
+    peak_mib: Measured | None
+    gflop_per_task: Measured | None = None
+    gflop_per_s: Measured | None = None
+    matmul_share: Measured | None = None
+    scaling_efficiency: Measured | None = None
+    power_w: Measured | None = None
+    joules_per_1000_tasks: Measured | None = None
 
 
 class Tuned(Stored):
@@ -48,10 +54,10 @@ class Tuned(Stored):
     stopped: Count
     failed: Count
     images: Count
-    seconds: Amount
+    seconds: Measured
     first: Percent
     best: Percent
-    options: dict[Name, Annotated[int, Field(gt=-(2**63), lt=2**63)] | float]
+    options: dict[Name, Integer | float]
 
 
 class Protocol(Stored):
@@ -121,8 +127,8 @@ class Done(Protocol):
     selected_episode: Count
     val_accuracy: Percent | None  # None where nothing was trained, so that nothing was to be chosen
     train_episodes: Count
-    train_seconds: Amount
-    elapsed_seconds: Amount | None = None  # older rows do not tell
+    train_seconds: Measured
+    elapsed_seconds: Measured | None = None  # older rows do not tell
     throughput: list[Phase]
 
 
@@ -133,6 +139,7 @@ class Failed(Protocol):
     reason: Text
 
 
+_PROTOCOL = TypeAdapter(Protocol)
 _RECORD: TypeAdapter[Done | Failed] = TypeAdapter(
     Annotated[Done | Failed, Field(discriminator="status")]
 )
@@ -148,6 +155,29 @@ def check(record: Any) -> dict[str, Any]:
     except ValidationError as error:
         raise ValueError(_complaint(error)) from None
     return record
+
+
+def check_card(card: dict[str, Any]) -> None:
+    """Raises ValueError where a record could not hold what is known of a cell before it is run."""
+    try:
+        _PROTOCOL.validate_python(card)
+    except ValidationError as error:
+        found = error.errors()
+        # the cell's name is made of others, which tell more
+        first = next((each for each in found if each["loc"] != ("cell",)), found[0])
+        key, *option = map(str, first["loc"])
+        value = card[key]
+        if key in ("algo_options", "backbone_options"):
+            key, value = f"{key}.{option[0]}", value[option[0]]
+            expected = (
+                "an option has a name of letters, digits and ._+- and is a number that is finite"
+            )
+            expected += ", a text, true, false or null"
+        elif first["type"] == "string_pattern_mismatch":
+            expected = "a name is made of letters, digits and ._+- alone"
+        else:
+            expected = first["msg"].replace("Input should", "it should")
+        raise ValueError(f"its {key} is {str(value)[:100]!r}: {expected}") from None
 
 
 def _complaint(error: ValidationError) -> str:

@@ -106,6 +106,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
 
 def fail(cell: Cell, reason: str) -> dict[str, Any]:
     """Store that a cell failed, and why: a result too; returns the record."""
+    if len(reason) > records.REASON_LETTERS:
+        reason = f"{reason[: records.REASON_LETTERS]} ... ({len(reason):,} letters)"
     learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
     record = card(cell, learner) | {"status": "failed", "reason": reason}
     cell.store.write(cell.name, files(cell, record))

@@ -9,10 +9,11 @@ import hydra
 import yaml
 
 from bench import usage
+from bench.files import read_plain
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report.tables import markdown
-from bench.store import plain_yaml
+from bench.store import MOST_BYTES, plain_yaml
 from bench.sweep import grid, swept
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def last(arguments: list[str]) -> list[str]:
     if not sweeps:
         raise Mistake(f"There is no sweep in {folder}/sweeps; give the overrides of one.")
     try:
-        stored = plain_yaml(sweeps[-1].read_text(encoding="utf-8"))
+        stored = plain_yaml(read_plain(sweeps[-1], MOST_BYTES).decode())
         ran = [str(override) for override in stored["hydra"]["overrides"]["task"]]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         raise Mistake(f"{sweeps[-1]} is damaged; give the overrides of the sweep.") from None

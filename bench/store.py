@@ -20,6 +20,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,21 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench import migrate, records
-from bench.files import Content, write_whole
+from bench.files import Content, read_plain, write_whole
 from bench.mistake import Mistake, Unkept
 
 PROGRESS = "progress.pt"
 ASKED_SECONDS = 1.0
 """How long a claim may take: while another process asks whether a cell is claimed, it is."""
+MOST_BYTES = 2**24
+"""Of a record or a configuration."""
+MOST_TABLE_BYTES = 2**28
+"""Of a table: some two million test episodes."""
 EPISODES = ("accuracy",)
 HISTORY = ("episodes", "seconds", "val_accuracy", "val_ci95")
+MOST_SECONDS = 1e15
+COUNTED = ("steps", "shots", "ways")
+"""What is varied by `bench.probe` and has numbers as values."""
 TRIALS = ("queries", "episodes", "accuracy", "ci95")
 NAME = r"[\w.+-]{1,200}"
 SHIFTS = ("episodes", "accuracy", "ci95", "seen")
@@ -82,10 +90,10 @@ class Store:
     def written(self, cell: str) -> Any:
         """What is in the record of a cell, unchecked, as its version wrote it; None without one."""
         path = self.runs / cell / "record.json"
-        if not path.is_file():
+        if not path.exists():
             return None
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(read_plain(path, MOST_BYTES).decode())
         except RecursionError:
             raise ValueError("it is too deep") from None
 
@@ -161,19 +169,33 @@ class Store:
 
     def history(self, cell: str) -> pd.DataFrame:
         """The learning curve of a cell: one row a validation; raises ValueError, OSError."""
-        return self._table(cell, "history.csv", HISTORY)
+        table = self._table(cell, "history.csv", HISTORY)
+        _check_within(table, {"seconds": MOST_SECONDS, "val_accuracy": 100, "val_ci95": 100})
+        if (table["episodes"] < 0).any() or (table["episodes"].diff() <= 0).any():
+            raise ValueError("its column episodes does not rise from line to line")
+        if (table["seconds"].diff() < 0).any():
+            raise ValueError("its column seconds falls")
+        return table
 
     def trials(self, cell: str) -> pd.DataFrame | None:
         """What `bench.probe` found of a cell, if it was run; raises ValueError, OSError."""
-        if not (self.runs / cell / "probe.csv").is_file():
+        if not (self.runs / cell / "probe.csv").exists():
             return None
-        return self._table(cell, "probe.csv", TRIALS, ("varied", "value"))
+        table = self._table(cell, "probe.csv", TRIALS, ("varied", "value"))
+        _check_within(table, {"accuracy": 100, "ci95": 100, "episodes": 2**31, "queries": 2**31})
+        counted = table["varied"].isin(COUNTED)
+        if not table.loc[counted, "value"].str.fullmatch("[1-9][0-9]{0,8}").fillna(False).all():
+            raise ValueError("its column value holds what is no number of steps, shots or ways")
+        if table.duplicated(["varied", "value"]).any():
+            raise ValueError("it has a trial twice")
+        return table
 
     def shifts(self, cell: str) -> pd.DataFrame | None:
         """How a cell did on other data sets, if that was tried; raises ValueError, OSError."""
-        if not (self.runs / cell / "shift.csv").is_file():
+        if not (self.runs / cell / "shift.csv").exists():
             return None
         table = self._table(cell, "shift.csv", SHIFTS, ("dataset", "data_digest"))
+        _check_within(table, {"accuracy": 100, "ci95": 100, "seen": 100, "episodes": 2**31})
         if not table["dataset"].str.fullmatch(NAME).fillna(False).all():
             raise ValueError("its column dataset holds what is no name")
         if table["dataset"].duplicated().any():
@@ -184,10 +206,8 @@ class Store:
         self, cell: str, name: str, numbers: tuple[str, ...], texts: tuple[str, ...] = ()
     ) -> pd.DataFrame:
         """A CSV file that has these columns; ``numbers`` are finite."""
-        path = self.runs / cell / name
-        if path.exists() and not path.is_file():
-            raise ValueError("it is no file")
-        table = pd.read_csv(path, dtype=dict.fromkeys((*texts, "classes"), str))
+        content = read_plain(self.runs / cell / name, MOST_TABLE_BYTES)
+        table = pd.read_csv(BytesIO(content), dtype=dict.fromkeys((*texts, "classes"), str))
         for column in (*numbers, *texts):
             if column not in table:
                 raise ValueError(f"it has no column {column}")
@@ -201,12 +221,19 @@ class Store:
 
         Raises ValueError when it cannot be read, OSError when it is not there.
         """
-        text = (self.runs / cell / "config.yaml").read_text(encoding="utf-8")
         try:
+            text = read_plain(self.runs / cell / "config.yaml", MOST_BYTES).decode()
             return migrate.config(plain_yaml(text), (self.written(cell) or {})["schema"])
         except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).split("\n", 1)[0]
             raise ValueError(f"{cell}/config.yaml cannot be read: {reason}") from None
+
+
+def _check_within(table: pd.DataFrame, most: dict[str, float]) -> None:
+    """Raises ValueError where a column has a number below zero, or above what it can be at most."""
+    for column, highest in most.items():
+        for value in table[column][(table[column] < 0) | (table[column] > highest)][:1]:
+            raise ValueError(f"its column {column} holds {value:g}: it goes from 0 to {highest:g}")
 
 
 class _Loader(yaml.SafeLoader):

@@ -23,7 +23,7 @@ def read(path: Path) -> Any:
     checksum, and nothing may unfold to more than the file itself. Raises OSError when there is no file,
     or it cannot be read.
     """
-    if not path.is_file():
+    if not path.is_file():  # nor a pipe, which would be waited for
         raise FileNotFoundError(f"{path} is no file")
     most = path.stat().st_size
     try:

@@ -24,7 +24,7 @@ from bench import protocol, running
 from bench.cell import Cell, digest_of, parts, task_of
 from bench.config import Config, Range, Tune, option, with_options
 from bench.data.philox import key_of
-from bench.interrupt import listening
+from bench.interrupt import Dismissed, listening
 from bench.mistake import Failed, Mistake, Unkept, in_a_line
 from bench.store import Store
 from bench.train import Training
@@ -53,6 +53,7 @@ def check(cell: Cell) -> Cell:
     config, tune = cell.config, cell.config.tune
     assert tune is not None
     if config.tuned:
+        check_found(cell)
         return cell
     if tune.trial:
         study, _, number = tune.trial.partition("/")
@@ -78,6 +79,24 @@ def check(cell: Cell) -> Cell:
         except Mistake as mistake:
             raise Mistake(f"An end of tune.space cannot be tried: {mistake}") from None
     return cell
+
+
+def check_found(cell: Cell) -> None:
+    """Raises Mistake where what ``tuned`` says was not found by trials, as when it is given by hand."""
+    config = cell.config
+    assert config.tuned is not None
+    name = config.tuned.study
+    study = Study(name, [], replace(cell, store=_store(config, name)))
+    if study.finished:
+        untuned = with_options(config, study.trials[0].params).model_copy(update={"tuned": None})
+        same = all(option(config, key) == value for key, value in study.best.params.items())
+        its_own = Study.of([], replace(cell, config=untuned)).name == name
+        if same and its_own and config.tuned.model_dump() == study.facts():
+            return
+    raise Mistake(
+        f"tuned=... says that trials of {name} found this cell's options, and the trials in "
+        f"{study.store.root} do not: leave it out, it is for the tuner to say."
+    )
 
 
 def check_seed(config: Config) -> None:
@@ -236,12 +255,17 @@ class Study:
             return []
         return [self.job(trial.number, options)]
 
-    def found(self) -> Overrides:
-        """What the best trial had, and what it cost to know; the first of equals is the best."""
+    @property
+    def best(self) -> FrozenTrial:
+        """The trial whose options the cells of the study have; the first of equals is the best."""
+        ended = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
+        return max(ended, key=lambda trial: trial.value or 0.0)
+
+    def facts(self) -> dict[str, Any]:
+        """How the options were found, as `bench.config.Tuned` has it."""
         trials = self.trials
-        ended = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        best = max(ended, key=lambda trial: trial.value or 0.0)
-        facts = {
+        best = self.best
+        return {
             "study": self.name,
             "trials": len(trials),
             "trial_images": self.tune.images,
@@ -255,8 +279,11 @@ class Study:
             "best": best.value,
             "options": list(best.params),
         }
-        given = ",".join(f"{key}:{json.dumps(value)}" for key, value in facts.items())
-        chosen = [f"{key}={json.dumps(value)}" for key, value in best.params.items()]
+
+    def found(self) -> Overrides:
+        """What the best trial had, and what it cost to know."""
+        given = ",".join(f"{key}:{json.dumps(value)}" for key, value in self.facts().items())
+        chosen = [f"{key}={json.dumps(value)}" for key, value in self.best.params.items()]
         return [*chosen, f"tuned={{{given}}}"]
 
     def _draw(self, study: optuna.Study, number: int) -> dict[str, Any]:
@@ -325,9 +352,10 @@ def attempt(cell: Cell) -> dict[str, Any]:
             state = TrialState.PRUNED
         except Failed as failed:
             failure = str(failed)
-        except OSError:
+        except (OSError, Dismissed):
             raise
-        except Exception as error:  # of the learner's code or ours: the other trials go on
+        # of the learner's code or ours: the other trials go on
+        except (Exception, SystemExit) as error:
             traceback.print_exc()
             failure = in_a_line(error)
 

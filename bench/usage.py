@@ -5,6 +5,8 @@ The sentence on a configuration key is the comment above it in conf/, and nowher
 
 import difflib
 import re
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import hydra
@@ -126,6 +128,19 @@ def read_sentences(file: Path) -> dict[str, str]:
     return sentences
 
 
+@cache
+def targets(group: str) -> dict[str, str]:
+    """The code that each name of a group stands for in conf/."""
+    found = {}
+    for name in names(group):
+        with suppress(yaml.YAMLError):  # Hydra complains of it where it is chosen
+            options = yaml.safe_load(conf_files()[f"{group}/{name}.yaml"].read_text())
+            code = (options or {}).get(group) or {}
+            if "target" in code:
+                found[code.get("name", name)] = code["target"]
+    return found
+
+
 def no_such(choice: str) -> Mistake:
     """What to say of a choice, such as ``algo/mamml``, that there is not."""
     group, _, name = choice.partition("/")
@@ -139,6 +154,7 @@ def ordered(arguments: list[str]) -> list[str]:
 
 def check_choices(arguments: list[str]) -> None:
     """Raises Mistake where Hydra makes no sentence: a group is given nothing, a launcher no sweep."""
+    sweep = bool({"-m", "--multirun"} & set(arguments))
     for argument in arguments:
         group, _, choices = argument.partition("=")
         if argument in ("launcher=null", "logger=null"):
@@ -148,7 +164,9 @@ def check_choices(arguments: list[str]) -> None:
                 raise no_such(f"{group}/{choice}")
         if group in ("launcher", "logger", "until") and "," in choices:
             raise Mistake(f"A sweep has one {group}, not {choices}.")
-        if group == "launcher" and not {"-m", "--multirun"} & set(arguments):
+        if group in (*GROUPS, *OTHERS) and "," in choices and not sweep:
+            raise Mistake(f"{argument} is a sweep of several cells: add -m.")
+        if group == "launcher" and not sweep:
             raise Mistake(f"{argument} runs the cells of a sweep: add -m.")
 
 
@@ -191,6 +209,11 @@ def explain(error: Exception) -> Mistake:
         return Mistake(
             f"Cannot read {error.override}; a value with signs such as ~ or letters beyond a to z takes "
             f"quotes of its own within those of the shell: '{key}=\"{value}\"'."
+        )
+    if several := re.search(r"Ambiguous value for argument '(.+)'", str(error)):
+        key, _, value = several[1].partition("=")
+        return Mistake(
+            f"{several[1]} is a sweep of several cells: add -m. One list of these is {key}=[{value}]."
         )
     unknown = r"Key '\w+' (?:is not in struct|not in '\w+')\s+full_key: ([\w.]+)"
     if found := re.search(unknown, str(error.__cause__)):

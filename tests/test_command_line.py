@@ -197,6 +197,8 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
         (["until=5d"], "until=5d is not possible: it should be a time such as 90s, 170m or 2h"),
         (["-m", "until=-1"], "until=-1 is not possible"),
         (["-m", "until=1m,2m"], "A sweep has one until, not 1m,2m."),
+        (["algo=maml,protonet"], "algo=maml,protonet is a sweep of several cells: add -m."),
+        (["seed=0,1"], "seed=0,1 is a sweep of several cells: add -m. One list of these is seed=["),
         (["threads=0"], "threads=0 is not possible: it should be greater than or equal to 1."),
         (["-m", "ways=3,1000"], "ways=1000 is more than the"),
         (["-m", "algo=maml,mamml"], "There is no algo 'mamml'"),

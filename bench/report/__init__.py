@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
+from matplotlib.figure import Figure
 
 from bench.files import Content, write_whole
 from bench.mistake import Mistake
@@ -199,6 +200,20 @@ def texts(found: Gathered) -> dict[str, str | None]:
     return views
 
 
+def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure | None]]:
+    """All files of a report that are text, and all figures, by name; None where there is none to show."""
+    records, boards, curves = found.records, found.boards, found.curves
+    probed, shifted = found.probed, found.shifted
+    written = texts(found) | {
+        "report.html": page.html(
+            records, boards, curves, probed, shifted, found.claimed, found.crossed
+        )
+    }
+    drawn = plots.figures(records, curves)
+    drawn |= rankings.figures(boards) | trials.figures(records, probed)
+    return written, drawn | shifts.figures(records, shifted)
+
+
 def build(
     results_dir: str | Path, across: Collection[str] = (), others: Sequence[str] = ()
 ) -> Report:
@@ -213,25 +228,16 @@ def build(
         Mistake: see `read`, or the folder cannot be written.
     """
     found = gather(results_dir, across, others)
-    records, boards, curves = found.records, found.boards, found.curves
-    probed, shifted = found.probed, found.shifted
-    views: dict[str, Content | None] = {
-        **texts(found),
-        "report.html": page.html(
-            records, boards, curves, probed, shifted, found.claimed, found.crossed
-        ),
-    }
-    drawn = plots.figures(records, curves)
-    drawn |= rankings.figures(boards) | trials.figures(records, probed)
-    drawn |= shifts.figures(records, shifted)
-    for name, figure in drawn.items():
+    written, figures = views(found)
+    contents: dict[str, Content | None] = dict(written)
+    for name, figure in figures.items():
         for kind in ("png", "pdf"):
-            views[f"figures/{name}.{kind}"] = image(figure, kind) if figure else None
+            contents[f"figures/{name}.{kind}"] = image(figure, kind) if figure else None
 
     root = Path(results_dir)
     try:
         (root / "figures").mkdir(parents=True, exist_ok=True)
-        for name, content in views.items():
+        for name, content in contents.items():
             if content is None:  # nothing to show now, though an older report may have had it
                 (root / name).unlink(missing_ok=True)
             else:
@@ -241,8 +247,8 @@ def build(
             f"Cannot write the report to {root} ({error.strerror}); "
             "name a folder you may write to with results_dir=..."
         ) from None
-    paths = [root / name for name, content in views.items() if content is not None]
-    return Report(paths, records, boards)
+    paths = [root / name for name, content in contents.items() if content is not None]
+    return Report(paths, found.records, found.boards)
 
 
 def _tried(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -41,7 +40,8 @@ TRANSDUCTION_NOTE = (
     "episode. Gap: that less the bold one, in points."
 )
 BANDS_NOTE = (
-    "Bands: 95 % interval over test episodes of one trained model, or the range of several seeds."
+    "Bands: 95 % interval over test episodes of one trained model, or the range of several seeds, "
+    "at the values that all of those were tried at."
 )
 
 
@@ -106,7 +106,7 @@ def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
         for label in comparison.labels:
             seeds = trials_of(comparison, label, setting, trials, varied)
             if seeds:
-                values |= set(seeds[0]["value"].astype(int))
+                values |= set(spread(seeds)["value"])
                 _line(ax, seeds, looks[label])
         ax.set_xscale("log")
         ax.set_xticks(sorted(values), [str(value) for value in sorted(values)])
@@ -131,13 +131,17 @@ def _line(ax: Axes, seeds: Sequence[pd.DataFrame], look: Style) -> None:
 
 def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Mean accuracy by value, from low to high: the interval of one seed, the range of several."""
-    tested = np.stack([each["accuracy"] for each in seeds])
-    mean = tested.mean(0)
-    low, high = tested.min(0), tested.max(0)
+    tried = pd.concat(seeds).assign(value=lambda table: table["value"].astype(int))
+    found = tried.groupby("value", as_index=False).agg(
+        accuracy=("accuracy", "mean"),
+        low=("accuracy", "min"),
+        high=("accuracy", "max"),
+        ci95=("ci95", "mean"),
+    )
     if len(seeds) == 1:
-        low, high = mean - seeds[0]["ci95"], mean + seeds[0]["ci95"]
-    values = seeds[0]["value"].astype(int)
-    return pd.DataFrame({"value": values, "accuracy": mean, "low": low, "high": high})
+        found["low"] = found["accuracy"] - found["ci95"]
+        found["high"] = found["accuracy"] + found["ci95"]
+    return found
 
 
 def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Comparison, str]]:
@@ -153,13 +157,15 @@ def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Co
 def trials_of(
     comparison: Comparison, label: str, setting: str, trials: Trials, varied: str
 ) -> list[pd.DataFrame]:
-    """The trials of a learner in which this was varied, one frame a seed."""
+    """The trials of a learner in which this was varied, one frame a seed, at what all of them tried."""
     frames = [
         each[each["varied"] == varied]
         for row in comparison.at(label, setting)
         if (each := trials.get(row["cell"])) is not None
     ]
-    return [frame for frame in frames if len(frame)]
+    frames = [frame for frame in frames if len(frame)]
+    shared = set.intersection(*(set(frame["value"]) for frame in frames)) if frames else set()
+    return [frame[frame["value"].isin(shared)] for frame in frames] if shared else []
 
 
 def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:

@@ -26,6 +26,7 @@ def forget() -> None:
     """What is installed is looked up once a process."""
     extensions.extensions.cache_clear()
     composed.cache_clear()
+    usage.targets.cache_clear()
 
 
 @pytest.fixture(autouse=True)
@@ -192,7 +193,7 @@ def failing(folders):
         ("algo.target=one.own.Odd", "has an option of a type that cannot be checked: Pydantic"),
         (
             "algo.target=one.own.WithoutWays",
-            "protonet on conv4 cannot be made: TypeError: .*3 were",
+            "mine on conv4 cannot be made: TypeError: .*3 were",
         ),
         ("dataset.target=one.own.nothing", "one.own.nothing gives None where it should give"),
         ("dataset.target=one.own.failing", r"RuntimeError: no such archive \(own.py:\d+\)"),
@@ -204,7 +205,7 @@ def test_the_faults_of_an_author_get_one_sentence(tmp_path, monkeypatch, make, o
         (folder / f"{file}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(Mistake, match=sentence) as mistake:
-        make(override)
+        make(override, f"{override.partition('.')[0]}.name=mine")
     assert "\n" not in str(mistake.value)
 
 

@@ -134,7 +134,7 @@ def test_a_training_starts_anew_when_its_code_was_edited(make, monkeypatch, caps
     monkeypatch.syspath_prepend(tmp_path)
     learner = tmp_path / "edited.py"
     learner.write_text("from algorithms.protonet import ProtoNet as Mine\n")
-    cell = make(*QUICK, "algo.target=edited.Mine")
+    cell = make(*QUICK, "algo.name=mine", "algo.target=edited.Mine")
     for step, text, said in (
         (2, "", ""),
         (3, "", "goes on from step 2 of"),

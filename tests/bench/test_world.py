@@ -92,7 +92,12 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
 
 
 def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
-    options = [*SMALL, "algo.target=tests.bench.failing.Failing", "train.meta_batch=2"]
+    options = [
+        *SMALL,
+        "algo.name=failing",
+        "algo.target=tests.bench.failing.Failing",
+        "train.meta_batch=2",
+    ]
     command = [*TWO, "bench", *options, f"results_dir={tmp_path}", f"cache_dir={cache}"]
     failed = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
     assert failed.returncode == 1
@@ -105,7 +110,12 @@ def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
 
 @pytest.mark.slow
 def test_torchrun_starts_anew_what_was_killed(tmp_path, cache):
-    options = [*SMALL, "algo.target=tests.bench.failing.Dying", "train.meta_batch=2"]
+    options = [
+        *SMALL,
+        "algo.name=dying",
+        "algo.target=tests.bench.failing.Dying",
+        "train.meta_batch=2",
+    ]
     torchrun = [*TWO[:-1], "--max-restarts=1", "-m"]
     command = [*torchrun, "bench", *options, f"results_dir={tmp_path}", f"cache_dir={cache}"]
     done = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
