@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import files
+from bench import files, migrate
 from bench.files import write_whole
 from bench.mistake import Mistake
 from bench.store import Store
@@ -18,7 +18,7 @@ def test_what_is_written_is_read(tmp_path: Path):
     assert store.record("cell") is None
     row = record(cell="cell", device_name="é")
     store.write("cell", {"record.json": json.dumps(row), "history.csv": curve(row).to_csv()})
-    assert store.record("cell") == row
+    assert store.record("cell") == migrate.record(row)
     assert store.history("cell")["val_ci95"].iloc[0] == 1.5
 
 
