@@ -7,7 +7,7 @@ from tests.mutations import mutants as faults_of
 
 FAULTS = {
     "algorithms/maml.py": ("rate, gradient, value=-1)", "rate, gradient, value=1)"),
-    "algorithms/reptile.py": ("(p.detach() - fast[n])", "(p.detach() + fast[n])"),
+    "algorithms/reptile.py": ("(before[n] - fast[n])", "(before[n] + fast[n])"),
     "algorithms/protonet.py": ("2 * products - squares", "2 * products + squares"),
     "algorithms/svm.py": ("(outer + outer.mT) / -2", "(outer + outer.mT) / 2"),
     "bench/data/episodes.py": ("arange(first, first + count", "arange(first, first - count"),

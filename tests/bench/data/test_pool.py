@@ -84,3 +84,24 @@ def test_a_rotated_data_set_has_another_digest() -> None:
 def test_a_data_set_shares_no_image_between_splits_unless_it_says_so() -> None:
     pool = Pool.of({"a": torch.zeros(2, 1, 3, 3, dtype=torch.uint8)})
     assert Dataset.of("toy", {"train": pool}).known_shared == 0
+
+
+def test_the_turns_of_a_drawing_are_one_choice_where_an_episode_has_one_of_them() -> None:
+    plain = Dataset.of("x", {"train": pool(), "val": pool(("c",), (2,))})
+    assert plain.pool("train").choices.tolist() == [[0], [1]]
+    made = plain.rotated(one_turn=True)
+    assert made.pool("train").choices.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+    together = made.pool("train+val")
+    assert [together.names[row[1]] for row in together.choices.tolist()] == ["a@90", "b@90", "c@90"]
+    assert len({made.digest, plain.digest, plain.rotated().digest}) == 3
+    assert plain.rotated().pool("val").choices.tolist() == [[0], [1], [2], [3]]
+    some = plain.rotated("train", one_turn=True)
+    assert some.splits["train"].one_turn and not some.splits["val"].one_turn
+
+
+def test_several_splits_may_be_rotated() -> None:
+    plain = Dataset.of(
+        "x", {"train": pool(), "val": pool(("c",), (2,)), "test": pool(("d",), (2,))}
+    )
+    made = plain.rotated("train+val").splits
+    assert [len(each.names) for each in made.values()] == [8, 4, 1]
