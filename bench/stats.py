@@ -1,16 +1,19 @@
 """Intervals, each named by what it covers, and paired comparisons on shared episodes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit
+from scipy.special import stdtr, stdtridf, stdtrit
 
 Floats = NDArray[np.float64]
 
 POWER = 1.959964 + 0.841621
 """Normal quantiles of a two-sided test at 5 % that finds a difference with a probability of 80 %."""
+TIE = 1e-6
+"""Points of accuracy, far below one query, up to which two runs are equal on an episode."""
 
 
 def mean_ci95(values: ArrayLike) -> tuple[float, float]:
@@ -23,45 +26,113 @@ def mean_ci95(values: ArrayLike) -> tuple[float, float]:
     return float(y.mean()), 1.96 * float(y.std(ddof=1)) / math.sqrt(len(y))
 
 
-def half_over_seeds(means: Sequence[float]) -> float:
-    """Half-width of the 95 % t-interval of a mean over training seeds; two or more are needed.
+class Estimate(NamedTuple):
+    """A mean or a difference of means, with its standard error and the t distribution of their ratio."""
 
-    Covers the luck of training, on these test episodes.
+    mean: float
+    error: float
+    df: float
+
+    @property
+    def half(self) -> float:
+        """Half-width of the 95 % interval."""
+        return float(stdtrit(self.df, 0.975)) * self.error
+
+    @property
+    def p(self) -> float:
+        """Two-sided p of the mean being zero: below 0.05 exactly where `half` is less than the mean."""
+        return min(1.0, 2 * self._above(abs(self.mean)))
+
+    def p_beyond(self, margin: float) -> float:
+        """p of the mean being at or beyond +-``margin``; small where it is equivalent to zero.
+
+        The larger p of two one-sided tests (Schuirmann 1987): below 0.05 exactly where the 90 %
+        interval lies within the margin.
+        """
+        return self._above(margin - abs(self.mean))
+
+    def _above(self, distance: float) -> float:
+        """The probability of so large an error or a larger one, in one direction."""
+        if self.error == 0:
+            return float(distance <= 0)
+        return float(stdtr(self.df, -distance / self.error))
+
+
+def estimate(
+    groups: Sequence[ArrayLike],
+    weights: Sequence[float] = (1.0,),
+    classes: NDArray[np.int64] | None = None,
+) -> Estimate:
+    """Estimate the weighted sum of the means of learners over other seeds and other episodes.
+
+    Weights (1,) are for one learner and (1, -1) for the difference of two. A group [S, E] holds the
+    accuracies of S >= 2 independent trainings on the E episodes that all groups share; a group [E] is
+    of models taken as they are, with no luck of training. With ``classes`` [E, N], those of each
+    episode, it is for other classes and images as well, see `over_classes`.
+
+    In y_se = mu + seed_s + episode_e + rest_se, the seeds of a group with weight w give the sum the
+    variance w^2 var_s(mean_e y) / S, rest included. What the episodes add is the variance over episodes
+    of the sum, less the part of the rest in it (two-way random effects, Searle et al. 1992, ch. 4):
+
+        (var_e(sum_g w mean_s y) - sum_g w^2 MS_rest / S)^+ / E.
+
+    Seeds have Welch's degrees of freedom (1947) together. Few seeds know their variance far less well
+    than hundreds of episodes theirs, and by Satterthwaite's rule an interval of two seeds would be too
+    narrow, in 87 % of cases right, where their variances differ by chance. So the square of the t
+    quantile moves from that of the episodes to that of the seeds with their share of the variance:
+
+        t^2 = t_{E-1}^2 + (t_seeds^2 - t_{E-1}^2) share^1.5,
+
+    and the degrees of freedom are those with this quantile. `tests.coverage` measures what it covers.
     """
-    error = float(np.std(means, ddof=1)) / math.sqrt(len(means))
-    return float(stdtrit(len(means) - 1, 0.975)) * error
+    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
+    sums = sum(w * np.atleast_2d(y).mean(0) for y, w in zip(arrays, weights, strict=True))
+    by_episode = np.asarray(sums)
+    episodes = len(by_episode)
+    of_seeds, squares, of_rest = 0.0, 0.0, 0.0
+    for y, weight in zip(arrays, weights, strict=True):
+        if y.ndim == 2:
+            seeds, by_seed = len(y), y.mean(1)
+            rest = y - by_seed[:, None] - y.mean(0) + y.mean()
+            of_rest += weight**2 * (rest**2).sum() / ((seeds - 1) * (episodes - 1) * seeds)
+            variance = weight**2 * by_seed.var(ddof=1) / seeds
+            of_seeds += variance
+            squares += variance**2 / (seeds - 1)
+    usual = float(by_episode.var(ddof=1)) / episodes, float(episodes - 1)
+    variance, df = usual if classes is None else over_classes(by_episode, classes)
+    of_episodes = max(0.0, variance - of_rest / episodes)
+    return _combined(float(by_episode.mean()), of_seeds, squares, of_episodes, df)
 
 
-def half_over_seeds_and_episodes(values: ArrayLike) -> float:
-    """Half-width of the 95 % interval of a mean over S seeds that share their E episodes.
+def estimate_without_episodes(means: Sequence[float], halves: Sequence[float]) -> Estimate:
+    """Estimate a mean over seeds of which only their own means and intervals over episodes are known.
 
-    ``values`` is [S, E] with two or more of each. In y_se = mu + seed_s + episode_e + rest_se, with
-    independent effects, the variance of the mean is estimated by the mean squares of a two-way
-    analysis of variance, (MS_seeds + MS_episodes - MS_rest) / (S E). A few seeds know their spread
-    far less well than hundreds of episodes theirs, so each part has a t quantile of its own:
-
-        half^2 = (t_{S-1}^2 MS_seeds + t_{E-1}^2 max(0, MS_episodes - MS_rest)) / (S E).
-
-    Covers other seeds and other episodes of these test classes, in 93 to 98 % of simulations; one
-    quantile with Satterthwaite's degrees of freedom did so in 91 to 99 %.
+    As `estimate`, but with the whole variance of an interval as that of the episodes. What is rest is
+    then counted twice, so that this covers a little more than it says.
     """
-    y = np.asarray(values, dtype=np.float64)
-    seeds, episodes = y.shape
-    by_seed, by_episode = y.mean(1), y.mean(0)
-    rest = y - by_seed[:, None] - by_episode + y.mean()
-    of_rest = (rest**2).sum() / ((seeds - 1) * (episodes - 1))
-    of_seeds = episodes * by_seed.var(ddof=1)
-    of_episodes = max(0.0, seeds * by_episode.var(ddof=1) - of_rest)
-    squares = stdtrit(seeds - 1, 0.975) ** 2 * of_seeds
-    squares += stdtrit(episodes - 1, 0.975) ** 2 * of_episodes
-    return math.sqrt(squares / (seeds * episodes))
+    of_seeds = float(np.var(means, ddof=1)) / len(means)
+    of_episodes = float(np.mean(np.square(halves))) / 1.96**2
+    squares = of_seeds**2 / (len(means) - 1)
+    return _combined(float(np.mean(means)), of_seeds, squares, of_episodes, math.inf)
 
 
-def half_over_classes(values: ArrayLike, classes: NDArray[np.int64]) -> float | None:
-    """Half-width of the 95 % interval of a mean over episodes, for other classes and images too.
+def _combined(
+    mean: float, of_seeds: float, squares: float, of_episodes: float, df: float
+) -> Estimate:
+    """An estimate from both variances; ``squares`` is that of seeds squared by degree of freedom."""
+    if not of_seeds:
+        return Estimate(mean, math.sqrt(of_episodes), df)
+    share = of_seeds / (of_seeds + of_episodes)
+    t_seeds, t_episodes = stdtrit([of_seeds**2 / squares, df], 0.975)
+    t = math.sqrt(t_episodes**2 + (t_seeds**2 - t_episodes**2) * share**1.5)
+    return Estimate(mean, math.sqrt(of_seeds + of_episodes), float(stdtridf(0.975, t)))
 
-    The usual interval takes episodes for independent, though hundreds of them are drawn from the
-    same few classes and images: it narrows with their number as if there were ever new data
+
+def over_classes(values: ArrayLike, classes: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the variance of a mean over episodes for other classes and images too, and its df.
+
+    The usual variance takes episodes for independent, though hundreds of them are drawn from the
+    same few classes and images: it shrinks with their number as if there were ever new data
     (Lafargue et al. 2024, arXiv 2409.02850, who draw episodes without replacement instead). Here
     y_e = mu + sum of the effects of the episode's N of C classes + rest_e. Images are of one class
     each, so that the luck of a class's images is part of its effect. With r_c the sum of y_e - mean
@@ -71,15 +142,13 @@ def half_over_classes(values: ArrayLike, classes: NDArray[np.int64]) -> float | 
 
     give the variances V of class effects and R of the rest, and the mean has p^2 C V + R / E.
 
-    ``values`` is [E], ``classes`` [E, N] the numbers of each episode's classes. None where episodes
-    hold all the classes that there are: nothing then tells how others would do.
+    ``values`` is [E], ``classes`` [E, N] the numbers of each episode's classes, of which there are more
+    than N: where episodes hold all that there are, nothing tells how others would do.
     """
     y = np.asarray(values, dtype=np.float64)
     episodes, ways = classes.shape
     seen, place = np.unique(classes, return_inverse=True)
     count = len(seen)
-    if ways >= count:
-        return None
     share = ways / count
     sums = np.bincount(place.ravel(), np.repeat(y - y.mean(), ways), count)
     spread = y.var(ddof=1)
@@ -88,27 +157,7 @@ def half_over_classes(values: ArrayLike, classes: NDArray[np.int64]) -> float | 
     effects = (sums**2).sum() / episodes**2 - of_rest * spread / episodes
     effect = max(0.0, effects / of_classes) if of_classes > 0 else 0.0
     more = effect * (ways * share - of_rest / episodes)
-    return float(stdtrit(count - 1, 0.975)) * math.sqrt(spread / episodes + max(0.0, more))
-
-
-def sign_flip_p(differences: ArrayLike, flips: int = 9_999, seed: int = 0) -> float:
-    """p of the two-sided sign-flip permutation test that paired differences [E] have mean zero.
-
-    Were both learners alike, each difference could as well have the other sign (Fisher 1935). Of
-    all signs, ``flips`` are drawn; p is (1 + as extreme means) / (1 + flips), hence never zero, and
-    the same for the same ``seed``.
-    """
-    d = np.asarray(differences, dtype=np.float64)
-    generator = np.random.default_rng(seed)
-    extreme = abs(d.sum()) * (1 - 1e-9)  # sums of the same numbers in another order may round down
-    found, left = 1, flips
-    while left:
-        rows = min(left, max(1, 2**22 // len(d)))
-        signs = generator.integers(0, 2, (rows, len(d)), dtype=np.int8)
-        sums = d.sum() - 2 * (signs @ d)
-        found += int((np.abs(sums) >= extreme).sum())
-        left -= rows
-    return found / (1 + flips)
+    return float(spread / episodes + max(0.0, more)), count - 1
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -123,51 +172,45 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def superiority(differences: ArrayLike) -> float:
-    """Probability that the first learner is the better one on an episode; a tie counts half."""
-    d = np.asarray(differences, dtype=np.float64)
-    return float((d > 0).mean() + (d == 0).mean() / 2)
+def superiority(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the probability that a run of the first learner beats one of the second on an episode.
+
+    Counted over all pairs of a seed of the first [S, E] and one of the second [T, E], a tie as half; so
+    it does not depend on the numbers of seeds, but for chance.
+    """
+    shares = [np.mean(d > TIE) + np.mean(np.abs(d) <= TIE) / 2 for d in _single_runs(first, second)]
+    return float(np.mean(shares))
 
 
-def effect_size(differences: ArrayLike) -> float:
-    """Mean of paired differences in units of their standard deviation (Cohen's d_z); 0 if all are 0."""
-    d = np.asarray(differences, dtype=np.float64)
-    if not d.any():
+def spread_of_runs(first: ArrayLike, second: ArrayLike) -> float:
+    """Return the standard deviation over episodes of the difference of two single runs.
+
+    The root of the mean variance over all pairs of a seed of the first [S, E] and one of the second.
+    """
+    variances = [d.var(1, ddof=1) for d in _single_runs(first, second)]
+    return math.sqrt(float(np.mean(variances)))
+
+
+def _single_runs(first: ArrayLike, second: ArrayLike) -> Iterator[Floats]:
+    """The differences [T, E] of each run of the first to all runs of the second."""
+    others = np.atleast_2d(np.asarray(second, dtype=np.float64))
+    for run in np.atleast_2d(np.asarray(first, dtype=np.float64)):
+        yield run - others
+
+
+def effect_size(difference: float, spread: float) -> float:
+    """Return a mean difference in units of `spread_of_runs` (Cohen's d_z of a pair of runs)."""
+    if abs(difference) <= TIE:
         return 0.0
-    deviation = d.std(ddof=1)
-    return float(d.mean() / deviation) if deviation else math.copysign(math.inf, d.mean())
+    return difference / spread if spread > TIE else math.copysign(math.inf, difference)
 
 
-def effect_size_ci95(
-    differences: ArrayLike, resamples: int = 1_999, seed: int = 0
-) -> tuple[float, float]:
-    """Ends of the 95 % interval of `effect_size` over episodes, by the bootstrap (Efron 1979).
+def episodes_to_separate(effect: float) -> float:
+    """Return at how many episodes a test at 5 % tells two such runs apart with 80 % probability.
 
-    Percentiles 2.5 and 97.5 of the effect sizes of ``resamples`` lists of as many differences, drawn
-    from the given ones with replacement; the same for the same ``seed``.
+    ((1.96 + 0.84) / d_z)^2, rounded up; infinite for an effect size of zero.
     """
-    d = np.asarray(differences, dtype=np.float64)
-    count = len(d)
-    if not d.std():
-        return (effect_size(d),) * 2
-    generator = np.random.default_rng(seed)
-    sizes = np.empty(resamples)
-    rows = max(1, 2**22 // count)
-    for first in range(0, resamples, rows):
-        drawn = d[generator.integers(0, count, (min(rows, resamples - first), count))]
-        with np.errstate(divide="ignore", invalid="ignore"):  # a resample may repeat one difference
-            sizes[first : first + rows] = drawn.mean(1) / drawn.std(1, ddof=1)
-    low, high = np.nanquantile(sizes, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def episodes_to_separate(differences: ArrayLike) -> float:
-    """Episodes at which a paired test at 5 % finds a difference of this size with 80 % probability.
-
-    ((1.96 + 0.84) / d_z)^2, rounded up; infinite where the differences have mean zero.
-    """
-    size = effect_size(differences)
-    return math.inf if size == 0 else float(max(2, math.ceil((POWER / size) ** 2)))
+    return math.inf if effect == 0 else float(max(2, math.ceil((POWER / effect) ** 2)))
 
 
 def quartiles(values: list[float]) -> tuple[float, float, float]:

@@ -137,8 +137,8 @@ def gather(
 ) -> Gathered:
     """Read results folders; raises Mistake, see `read`."""
     stored, stores = read(results_dir, others)
-    records = rows.across(stored, across)
-    tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(records)}
+    tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
+    records = rows.across(rows.with_accuracies(stored, tested), across)
     return Gathered(
         stored,
         records,
@@ -153,11 +153,10 @@ def gather(
 
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
     """The published figures on the data sets of these records, each with what was measured of it."""
-    spreads = {
-        row["cell"]: float(stores[row["cell"]].episodes(row["cell"])["accuracy"].std())
-        for row in done(stored)
-    }
-    return claims.checks(stored, _configs(stores, stored), spreads)
+    tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
+    spreads = {cell: float(each["accuracy"].std()) for cell, each in tested.items()}
+    records = rows.with_accuracies(stored, tested)
+    return claims.checks(records, _configs(stores, stored), spreads)
 
 
 def texts(found: Gathered) -> dict[str, str | None]:

@@ -82,7 +82,7 @@ class Plot:
 
 
 def ranking(boards: Iterable[Leaderboard]) -> list[Plot]:
-    """Learners from the best mean down with both intervals, and bars that join ties."""
+    """Learners in the order of rank with both intervals, and bars that join ties."""
     boards = list(boards)
     found = [board.comparison for board in boards]
     looks = styles((row for comparison in found for row in comparison.rows), found)
@@ -323,12 +323,12 @@ def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
         look = looks[entry.label]
         lines = [
             f"rank {entry.rank}",
-            f"{entry.accuracy:.2f} ± {entry.half_episodes:.2f} % (episodes)",
+            f"{entry.accuracy:.2f} %",
         ]
         for half, what in (
-            (entry.half_classes, "classes"),
-            (entry.half_seeds, "seeds"),
+            (entry.half_episodes, "episodes"),
             (entry.half_seeds_and_episodes, "seeds and episodes"),
+            (entry.half_classes, "classes as well"),
         ):
             lines += [] if half is None else [f"± {half:.2f} % ({what})"]
         point = {
@@ -341,9 +341,9 @@ def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
         if entry.half_classes is not None:
             thin = {**_bar([entry.half_classes], look), "thickness": 1}
             data.append({**point, "error_x": thin, "hoverinfo": "skip"})
-        thick = {**_bar([entry.half_episodes], look), "thickness": 5, "width": 0}
+        thick = {**_bar([entry.half], look), "thickness": 5, "width": 0}
         data.append({**point, "error_x": thick})
-    names = [f"{_plain(wrapped(e.label))}  <b>{e.rank}</b>" for e in board.standings]
+    names = [f"{_plain(wrapped(e.label))}  <b>{e.short_rank}</b>" for e in board.standings]
     layout = _layout("Test accuracy (%)", "", 0)
     layout["yaxis"] |= {
         "tickvals": list(range(len(names))),
@@ -378,9 +378,9 @@ def _matrix(board: Leaderboard) -> Plot:
         ):
             hover[row][column] = _hover(
                 f"{order[row]} against {order[column]}",
-                f"{sign * pair.difference:+.2f} ± {pair.half_episodes:.2f} points (episodes)",
+                f"{sign * pair.difference:+.2f} ± {pair.half:.2f} points ({pair.of})",
                 f"p {p_text(pair.p_corrected)}{'' if pair.significant else ': a tie'}",
-                f"better on {100 * share:.0f} % of episodes",
+                f"one training beats one of the other on {100 * share:.0f} % of episodes",
             )
     names = [_plain(wrapped(label)) for label in order]
     shares: list[list[float | None]] = [

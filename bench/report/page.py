@@ -26,7 +26,7 @@ from bench.report import (
 )
 from bench.report.claims import Check
 from bench.report.interactive import Plot
-from bench.report.leaderboard import LEVEL, Leaderboard, Pair
+from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard, Pair
 from bench.report.recipes import Cross
 from bench.report.rows import (
     ACCURACY,
@@ -77,7 +77,8 @@ MISSING_NOTE = (
     "To fill the gaps, give *python -m bench -m* the options of the other cells and this results folder: "
     "it runs what is missing, with *retry_failed=true* what failed too, and leaves alone what is done."
 )
-NUMERIC = re.compile(r"[*<>+\-−≈ ]*\d[\d.,]*([* ].*|–\d+)?|failed")
+UNDECIDED = "Undecided: one seed"
+NUMERIC = re.compile(r"(model )?[*<>+\-−≈ ]*\d[\d.,]*([* ].*|–\d+)?|failed")
 
 
 @dataclass(frozen=True)
@@ -173,7 +174,7 @@ def subtitle(rows: Sequence[Row]) -> str:
 def summary(boards: Sequence[Leaderboard]) -> str:
     """Who is best, or tied for it, wherever several learners met; nothing for a single setting."""
     several = [board for board in boards if board.pairs]
-    if len(several) < 2:
+    if len(several) < 2 or not all(board.winners for board in several):
         return ""
     always = [x for x in several[0].winners if all(x in board.winners for board in several)]
     where = "both settings" if len(several) == 2 else f"all {len(several)} settings"
@@ -183,8 +184,12 @@ def summary(boards: Sequence[Leaderboard]) -> str:
 
 
 def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
-    """The best learner of a setting or those tied for it, with their costs; `rows` tell who failed."""
-    best = {x: board.comparison.at(x, board.setting) for x in board.winners}
+    """The best learner of a setting or those tied for it, with their costs; `rows` tell who failed.
+
+    With one seed each, the models at the top, which are called no best learner.
+    """
+    top = board.winners or [entry.label for entry in board.standings if entry.best == 1]
+    best = {x: board.comparison.at(x, board.setting) for x in top}
     cells = [
         [
             label,
@@ -195,11 +200,11 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
         for label, seeds in best.items()
     ]
     headers = ["Learner", "accuracy (%)", "training", "adapting, per task"]
-    remarks = [_cheapest(best), _inductive(board), _failed(board, rows)]
+    remarks = [_cheapest(best), _unranked(board), _inductive(board), _failed(board, rows)]
     return Answer(
         board.title,
         board.place,
-        " ≈ ".join(board.winners),
+        " ≈ ".join(top) if board.winners or not board.pairs else UNDECIDED,
         verdict(board),
         headers,
         cells,
@@ -212,25 +217,31 @@ def verdict(board: Leaderboard) -> str:
     if not board.pairs:
         return "The only learner here: nothing to compare it with."
     winners = board.winners
-    others = len(board.standings) - len(winners)
-    outside = [p for p in board.pairs if (p.first in winners) != (p.second in winners)]
-    clear = all(pair.significant for pair in outside)
+    if not winners:
+        text = tables.one_seed(board)
+        return text[0].upper() + text[1:]
+    pairs = [pair for pair in board.pairs if pair.of == LEARNERS]
+    others = sum(entry.of == LEARNERS for entry in board.standings) - len(winners)
+    outside = [p for p in pairs if (p.first in winners) != (p.second in winners)]
+    clear = all(pair.better for pair in outside)
     if len(winners) > 1:
-        among = [p for p in board.pairs if p.first in winners and p.second in winners]
+        among = [p for p in pairs if p.first in winners and p.second in winners]
         widest = max(among, key=lambda pair: pair.difference)
         text = (
-            "Tied: paired tests do not tell them apart; the largest difference is "
-            f"{widest.difference:.2f} ± {widest.half_episodes:.2f} points."
+            "Tied: tests over seeds and episodes do not tell them apart; the largest difference is "
+            f"{widest.difference:.2f} ± {widest.half:.2f} points."
         )
+        if all(pair.equivalent for pair in among):
+            text += f" They are equivalent within {_count(widest.margin, 'point')}."
         if not others:
             return text
         if clear:
             return f"{text} Each is better than the other {others}."
         return f"{text} Some tie with one of the other {others} as well: see the pairs."
     second = outside[0]
-    text = f"Better than the {_count(others, 'other')} by paired tests."
+    text = f"Better than the {_count(others, 'other')} by tests over seeds and episodes."
     if not clear:
-        text = "No other is better by paired tests, but not all are worse: see the pairs."
+        text = "No other is better, but not all are worse: see the pairs."
     return f"{text} Next is {second.second}, {_behind(second)}."
 
 
@@ -239,9 +250,9 @@ def caution(boards: Sequence[Leaderboard]) -> str:
     found = list({id(board.comparison): board.comparison for board in boards}.values())
     text = f"±: {interval_note(found)}."
     if any(board.pairs for board in boards):
-        text += " The tests speak of these trained models on these test classes."
-        if any(entry.seeds == 1 for board in boards for entry in board.standings):
-            text += " With one seed, another training may give another order."
+        text += " The tests speak of these test classes."
+        if any(entry.of == MODELS for board in boards for entry in board.standings):
+            text += " With one seed, they speak of models: another training may give another order."
     return text
 
 
@@ -260,7 +271,7 @@ def sections(
     return [
         Section(
             "Leaderboard",
-            rankings.RANKING_NOTE,
+            rankings.noted(rankings.RANKING_NOTE, several),
             interactive.ranking(several),
             [tables.standing_table(board) for board in boards],
             [Details("What the columns mean", note=tables.LEADERBOARD_NOTE)],
@@ -272,7 +283,7 @@ def sections(
         ),
         Section(
             "Pair by pair",
-            rankings.PAIRS_NOTE,
+            rankings.noted(rankings.PAIRS_NOTE, several),
             interactive.pairs(several),
             details=[Details("All pairs as tables", [tables.pair_table(b) for b in several])],
         ),
@@ -405,7 +416,7 @@ def reading(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> dict[str, str
     if any(board.pairs for board in boards):
         notes["≈"] = (
             "A tie: on the same episodes, tests corrected for all pairs of the setting do not tell the "
-            f"two apart (p of {LEVEL} or more)."
+            f"two apart (p of {LEVEL} or more), which is not to say that they are equal."
         )
     if any(row.get("transductive") for row in rows):
         notes["†"] = TRANSDUCTIVE_NOTE.removeprefix("† ")
@@ -421,15 +432,9 @@ def _compared(records: Sequence[Row]) -> list[Comparison]:
 
 
 def _behind(pair: Pair) -> str:
-    """How far the second of a pair is behind, and whether other seeds may turn it."""
-    text = (
-        f"{pair.difference:.2f} ± {pair.half_episodes:.2f} points behind "
-        f"(p {tables.p_text(pair.p_corrected)})"
-    )
-    half = pair.half_seeds_and_episodes
-    if half is not None and half >= pair.difference:
-        text += f"; with the luck of training ± {half:.2f}, so other seeds may turn it"
-    return text
+    """How far the second of a pair is behind."""
+    p = tables.p_text(pair.p_corrected)
+    return f"{pair.difference:.2f} ± {pair.half:.2f} points behind (p {p})"
 
 
 def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
@@ -445,10 +450,16 @@ def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
     return f"Of these, {fastest} trains fastest and {quickest} adapts fastest."
 
 
+def _unranked(board: Leaderboard) -> str:
+    """Whom one seed keeps out of an order of learners."""
+    single = [entry.label for entry in board.standings if entry.of == MODELS]
+    return f"Not ranked, with one seed: {_listed(single)}." if single and board.winners else ""
+
+
 def _inductive(board: Leaderboard) -> str:
     """The best learner that sees no other query, where it is not among the best of all."""
     entries = [e for e in board.standings if DAGGER not in e.label]
-    if not entries or not all(DAGGER in label for label in board.winners):
+    if not entries or not board.winners or not all(DAGGER in label for label in board.winners):
         return ""
     best = entries[0]
     accuracy = tables.score_text(score(board.comparison.at(best.label, board.setting)))
@@ -471,8 +482,8 @@ def _value(row: Row, fact: str) -> str:
     return ABSENT if value is None else str(value)
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
 
 
 def _listed(texts: Iterable[str]) -> str:

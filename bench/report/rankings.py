@@ -21,17 +21,18 @@ from bench.report.drawing import (
     panel_title,
     styles,
 )
-from bench.report.leaderboard import LEVEL, Leaderboard
+from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard
 
 LEARNER_WIDTH = 22
 RANKING_NOTE = (
-    "Thick: 95 % interval over test episodes of these models; thin: for other classes and images as "
-    f"well. Grey bars join ties (paired tests, corrected p of {LEVEL} or more)."
+    "Thick: 95 % interval over episodes, and seeds where there are several; thin: other classes as well. "
+    f"Grey bars join ties (corrected p of {LEVEL} or more)."
 )
 PAIRS_NOTE = (
-    "Points of accuracy by which the learner of the row is better than that of the column, on the same "
-    "episodes; ≈ is a tie. Colour: share of episodes on which it is better, ties counting half."
+    "Points of accuracy by which the row is ahead of the column; ≈ is a tie. Colour: on how many "
+    "episodes one training of the row beats one of the column."
 )
+MODELS_NOTE = "In parentheses: one seed, an order of models, not of learners."
 
 
 def figures(boards: Iterable[Leaderboard]) -> dict[str, Figure | None]:
@@ -44,7 +45,7 @@ def figures(boards: Iterable[Leaderboard]) -> dict[str, Figure | None]:
 
 @in_house_style
 def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
-    """Learners from the best mean down with both intervals, and bars that join ties."""
+    """Learners in the order of rank with both intervals, and bars that join ties."""
     found = [board.comparison for board in boards]
     looks = styles((row for comparison in found for row in comparison.rows), found)
     width = 7.2 if len(boards) > 1 else 4.8
@@ -57,7 +58,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
             ax.errorbar(
                 entry.accuracy,
                 place,
-                xerr=entry.half_episodes,
+                xerr=entry.half,
                 elinewidth=2.6,
                 **bar,
                 **look.point(),
@@ -71,7 +72,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
                     capsize=2.5,
                     **bar,
                 )
-        names = [f"{wrapped(entry.label)}  {entry.rank}" for entry in board.standings]
+        names = [f"{wrapped(entry.label)}  {entry.short_rank}" for entry in board.standings]
         ax.set_yticks(range(len(names)), names)
         ax.set_ylim(len(names) - 0.5, -0.5)
         for column, (first, last) in enumerate(ties(board)):
@@ -87,7 +88,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
         ax.grid(axis="x")
         ax.set_xlabel("Test accuracy (%)")
         ax.set_title(panel_title(board.comparison, board.setting))
-    finish(figure, RANKING_NOTE, found)
+    finish(figure, noted(RANKING_NOTE, boards), found)
     return figure
 
 
@@ -99,8 +100,14 @@ def pairs(boards: Sequence[Leaderboard]) -> Figure | None:
     figure, axes = new_figure(len(boards), 1 if wide else 2, width, 1.6 + _height_of_rows(boards))
     for ax, board in zip(axes, boards, strict=True):
         _matrix(ax, board)
-    finish(figure, PAIRS_NOTE, [board.comparison for board in boards])
+    finish(figure, noted(PAIRS_NOTE, boards), [board.comparison for board in boards])
     return figure
+
+
+def noted(note: str, boards: Iterable[Leaderboard]) -> str:
+    """A note, and where some ranks are of models only, that they are."""
+    single = any(entry.of == MODELS for board in boards for entry in board.standings)
+    return f"{note} {MODELS_NOTE}" if single else note
 
 
 def ties(board: Leaderboard) -> list[tuple[int, int]]:
@@ -122,7 +129,7 @@ def ties(board: Leaderboard) -> list[tuple[int, int]]:
 def matrix(board: Leaderboard) -> tuple[list[str], NDArray[np.float64], list[list[str]]]:
     """The learners, how often that of a row beats that of a column, and by how much, as text.
 
-    The diagonal is NaN and empty; ≈ marks a tie.
+    The diagonal is NaN and empty; ≈ marks a tie, parentheses two models.
     """
     order = [entry.label for entry in board.standings]
     wins = np.full((len(order), len(order)), np.nan)
@@ -131,7 +138,8 @@ def matrix(board: Leaderboard) -> tuple[list[str], NDArray[np.float64], list[lis
         a, b = order.index(pair.first), order.index(pair.second)
         wins[a, b], wins[b, a] = pair.first_better, 1 - pair.first_better
         mark = "" if pair.significant else "≈ "
-        texts[a][b], texts[b][a] = (f"{mark}{x:+.1f}" for x in (pair.difference, -pair.difference))
+        form = f"{mark}{{:+.1f}}" if pair.of == LEARNERS else f"({mark}{{:+.1f}})"
+        texts[a][b], texts[b][a] = (form.format(x) for x in (pair.difference, -pair.difference))
     return order, wins, texts
 
 

@@ -2,11 +2,14 @@
 
 import re
 import statistics
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.stats import half_over_seeds
+import numpy as np
+import pandas as pd
+
+from bench import stats
 
 Row = dict[str, Any]
 
@@ -75,8 +78,8 @@ TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other quer
 class Score:
     """Accuracy (%) of one learner in one setting.
 
-    One seed: the 95 % half-width over test episodes. Several: the mean over seeds and the 95 %
-    t-interval over them, which also holds the luck of training.
+    One seed: the 95 % half-width over test episodes. Several: the mean over seeds and its 95 %
+    half-width for other seeds and episodes.
     """
 
     mean: float
@@ -187,12 +190,34 @@ def done(records: Iterable[Row]) -> list[Row]:
     return [row for row in records if row["status"] == "done"]
 
 
+def with_accuracies(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) -> list[Row]:
+    """Copies of rows that hold the ``accuracies`` of their test episodes, given by cell."""
+    return [
+        {**row, "accuracies": each["accuracy"].to_numpy(float)}
+        if (each := tested.get(row["cell"])) is not None
+        else row
+        for row in records
+    ]
+
+
 def score(rows: Sequence[Row]) -> Score:
-    """The score of one learner in one setting from its finished rows, one a seed."""
-    values = [row["accuracy"] for row in rows]
-    if len(values) == 1:
-        return Score(values[0], rows[0]["ci95"], 1)
-    return Score(statistics.fmean(values), half_over_seeds(values), len(values))
+    """The score of one learner in one setting from its finished rows, one a seed.
+
+    Of rows without `with_accuracies`, only the interval over episodes of each is known.
+    """
+    means, halves = [row["accuracy"] for row in rows], [row["ci95"] for row in rows]
+    if len(rows) == 1:
+        return Score(means[0], halves[0], 1)
+    if all("accuracies" in row for row in rows):
+        found = stats.estimate([np.stack([row["accuracies"] for row in rows])])
+    else:
+        found = stats.estimate_without_episodes(means, halves)
+    return Score(found.mean, found.half, len(rows))
+
+
+def of_learner(rows: Sequence[Row]) -> bool:
+    """Whether these rows, one a seed, speak of a learner: several seeds, or nothing to be trained."""
+    return len(rows) > 1 or rows[0]["parameters"] == 0
 
 
 def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
@@ -326,7 +351,9 @@ def interval_note(found: Iterable[Comparison]) -> str:
         notes.append(f"95 % interval over {count} test episodes of one trained model")
     if several := sorted({seeds for seeds, _ in cells if seeds > 1}):
         count = " or ".join(str(seeds) for seeds in several)
-        notes.append(f"where {count} seeds were run, 95 % t-interval over them around their mean")
+        notes.append(
+            f"where {count} seeds were run, 95 % interval around their mean for other seeds and episodes"
+        )
     return "; ".join(notes)
 
 

@@ -1,7 +1,6 @@
 """How trained learners do on other data sets: tables and a figure of `bench.probe` with datasets=..."""
 
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
@@ -34,7 +33,6 @@ from bench.report.rows import (
     score,
 )
 from bench.report.tables import ABSENT, Table, joined, score_text
-from bench.stats import half_over_seeds
 
 Shifts = Mapping[str, pd.DataFrame]
 """By cell, its tests on other data sets, `bench.probe.shift.Shift`."""
@@ -47,14 +45,14 @@ COLUMNS = [
 SHIFT_NOTE = (
     "Test accuracy (%) of the same trained models on the test episodes of other data sets, of the same "
     "ways, shots and queries, their images brought to the shape of those trained on. On one data set, "
-    "all learners have the same episodes. ±: 95 % interval over episodes of one trained model, or the "
-    "t-interval over several seeds. Difference: that less the accuracy on the learner's own test set, in "
-    "points; paired by seed where there are several, and else of two tests on episodes of their own. "
+    "all learners have the same episodes. ±: 95 % interval over episodes of one trained model, or for "
+    "other seeds and episodes where there are several. Difference: that less the accuracy on the "
+    "learner's own test set, in points; of two tests on episodes of their own. "
     "Seen: the tested images that training or validation had, to the pixel."
 )
 BARS_NOTE = (
     "The first group is the test on the data set trained on. Error bars: 95 % interval over episodes of "
-    "one trained model, or the t-interval over several seeds. Dashed: chance."
+    "one trained model, or for other seeds and episodes where there are several. Dashed: chance."
 )
 
 
@@ -140,17 +138,17 @@ def shifted(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, d
 def _shifted(pairs: Sequence[tuple[Row, Any]]) -> Shifted:
     """Of (own test, test elsewhere) of each seed.
 
-    With one seed, the two tests have episodes of their own: the variances of their means add up.
+    The two tests have episodes of their own: the variances of their means add up.
     """
-    differences = [test["accuracy"] - own["accuracy"] for own, test in pairs]
-    if len(pairs) == 1:
-        own, test = pairs[0]
-        half = math.hypot(own["ci95"], test["ci95"])
-    else:
-        half = half_over_seeds(differences)
-    difference = Score(statistics.fmean(differences), half, len(pairs))
+    differences = [
+        {
+            "accuracy": test["accuracy"] - own["accuracy"],
+            "ci95": math.hypot(own["ci95"], test["ci95"]),
+        }
+        for own, test in pairs
+    ]
     tests = [test for _, test in pairs]
-    return Shifted(score(tests), difference, max(test["seen"] for test in tests))
+    return Shifted(score(tests), score(differences), max(test["seen"] for test in tests))
 
 
 def figures(records: Iterable[Row], shifts: Shifts) -> dict[str, Figure | None]:

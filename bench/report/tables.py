@@ -11,7 +11,7 @@ from itertools import zip_longest
 
 import pandas as pd
 
-from bench.report.leaderboard import LEVEL, Leaderboard
+from bench.report.leaderboard import LEVEL, MODELS, Leaderboard, Pair
 from bench.report.rows import (
     ACCURACY,
     BOTH,
@@ -84,9 +84,8 @@ STANDINGS = [
     "rank",
     "accuracy",
     "± episodes",
-    "± classes",
-    "± seeds",
     "± seeds and episodes",
+    "± classes",
     "seeds",
     "episodes",
     "loss",
@@ -97,24 +96,30 @@ PAIRS = [
     "Pair",
     "difference",
     "± episodes",
-    "± classes",
     "± seeds and episodes",
+    "± classes",
     "p",
+    "equivalent",
     "P(better)",
     "effect size",
     "episodes needed",
 ]
 LEADERBOARD_NOTE = (
-    f"Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
+    "Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
     "covers: other *episodes* of the same test classes, for these trained models (the usual interval); "
-    "other *classes* and images, likewise; other *seeds* of training, on these episodes; other seeds and "
-    "episodes. Rank: from 1 + the number of learners that are significantly better to the number of all "
-    f"less those significantly worse; ≈ is a tie, p of {LEVEL} or more. p: "
-    "sign-flip permutation test of the differences, episode by episode, corrected for all pairs of the "
-    "setting (Holm); it speaks of these trained models on these classes. P(better): probability that the "
-    "first is the better one on an episode, ties counting half. Effect size: mean difference in units of "
-    "its standard deviation (95 % interval over episodes, by bootstrap). Episodes needed: to find such a "
-    "difference in 80 % of tests at p < 0.05. "
+    "other *seeds* of training and other episodes; other *classes* and images as well as all that. "
+    "Learners with two or more seeds (or nothing to train) are compared as learners: > is "
+    "better, ≈ a tie. With one seed on either side, two *models* are compared, and another training may "
+    "give another order: no learner is called better, and rank and p say model. p: of the t-test of the "
+    "interval for other seeds and episodes (models: for other episodes), on the same episodes, corrected "
+    f"for all pairs of the setting (Holm); {LEVEL} or more is a tie. Rank: from 1 + the number of others "
+    "that are significantly better to the number of all less those significantly worse; the order of "
+    "ranks need not be that of means. Equivalent: whether two differ by less than the margin, in points "
+    "(two one-sided tests, corrected likewise). P(better): probability that one training of the first "
+    "beats one of the second on an episode, ties counting half. Effect size: the difference (and the "
+    "ends of its interval) in units of the standard deviation over episodes between one training of "
+    "each. Episodes needed: to tell two models that differ by so much apart, in 80 % of tests at p < "
+    "0.05. "
     "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
     "ECE: expected calibration error, 15 bins, of all queries."
 )
@@ -256,9 +261,8 @@ def standing_table(board: Leaderboard) -> Table:
             entry.rank,
             _fixed(entry.accuracy),
             _fixed(entry.half_episodes),
-            _fixed(entry.half_classes),
-            _fixed(entry.half_seeds),
             _fixed(entry.half_seeds_and_episodes),
+            _fixed(entry.half_classes),
             str(entry.seeds),
             str(entry.episodes),
             _fixed(entry.loss, 3),
@@ -274,12 +278,13 @@ def pair_table(board: Leaderboard) -> Table:
     """All pairs of learners of a setting."""
     pairs = [
         [
-            f"{pair.first} {'>' if pair.significant else '≈'} {pair.second}",
+            f"{pair.first} {sign(pair)} {pair.second}",
             _fixed(pair.difference),
             _fixed(pair.half_episodes),
-            _fixed(pair.half_classes),
             _fixed(pair.half_seeds_and_episodes),
-            p_text(pair.p_corrected),
+            _fixed(pair.half_classes),
+            p_of(pair),
+            equivalence(pair),
             _fixed(pair.first_better),
             f"{_fixed(pair.effect_size)} ({_fixed(pair.effect_low)} to {_fixed(pair.effect_high)})",
             f"{pair.episodes_to_separate:,.0f}",
@@ -289,21 +294,62 @@ def pair_table(board: Leaderboard) -> Table:
     return Table(board.title, PAIRS, pairs, place=board.place)
 
 
+def sign(pair: Pair) -> str:
+    """> for a better learner, ≈ for a tie, / between two models."""
+    if pair.of == MODELS:
+        return "/"
+    return ">" if pair.better else "≈"
+
+
+def p_of(pair: Pair) -> str:
+    """The corrected p of a pair, and whether it is of two models only."""
+    p = p_text(pair.p_corrected)
+    return f"{p} (models)" if pair.of == MODELS else p
+
+
+def equivalence(pair: Pair) -> str:
+    """Whether a pair is equivalent within its margin; nothing where it differs by more."""
+    if pair.equivalent:
+        return f"within {pair.margin:g}"
+    return ABSENT if pair.significant else "undecided"
+
+
 def winners(boards: Iterable[Leaderboard]) -> str:
-    """For each setting with several learners, a line that says who is best, and who ties."""
-    lines = []
-    for board in boards:
-        best, *tied = board.winners
-        if board.pairs:
-            if tied:
-                ties = f", tied with {' and '.join(tied)}"
-            elif board.standings[0].worst == 1:
-                ties = ", better than all others"
-            else:
-                ties = ", which none is better than, though not all are worse"
-            lines.append(f"Best at {board.title}: {best}{ties}.")
-    note = "By paired tests of these trained models on these test classes; see leaderboard.md."
-    return "\n".join([*lines, note]) if lines else ""
+    """For each setting with several learners, a line that says who is best, or why nobody is."""
+    several = [board for board in boards if board.pairs]
+    lines = [_winners(board) for board in several]
+    if any(board.winners for board in several):
+        lines.append("By tests over seeds and episodes, on these test classes; see leaderboard.md.")
+    return "\n".join(lines)
+
+
+def _winners(board: Leaderboard) -> str:
+    single = [entry.label for entry in board.standings if entry.of == MODELS]
+    if not board.winners:
+        return f"No learner is called best at {board.title}: {one_seed(board)}"
+    best, *tied = board.winners
+    if tied:
+        ties = f", tied with {' and '.join(tied)}"
+    elif board.standings[0].worst == 1:
+        ties = ", better than all others"
+    else:
+        ties = ", which none is better than, though not all are worse"
+    unranked = f" Of one seed, and so not ranked: {', '.join(single)}." if single else ""
+    return f"Best at {board.title}: {best}{ties}.{unranked}"
+
+
+def one_seed(board: Leaderboard) -> str:
+    """Why a setting has no order of learners, and what is known of the models, in a few sentences."""
+    first, *others = [entry.label for entry in board.standings if entry.best == 1]
+    found = (
+        f"{first} has the highest accuracy"
+        if not others
+        else (f"{first} and {' and '.join(others)} are not told apart at the top")
+    )
+    return (
+        f"with one seed, it is trained models that are compared, and another training may give another "
+        f"order. Of these models, {found}. Two or more seeds compare learners: seed=0,1,2."
+    )
 
 
 def saturation_markdown(records: Iterable[Row]) -> str | None:

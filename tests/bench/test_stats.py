@@ -1,5 +1,4 @@
 import math
-from itertools import product
 
 import numpy as np
 import pytest
@@ -8,17 +7,22 @@ import torch
 
 from bench import stats
 from bench.stats import mean_ci95, quartiles
+from tests.coverage import SCENES, coverage, level
 
 DRAWS = 2000
 
 
-def coverage(draw, half, truth: float = 0.0, draws: int = DRAWS) -> float:
-    """The share of intervals mean +- half that hold the truth; ``draw`` gives values and the rest."""
-    covered = 0
+def covered(draw, half, draws: int = DRAWS) -> float:
+    """The share of intervals mean +- half that hold zero; ``draw`` gives values and the rest."""
+    held = 0
     for number in range(draws):
         values, *rest = draw(np.random.default_rng(number))
-        covered += abs(np.mean(values) - truth) <= half(values, *rest)
-    return covered / draws
+        held += abs(np.mean(values)) <= half(values, *rest)
+    return held / draws
+
+
+def half_over_classes(values, classes) -> float:
+    return stats.estimate([values], classes=classes).half
 
 
 def test_interval_by_hand():
@@ -44,42 +48,101 @@ def test_quartiles_by_hand():
     assert quartiles([4.0, 1.0, 3.0, 2.0, 5.0]) == (2.0, 3.0, 4.0)
 
 
-def test_interval_over_seeds_by_hand_and_by_simulation():
-    """Of 1, 2, 3: standard error 1 / sqrt(3), t quantile of two degrees of freedom 4.3027."""
-    assert stats.half_over_seeds([1.0, 2.0, 3.0]) == pytest.approx(4.302653 / math.sqrt(3))
-    assert 0.93 <= coverage(lambda g: [g.normal(size=5)], stats.half_over_seeds) <= 0.97
+def test_an_estimate_over_seeds_and_episodes_by_hand():
+    """Two seeds and three episodes whose effects add up, with no rest."""
+    seeds, episodes = np.array([[10.0], [14.0]]), np.array([0.0, 3.0, 6.0])
+    found = stats.estimate([seeds + episodes])
+    of_seeds, of_episodes = 8 / 2, 9 / 3  # variances of 10, 14 and of 0, 3, 6, by their numbers
+    share = of_seeds / (of_seeds + of_episodes)
+    t_seeds, t_episodes = scipy.stats.t.ppf(0.975, [1, 2])
+    square = t_episodes**2 + (t_seeds**2 - t_episodes**2) * share**1.5
+    assert found.mean == pytest.approx(15)
+    assert found.error == pytest.approx(math.sqrt(of_seeds + of_episodes))
+    assert found.half == pytest.approx(math.sqrt(square * (of_seeds + of_episodes)))
 
 
-def crossed(seed: float, episode: float, rest: float, seeds: int = 3, episodes: int = 60):
-    """Accuracies [S, E] with effects of seeds and of episodes of these standard deviations."""
-
-    def draw(generator: np.random.Generator) -> list[np.ndarray]:
-        return [
-            seed * generator.normal(size=(seeds, 1))
-            + episode * generator.normal(size=(1, episodes))
-            + rest * generator.normal(size=(seeds, episodes))
-        ]
-
-    return draw
-
-
-@pytest.mark.parametrize("effects", [(1, 4, 3), (0.3, 6, 4), (3, 4, 3), (0.0, 0.5, 5)])
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_interval_over_seeds_and_episodes_covers(effects, seeds):
-    held = coverage(crossed(*effects, seeds=seeds), stats.half_over_seeds_and_episodes)
-    assert 0.93 <= held <= 0.98
+def test_the_rest_is_not_counted_twice():
+    """Of noise alone, [S, E] numbers of variance R, the error is that of a mean of S E numbers."""
+    errors = []
+    for number in range(200):
+        y = np.random.default_rng(number).normal(size=(5, 40))
+        errors.append(stats.estimate([y]).error ** 2 * y.size)
+    assert 1 <= np.mean(errors) <= 1.25  # the variance of episodes is never below zero
+    both = [np.random.default_rng(n).normal(size=(n + 2, 40)) for n in range(2)]
+    by_hand = [y.mean(1).var(ddof=1) / len(y) for y in both]
+    assert stats.estimate(both, (1, -1)).error ** 2 >= sum(by_hand)
 
 
-def test_interval_over_seeds_and_episodes_is_that_of_either_alone_in_the_limit():
+def test_an_estimate_is_that_of_either_alone_in_the_limit():
     generator = np.random.default_rng(0)
     by_seed = generator.normal(size=(4, 1)) + np.zeros((4, 50))
-    by_hand = stats.half_over_seeds(list(by_seed[:, 0]))
-    assert stats.half_over_seeds_and_episodes(by_seed) == pytest.approx(by_hand)
-    by_episode = generator.normal(size=50) + np.zeros((4, 50))
-    t = scipy.stats.t.ppf(0.975, 49)
-    by_hand = t * by_episode[0].std(ddof=1) / math.sqrt(50)
-    assert stats.half_over_seeds_and_episodes(by_episode) == pytest.approx(by_hand)
-    assert stats.half_over_seeds_and_episodes(np.ones((3, 9))) == 0
+    found, alone = stats.estimate([by_seed]), by_seed[:, 0]
+    by_hand = scipy.stats.ttest_1samp(alone, 0)
+    assert found.p == pytest.approx(by_hand.pvalue)
+    assert found.mean + found.half == pytest.approx(by_hand.confidence_interval().high)
+    a, b = by_seed, 0.5 + 3 * generator.normal(size=(3, 1)) + np.zeros((3, 50))
+    welch = scipy.stats.ttest_ind(a[:, 0], b[:, 0], equal_var=False)
+    assert stats.estimate([a, b], (1, -1)).p == pytest.approx(welch.pvalue)
+    one, other = generator.normal(size=(2, 50))
+    paired = scipy.stats.ttest_rel(one, other)
+    assert stats.estimate([one, other], (1, -1)).p == pytest.approx(paired.pvalue)
+    alike = stats.estimate([np.ones((3, 9))])
+    assert (alike.error, alike.half, alike.p) == (0, 0, 0)
+    assert stats.estimate([np.zeros((3, 9))]).p == 1
+
+
+def test_a_test_rejects_exactly_where_the_interval_excludes_zero():
+    rejected = 0
+    for number in range(300):
+        generator = np.random.default_rng(number)
+        a, b = SCENES["seeds matter"].draw(generator, *generator.integers(2, 5, 2))
+        found = stats.estimate([a + 1, b], (1, -1))
+        assert (found.p < 0.05) == (abs(found.mean) > found.half)
+        rejected += found.p < 0.05
+    assert 30 < rejected < 270
+
+
+def test_equivalence_is_two_one_sided_tests():
+    """As scipy's one-sided tests of the differences against either margin (Schuirmann 1987)."""
+    d = np.random.default_rng(2).normal(0.3, 2, 60)
+    sides = [
+        scipy.stats.ttest_1samp(d, 1, alternative="less").pvalue,
+        scipy.stats.ttest_1samp(d, -1, alternative="greater").pvalue,
+    ]
+    assert stats.estimate([d]).p_beyond(1) == pytest.approx(max(sides))
+    assert stats.estimate([np.zeros(5)]).p_beyond(1) == 0
+    assert stats.estimate([np.full(5, 2.0)]).p_beyond(1) == 1
+
+
+def test_learners_at_the_margin_are_rarely_called_equivalent():
+    wrong = 0
+    for number in range(1000):
+        a, b = SCENES["seeds matter little"].draw(np.random.default_rng(number), 3, 3)
+        wrong += stats.estimate([a + 1, b], (1, -1)).p_beyond(1) < 0.05
+    assert 0.03 <= wrong / 1000 <= 0.06
+
+
+@pytest.mark.parametrize(
+    ("scene", "seeds"),
+    [("seeds matter", 1), ("one learner is steady", 3), ("at 97 %", 3), ("the same learner", 5)],
+)
+def test_levels_and_coverage(scene, seeds):
+    """A sample of `tests.coverage`, with three standard errors of room."""
+    assert 0.025 <= level(SCENES[scene], (seeds, seeds), 1000) <= 0.07
+    assert 0.93 <= coverage(SCENES[scene], seeds, 1000) <= 0.98
+
+
+def test_of_two_seeds_alone_the_test_is_careful():
+    assert level(SCENES["the same learner"], (2, 2), 1000) <= 0.05
+
+
+def test_without_episodes_an_estimate_is_no_narrower_than_with_them():
+    a, _ = SCENES["seeds matter"].draw(np.random.default_rng(0), 3, 3)
+    known = stats.estimate([a])
+    halves = [mean_ci95(run)[1] for run in a]
+    found = stats.estimate_without_episodes(list(a.mean(1)), halves)
+    assert found.mean == pytest.approx(known.mean)
+    assert known.error <= found.error <= 1.5 * known.error
 
 
 def shared(classes: int, ways: int, effect: float, image: float, rest: float):
@@ -96,7 +159,7 @@ def shared(classes: int, ways: int, effect: float, image: float, rest: float):
     return draw
 
 
-SCENES = {
+CLASS_SCENES = {
     "classes matter": (100, 5, 5, 3, 3),
     "few classes": (20, 5, 5, 0, 5),
     "only images": (60, 5, 0, 10, 5),
@@ -105,57 +168,19 @@ SCENES = {
 }
 
 
-@pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.parametrize("scene", CLASS_SCENES)
 def test_interval_over_classes_covers_and_the_usual_one_does_not(scene):
-    draw = shared(*SCENES[scene])
-    assert 0.93 <= coverage(draw, stats.half_over_classes, draws=1000) <= 0.98
-    assert coverage(draw, lambda y, _: mean_ci95(y)[1], draws=500) < 0.85
+    draw = shared(*CLASS_SCENES[scene])
+    assert 0.93 <= covered(draw, half_over_classes, draws=1000) <= 0.98
+    assert covered(draw, lambda y, _: mean_ci95(y)[1], draws=500) < 0.85
 
 
 def test_interval_over_classes_is_the_usual_one_where_classes_do_not_matter():
     draw = shared(200, 5, 0, 0, 5)
-    assert 0.93 <= coverage(draw, stats.half_over_classes, draws=1000) <= 0.97
+    assert 0.93 <= covered(draw, half_over_classes, draws=1000) <= 0.97
     drawn = [draw(np.random.default_rng(n)) for n in range(50)]
-    ratios = [stats.half_over_classes(y, classes) / mean_ci95(y)[1] for y, classes in drawn]
+    ratios = [half_over_classes(y, classes) / mean_ci95(y)[1] for y, classes in drawn]
     assert 1 <= np.mean(ratios) <= 1.2  # a variance of classes is never below zero
-
-
-def test_interval_over_classes_needs_episodes_without_a_class():
-    values, classes = shared(5, 4, 1, 0, 1)(np.random.default_rng(0))
-    assert stats.half_over_classes(values, classes) is not None
-    assert stats.half_over_classes(values, np.tile(np.arange(5), (600, 1))) is None
-
-
-def test_sign_flips_are_all_of_them_where_there_are_few():
-    """Of 1, 2, 4, 8 and 16, two of the 32 sign patterns are as extreme; drawn ones come near."""
-    d = [1.0, 2.0, 4.0, 8.0, -16.0]
-    sums = [abs(np.dot(signs, d)) for signs in product((-1, 1), repeat=5)]
-    exact = np.mean(np.array(sums) >= abs(sum(d)))
-    assert stats.sign_flip_p(d, flips=200_000) == pytest.approx(exact, abs=0.005)
-
-
-def test_sign_flips_are_those_of_scipy():
-    d = np.random.default_rng(1).normal(0.15, 1, 100)
-    theirs = scipy.stats.permutation_test(
-        (d,), np.mean, permutation_type="samples", n_resamples=20_000, rng=1
-    )
-    assert stats.sign_flip_p(d, flips=20_000) == pytest.approx(theirs.pvalue, abs=0.015)
-
-
-def test_sign_flips_reject_at_their_level_and_repeat():
-    """Skewed, tied and of unequal spread, but alike: 4 to 6 % of p are below 5 %."""
-
-    def alike(g: np.random.Generator) -> np.ndarray:
-        right = g.binomial(75, g.uniform(0.8, 1, 80), (2, 80))
-        return (right[0] - right[1]) / 0.75
-
-    ps = [stats.sign_flip_p(alike(np.random.default_rng(n)), 499) for n in range(4000)]
-    assert 0.04 <= np.mean(np.array(ps) <= 0.05) <= 0.06
-    assert stats.sign_flip_p(np.zeros(9)) == 1
-    d = alike(np.random.default_rng(0))
-    assert stats.sign_flip_p(d) == stats.sign_flip_p(d)
-    assert stats.sign_flip_p(d, seed=1) != stats.sign_flip_p(d)
-    assert stats.sign_flip_p(np.ones(50)) == 1 / 10_000
 
 
 def test_holm_by_hand_and_as_often_wrong_as_it_says():
@@ -168,51 +193,47 @@ def test_holm_by_hand_and_as_often_wrong_as_it_says():
 
 
 def test_effects_by_hand():
-    d = [2.0, 0.0, -1.0, 3.0]
-    assert stats.superiority(d) == (2 + 0.5) / 4
-    deviation = math.sqrt((1 + 1 + 4 + 4) / 3)
-    assert stats.effect_size(d) == pytest.approx(1 / deviation)
-    assert stats.effect_size([0.0, 0.0]) == 0
-    assert stats.effect_size([-1.0, -1.0]) == -math.inf
-    assert stats.episodes_to_separate([1.0, -1.0]) == math.inf
-    assert stats.episodes_to_separate([1.0, 1.0]) == 2
+    first, second = np.array([[2.0, 5, 4, 8], [4.0, 5, 4, 8]]), np.array([[0.0, 5, 5, 5]])
+    assert stats.superiority(first, second) == (2 + 0.5) / 4
+    deviations = [np.std([2, 0, -1, 3], ddof=1), np.std([4, 0, -1, 3], ddof=1)]
+    spread = stats.spread_of_runs(first, second)
+    assert spread == pytest.approx(math.sqrt(np.mean(np.square(deviations))))
+    assert stats.effect_size(1.25, 2.5) == 0.5
+    assert stats.effect_size(0.0, 0.0) == 0
+    assert stats.effect_size(-1.0, 0.0) == -math.inf
+    assert stats.episodes_to_separate(0.0) == math.inf
+    assert stats.episodes_to_separate(math.inf) == 2
 
 
-def test_the_bootstrap_repeats_and_is_that_of_scipy():
-    d = np.random.default_rng(5).gamma(2.0, 3.0, 80) - 4
-    low, high = stats.effect_size_ci95(d)
-    assert (low, high) == stats.effect_size_ci95(d)
-    assert (low, high) != stats.effect_size_ci95(d, seed=1)
-    theirs = scipy.stats.bootstrap(
-        (d,),
-        lambda x, axis: x.mean(axis) / x.std(axis, ddof=1),
-        n_resamples=20_000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    found = stats.effect_size_ci95(d, resamples=20_000)
-    assert found == pytest.approx(tuple(theirs), abs=0.01)
-    assert stats.effect_size_ci95(np.zeros(9)) == (0, 0)
-    assert stats.effect_size_ci95(np.full(9, -2.0)) == (-math.inf, -math.inf)
+def test_effects_are_of_single_runs_however_many_seeds_there_are():
+    found = {}
+    for seeds in (1, 3, 10):
+        drawn = []
+        for number in range(40):
+            a, b = SCENES["seeds matter"].draw(np.random.default_rng(number), seeds, seeds)
+            a = a + 1
+            effect = stats.effect_size(a.mean() - b.mean(), stats.spread_of_runs(a, b))
+            drawn.append((effect, stats.superiority(a, b)))
+        found[seeds] = np.mean(drawn, axis=0)
+    for seeds in (3, 10):
+        assert found[seeds] == pytest.approx(found[1], abs=0.015)
 
 
-def test_the_bootstrap_covers_what_it_says():
-    """Skewed differences of a true effect size of 0.3, over 200 episodes."""
-    covered = 0
-    for number in range(DRAWS):
-        d = np.random.default_rng(number).gamma(4.0, 0.5, 200) - 2 + 0.3
-        low, high = stats.effect_size_ci95(d, resamples=399)
-        covered += low <= 0.3 <= high
-    assert 0.93 <= covered / DRAWS <= 0.97
+def test_ties_of_single_runs_are_found_in_spite_of_rounding():
+    """Of three seeds with the same right answers, which a mean of thirds would not show."""
+    answers = np.random.default_rng(0).integers(60, 75, (3, 200)) / 0.75
+    assert stats.superiority(answers[:1], answers[:1] + 1e-9) == 0.5
+    assert stats.superiority(answers, answers[::-1]) == pytest.approx(0.5)
+    ties = np.mean([a == b for a in answers for b in answers])
+    assert stats.superiority(answers, answers + 0.5 / 0.75) == pytest.approx(
+        np.mean([a > b for a in answers for b in answers]), abs=1e-12
+    )
+    assert ties > 0.3
 
 
 def test_episodes_to_separate_find_it_in_four_of_five_tests():
     generator = np.random.default_rng(0)
-    d = generator.normal(size=200_000)
-    d += 0.25 * d.std() - d.mean()
-    count = stats.episodes_to_separate(d)
+    count = stats.episodes_to_separate(0.25)
     assert count == math.ceil(7.8489 / 0.0625)
-    found = [
-        stats.sign_flip_p(generator.normal(0.25, 1, int(count)), 499) <= 0.05 for _ in range(1000)
-    ]
+    found = [stats.estimate([generator.normal(0.25, 1, int(count))]).p < 0.05 for _ in range(1000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)

@@ -117,7 +117,7 @@ def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
     found = check(PROTONET, rows, configs)
     assert found.measured is not None
     assert (found.measured.mean, found.measured.seeds) == (98.5, 2)
-    assert "98.50 ± 6.35 (2 seeds)" in claims.claims_markdown([found])
+    assert "98.50 ± 6.11 (2 seeds)" in claims.claims_markdown([found])
     lost = failed("protonet")
     found = check(PROTONET, [lost], {lost["cell"]: wanted[PROTONET]})
     assert found.verdict == "failed" and "| – | – | failed |" in claims.claims_markdown([found])

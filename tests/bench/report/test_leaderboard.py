@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bench import stats
 from bench.report import leaderboard, rankings, read, tables
@@ -36,7 +38,14 @@ def board(rows: list[Row], noise: float = 3.0) -> Leaderboard:
     return made
 
 
-FOUR = [row("maml", 92), row("reptile", 84), row("protonet", 95.2), row("metaoptnet", 95.1)]
+def trained(algo: str, mean: float, spread: float = 0.2, **changes: object) -> list[Row]:
+    """Three seeds whose accuracies are so far apart."""
+    return [row(algo, mean + spread * (s - 1), seed=s, **changes) for s in range(3)]
+
+
+MEANS = {"maml": 92, "reptile": 84, "protonet": 95.2, "metaoptnet": 95.1}
+ONE_SEED = [row(algo, mean) for algo, mean in MEANS.items()]
+FOUR = [each for algo, mean in MEANS.items() for each in trained(algo, mean)]
 
 
 def test_ranks_know_ties() -> None:
@@ -47,37 +56,168 @@ def test_ranks_know_ties() -> None:
     assert rankings.ties(made) == [(0, 1)]
     said = "Best at omniglot, 5-way 1-shot: ProtoNet, tied with MetaOptNet."
     assert tables.winners([made]).split("\n")[0] == said
-    assert "paired tests" in tables.winners([made])
+    assert "over seeds and episodes" in tables.winners([made])
+
+
+def test_one_seed_ranks_models_and_calls_no_learner_better() -> None:
+    made = board(ONE_SEED)
+    ranks = [(entry.label, entry.rank) for entry in made.standings]
+    assert ranks[:2] == [("ProtoNet", "model 1–2"), ("MetaOptNet", "model 1–2")]
+    assert ranks[2:] == [("MAML", "model 3"), ("Reptile", "model 4")]
+    assert made.winners == [] and not any(pair.better for pair in made.pairs)
+    assert any(pair.significant for pair in made.pairs), "of the models"
+    said = tables.winners([made])
+    assert said.startswith(
+        "No learner is called best at omniglot, 5-way 1-shot: with one seed, it is"
+    )
+    assert "ProtoNet and MetaOptNet are not told apart at the top" in said and "seed=0,1,2" in said
+    text = tables.leaderboard_markdown([made])
+    assert "| ProtoNet / MAML | 3.20 |" in text and "| < 0.001 (models) |" in text
+    assert " > " not in text.split(" is better")[0] and "≈" not in text.split(" a tie")[0][:-1]
+    _, _, cells = rankings.matrix(made)
+    assert cells[0][1:3] == ["(≈ +0.1)", "(+3.2)"]
+    assert [entry.short_rank for entry in made.standings] == ["(1–2)", "(1–2)", "(3)", "(4)"]
+    assert rankings.MODELS_NOTE in rankings.noted("", [made])
+    assert rankings.MODELS_NOTE not in rankings.noted("", [board(FOUR)])
+
+
+@given(
+    means=st.lists(st.floats(60, 99), min_size=2, max_size=4),
+    spread=st.floats(0, 5),
+    seeds=st.lists(st.integers(1, 4), min_size=4, max_size=4),
+    number=st.integers(0, 2**31),
+)
+@settings(max_examples=30, deadline=None)
+def test_nobody_is_better_whose_interval_over_seeds_holds_zero(
+    means: list[float], spread: float, seeds: list[int], number: int
+) -> None:
+    luck = np.random.default_rng(number)
+    rows, tested = [], {}
+    for algo, mean, count in zip(MEANS, means, seeds, strict=False):
+        for seed in range(count):
+            each = row(algo, mean, seed=seed)
+            centre = mean + spread * luck.normal()
+            accuracy = centre + DIFFICULTY[:40] + luck.normal(0, 3, 40)
+            rows.append(each)
+            tested[each["cell"]] = pd.DataFrame({"accuracy": accuracy})
+    (made,) = leaderboards(rows, tested)
+    better = {pair.second for pair in made.pairs if pair.better}
+    for pair in made.pairs:
+        several = {e.label: e.seeds for e in made.standings if e.label in (pair.first, pair.second)}
+        assert pair.difference >= 0
+        if pair.better:
+            assert min(several.values()) > 1 and pair.half_seeds_and_episodes is not None
+            assert pair.difference > pair.half_seeds_and_episodes
+        assert (pair.p < 0.05) == (pair.difference > pair.half)
+    assert not better & set(made.winners)
+    shown = tables.leaderboard_markdown([made])
+    for pair in made.pairs:
+        assert (f"| {pair.first} > {pair.second} |" in shown) == pair.better
+
+
+def test_a_single_seed_among_learners_is_out_of_their_order() -> None:
+    made = board([*trained("maml", 90), *trained("protonet", 92), row("reptile", 99)])
+    ranks = [(entry.label, entry.rank) for entry in made.standings]
+    assert ranks == [("ProtoNet", "1"), ("MAML", "2"), ("Reptile", "model 1")]
+    assert made.winners == ["ProtoNet"]
+    assert tables.winners([made]).split("\n")[0] == (
+        "Best at omniglot, 5-way 1-shot: ProtoNet, better than all others. Of one seed, and so not "
+        "ranked: Reptile."
+    )
+    alone = board([*trained("maml", 90), row("reptile", 99)])
+    assert [entry.rank for entry in alone.standings] == ["model 1", "model 2"]
+
+
+def test_what_has_nothing_to_train_needs_no_seeds() -> None:
+    made = board([*trained("protonet", 92), row("pixels", 80, parameters=0)])
+    assert [(entry.label, entry.rank) for entry in made.standings] == [
+        ("ProtoNet", "1"),
+        ("pixels", "2"),
+    ]
+    (pair,) = made.pairs
+    tested = played([*trained("protonet", 92), row("pixels", 80, parameters=0)])
+    seeds, (fixed,) = [
+        [t["accuracy"] for t in list(tested.values())[s]] for s in (slice(3), slice(3, 4))
+    ]
+    assert pair.p == stats.estimate([np.array(seeds), np.array(fixed)], (1, -1)).p
+    assert board([row("maml", 92), row("pixels", 80, parameters=0)]).winners == []
 
 
 def test_ties_need_not_be_transitive() -> None:
-    made = board([row("maml", 90), row("reptile", 90.25), row("protonet", 90.5)], noise=2.5)
+    rows = [("maml", 90), ("reptile", 90.3), ("protonet", 90.6)]
+    made = board([each for algo, mean in rows for each in trained(algo, mean, 0.12)])
     assert [entry.rank for entry in made.standings] == ["1–2", "1–3", "2–3"]
     assert rankings.ties(made) == [(0, 1), (1, 2)]
 
 
+def test_the_order_is_that_of_ranks_and_need_not_be_that_of_means() -> None:
+    """The second by mean is clearly worse than the first, a noisy third is not."""
+    rows = [
+        *trained("protonet", 95, 0.05),
+        *trained("maml", 94.4, 0.05),
+        *trained("reptile", 94, 3),
+    ]
+    made = board(rows, noise=1.0)
+    assert [(e.label, e.rank) for e in made.standings] == [
+        ("ProtoNet", "1–2"),
+        ("Reptile", "1–3"),
+        ("MAML", "2–3"),
+    ]
+    assert made.standings[1].accuracy < made.standings[2].accuracy
+    assert "need not be that of means" in tables.leaderboard_markdown([made])
+
+
 def test_pairs_see_what_intervals_do_not() -> None:
     """One point of difference, hidden by the difficulty that both share."""
-    made = board([row("maml", 93), row("protonet", 94)])
+    made = board([*trained("maml", 93), *trained("protonet", 94)])
     (pair,) = made.pairs
     first, second = made.standings
     assert first.accuracy - first.half_episodes < second.accuracy + second.half_episodes
     assert (pair.first, pair.significant, made.winners) == ("ProtoNet", True, ["ProtoNet"])
     assert pair.difference == pytest.approx(1)
-    assert pair.half_episodes < 0.5 < first.half_episodes
+    assert pair.half < 0.8 and pair.half_episodes < 0.5 < first.half_episodes
     assert "ProtoNet, better than all others.\n" in tables.winners([made])
 
 
 def test_pairs_are_those_of_the_statistics() -> None:
     made = board(FOUR)
-    tested = played(FOUR)
-    a, b = (tested[FOUR[i]["cell"]]["accuracy"].to_numpy() for i in (2, 0))
+    tested = [each["accuracy"].to_numpy() for each in played(FOUR).values()]
+    a, b = np.array(tested[6:9]), np.array(tested[:3])
     pair = next(p for p in made.pairs if (p.first, p.second) == ("ProtoNet", "MAML"))
     assert len(made.pairs) == 6
-    assert pair.p == stats.sign_flip_p(a - b) and pair.p_corrected >= pair.p
-    assert pair.effect_size == stats.effect_size(a - b)
-    assert pair.first_better == stats.superiority(a - b)
-    assert pair.episodes_to_separate == stats.episodes_to_separate(a - b)
+    found = stats.estimate([a, b], (1, -1))
+    assert (pair.difference, pair.half, pair.p) == (found.mean, found.half, found.p)
+    assert pair.p_corrected >= pair.p and pair.half_seeds_and_episodes == found.half
+    spread = stats.spread_of_runs(a, b)
+    assert pair.effect_size == found.mean / spread
+    assert pair.effect_low == (found.mean - found.half) / spread
+    assert pair.first_better == stats.superiority(a, b)
+    assert pair.episodes_to_separate == stats.episodes_to_separate(pair.effect_size)
+
+
+@pytest.mark.parametrize("margin", [1.0, 0.1])
+def test_equivalence_is_told_beside_a_tie(margin: float) -> None:
+    (made,) = leaderboards(FOUR, played(FOUR), margin)
+    tie, *others = made.pairs
+    assert not tie.significant and tie.equivalent == (margin == 1)
+    text = tables.leaderboard_markdown([made])
+    assert ("| within 1 |" in text) == (margin == 1)
+    assert ("| undecided |" in text) == (margin == 0.1)
+    assert all(pair.significant and not pair.equivalent for pair in others)
+
+
+def test_with_many_learners_a_clear_difference_is_still_seen() -> None:
+    rows = [
+        row("maml", 50 + n, seed=s, algo_options={"n": n}, cell=f"{n} {s}")
+        for n in range(33)
+        for s in range(2)
+    ]
+    (made,) = leaderboards(rows, played(rows))
+    assert len(made.pairs) == 528
+    assert sum(pair.better for pair in made.pairs) > 400
+    singles = [each for each in rows if each["seed"] == 0]
+    (made,) = leaderboards(singles, played(singles))
+    assert sum(pair.significant for pair in made.pairs) > 500
 
 
 def test_seeds_are_told_from_episodes() -> None:
@@ -89,12 +229,14 @@ def test_seeds_are_told_from_episodes() -> None:
     made = board(rows)
     assert [(entry.seeds, entry.episodes) for entry in made.standings] == [(3, 600)] * 2
     for entry in made.standings:
-        assert entry.half_seeds == pytest.approx(stats.half_over_seeds([0.0, 1.0, 2.0]))
-        assert entry.half_seeds_and_episodes is not None
-        assert entry.half_seeds_and_episodes > max(entry.half_seeds, entry.half_episodes) * 0.99
+        assert entry.half == entry.half_seeds_and_episodes
+        assert entry.half_seeds_and_episodes is not None and entry.half_classes is not None
+        assert 2 < entry.half_seeds_and_episodes <= entry.half_classes * 1.05
+        assert 0.6 < entry.half_episodes < 0.8
     assert made.pairs[0].difference == pytest.approx(15)
+    assert made.pairs[0].half == made.pairs[0].half_seeds_and_episodes > 2
     alone = board([row("maml", 80)]).standings[0]
-    assert (alone.half_seeds, alone.half_seeds_and_episodes) == (None, None)
+    assert alone.half_seeds_and_episodes is None and alone.half == alone.half_episodes
 
 
 def test_other_protocols_and_other_episodes_are_never_paired() -> None:
@@ -117,31 +259,45 @@ def test_failed_cells_have_no_place() -> None:
 
 
 def test_markdown_golden() -> None:
-    text = tables.leaderboard_markdown([board(FOUR[2:])])
+    text = tables.leaderboard_markdown([board(FOUR[6:])])
     lines = text.split("\n")
     assert lines[:4] == [
         "### omniglot, 5-way 1-shot",
         "",
-        "| Learner | rank | accuracy | ± episodes | ± classes | ± seeds | ± seeds and episodes | "
+        "| Learner | rank | accuracy | ± episodes | ± seeds and episodes | ± classes | "
         "seeds | episodes | loss | Brier | ECE |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     assert lines[4].startswith("| ProtoNet | 1–2 | 95.20 | 0.")
-    assert lines[4].endswith(" | – | – | 1 | 600 | – | – | – |")
+    assert lines[4].endswith(" | 0.72 | 0.79 | 0.81 | 3 | 600 | – | – | – |")
     assert lines[7:9] == [
-        "| Pair | difference | ± episodes | ± classes | ± seeds and episodes | p | P(better) | "
-        "effect size | episodes needed |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Pair | difference | ± episodes | ± seeds and episodes | ± classes | p | equivalent | "
+        "P(better) | effect size | episodes needed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
-    assert lines[9].startswith("| ProtoNet ≈ MetaOptNet | 0.10 | 0.3")
+    assert lines[9].startswith("| ProtoNet ≈ MetaOptNet | 0.10 | 0.19 | 0.4")
 
 
 def test_csv_has_a_row_a_learner_and_a_row_a_pair() -> None:
     boards = [board(FOUR)]
     standings, pairs = leaderboard.standings_table(boards), leaderboard.pairs_table(boards)
     assert (len(standings), len(pairs)) == (4, 6)
-    assert list(standings.columns[:5]) == ["comparison", "setting", "label", "best", "worst"]
-    assert standings["half_episodes"].notna().all() and standings["half_seeds"].isna().all()
+    keys = ["dataset", "ways", "shots", "episodes_digest"]
+    assert (
+        list(standings.columns[:6]) == list(pairs.columns[:6]) == ["comparison", "setting", *keys]
+    )
+    assert standings["half_seeds_and_episodes"].notna().all()
+    cells = tables.accuracy_table(FOUR)
+    joined = (
+        standings.assign(cell=standings["cells"].str.split())
+        .explode("cell")
+        .merge(cells, on="cell")
+    )
+    assert len(joined) == len(FOUR) and (joined["algo_x"] == joined["algo_y"]).all()
+    for key in keys:
+        assert (joined[f"{key}_x"] == joined[f"{key}_y"]).all()
+    assert set(standings["seed_numbers"]) == {"0 1 2"}
+    assert (pairs["first_cells"].str.split().str.len() == 3).all()
 
 
 @pytest.mark.parametrize("key", ["accuracy", "ci95"])

@@ -19,7 +19,7 @@ from bench.report.drawing import KNOWN
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import labelled
 from tests.bench.report.samples import Row, curve, episodes, failed, record
-from tests.bench.report.test_leaderboard import FOUR, board, row
+from tests.bench.report.test_leaderboard import FOUR, ONE_SEED, board, row, trained
 from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
 
@@ -118,16 +118,19 @@ def answer(made: Leaderboard, rows: list[Row] = FOUR) -> page.Answer:
 
 
 def test_a_tie_is_told_with_what_each_costs() -> None:
-    rows = [each | {"train_seconds": 90.0 + 5 * i} for i, each in enumerate(FOUR)]
-    for each, speed in zip(rows, (100, 100, 200, 500), strict=True):
+    rows = [each | {"train_seconds": 90.0 + 5 * (i // 3)} for i, each in enumerate(FOUR)]
+    for i, each in enumerate(rows):
+        speed = (100, 100, 200, 500)[i // 3]
         each["throughput"] = [e | {"tasks_per_s": speed} for e in each["throughput"]]
     found = answer(board(rows))
     assert found.best == "ProtoNet ≈ MetaOptNet"
-    assert found.verdict.startswith("Tied: paired tests do not tell them apart; the largest differ")
-    assert found.verdict.endswith("0.10 ± 0.34 points. Each is better than the other 2.")
+    assert found.verdict == (
+        "Tied: tests over seeds and episodes do not tell them apart; the largest difference is 0.10 ± "
+        "0.45 points. They are equivalent within 1 point. Each is better than the other 2."
+    )
     assert found.cells == [
-        ["ProtoNet", "95.2 ± 0.4", "1m 40s", "5.00 ms"],
-        ["MetaOptNet", "95.1 ± 0.4", "1m 45s", "2.00 ms"],
+        ["ProtoNet", "95.2 ± 0.7", "1m 40s", "5.00 ms"],
+        ["MetaOptNet", "95.1 ± 0.7", "1m 45s", "2.00 ms"],
     ]
     assert found.remarks == ["Of these, ProtoNet trains fastest and MetaOptNet adapts fastest."]
 
@@ -135,32 +138,47 @@ def test_a_tie_is_told_with_what_each_costs() -> None:
 def test_times_of_other_machines_are_not_compared() -> None:
     alike = [e | {"train_seconds": 9.0} for e in FOUR]
     assert answer(board(alike)).remarks[0].startswith(("Cheapest of these", "Of these"))
-    alike[2]["device_name"] = "another"
+    alike[6]["device_name"] = "another"
     assert answer(board(alike)).remarks == []
 
 
 def test_the_best_of_all_and_the_next() -> None:
-    found = answer(board([row("maml", 92), row("protonet", 95.2), row("reptile", 84)]))
+    rows = [*trained("maml", 92), *trained("protonet", 95.2), *trained("reptile", 84)]
+    found = answer(board(rows))
     assert found.best == "ProtoNet" and found.remarks == []
     assert re.fullmatch(
-        r"Better than the 2 others by paired tests\. Next is MAML, 3\.20 ± 0\.\d\d points behind "
-        r"\(p < 0\.001\)\.",
+        r"Better than the 2 others by tests over seeds and episodes\. Next is MAML, 3\.20 ± 0\.\d\d "
+        r"points behind \(p < 0\.001\)\.",
         found.verdict,
     )
+    found = answer(board([*rows, row("mine", 99)]), rows)
+    assert found.best == "ProtoNet" and found.remarks == ["Not ranked, with one seed: mine."]
 
 
-def test_the_luck_of_training_may_turn_an_order() -> None:
-    steady = [row("maml", 92, seed=s) for s in (0, 1, 2)] + [
-        row("protonet", 93, seed=s) for s in (0, 1, 2)
-    ]
-    assert "seeds may turn it" not in answer(board(steady)).verdict
-    shaky = [*steady[:3], *(row("protonet", 93 + 4 * (s - 1), seed=s) for s in (0, 1, 2))]
-    said = answer(board(shaky)).verdict
-    assert said.startswith("Better than the 1 other") and said.endswith("other seeds may turn it.")
+def test_the_luck_of_training_decides_what_is_called_better() -> None:
+    steady = board([*trained("maml", 92), *trained("protonet", 93)])
+    assert answer(steady).verdict.startswith("Better than the 1 other")
+    assert "one seed" not in page.caution([steady])
+    shaky = board([*trained("maml", 92), *trained("protonet", 93, 4)])
+    assert answer(shaky).verdict.startswith("Tied")
+
+
+def test_one_seed_gives_no_best_learner() -> None:
+    made = board(ONE_SEED)
+    found = answer(made, ONE_SEED)
+    assert found.best == page.UNDECIDED
+    assert found.verdict.startswith(
+        "With one seed, it is trained models that are compared, and ano"
+    )
+    assert "Better" not in found.verdict and found.verdict.endswith("learners: seed=0,1,2.")
+    assert [line[0] for line in found.cells] == ["ProtoNet", "MetaOptNet"]
+    assert "With one seed" in page.caution([made])
+    assert page.summary([made, made]) == ""
 
 
 def test_ties_that_are_not_transitive_claim_no_more_than_the_tests() -> None:
-    chain = board([row("maml", 90), row("reptile", 90.25), row("protonet", 90.5)], noise=2.5)
+    rows = [*trained("maml", 90, 0.12), *trained("reptile", 90.3, 0.12)]
+    chain = board([*rows, *trained("protonet", 90.6, 0.12)])
     assert answer(chain).verdict.endswith(
         "Some tie with one of the other 1 as well: see the pairs."
     )
@@ -176,10 +194,11 @@ def test_a_single_learner_has_nothing_to_compare_with() -> None:
 
 
 def test_a_transductive_best_is_told_with_the_best_of_the_others() -> None:
-    rows = [row("maml", 92, transductive=True), row("reptile", 84), row("protonet", 90)]
+    rows = [*trained("maml", 92, transductive=True), *trained("reptile", 84)]
+    rows += trained("protonet", 90)
     (remark,) = answer(board(rows)).remarks
     assert remark.startswith("Best of those that are not transductive (†): ProtoNet, 90.0 ± ")
-    rows[2] |= {"accuracy": 92.0}
+    rows = [*rows[:6], *trained("protonet", 92)]
     assert not any("not transductive" in each for each in answer(board(rows)).remarks)
 
 
@@ -189,9 +208,9 @@ def test_the_answer_names_who_failed_in_its_setting() -> None:
 
 
 def test_summary_over_settings() -> None:
-    one, other = board(FOUR), board([row("maml", 92), row("metaoptnet", 95.1)])
+    one, other = board(FOUR), board([*trained("maml", 92), *trained("metaoptnet", 95.1)])
     assert page.summary([one, other]) == "Best or tied for best in both settings: MetaOptNet."
-    last = board([row("maml", 92), row("reptile", 84)])
+    last = board([*trained("maml", 92), *trained("reptile", 84)])
     assert page.summary([one, other, last]) == (
         "No learner is best or tied for best in all 3 settings."
     )

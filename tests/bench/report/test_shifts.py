@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from bench import report
+from bench import report, stats
 from bench.report import interactive, shifts
 from tests.bench.report.samples import folder, record
 from tests.bench.report.test_plots import FOUR, assert_texts_apart
@@ -54,7 +54,7 @@ def test_markdown_golden() -> None:
     assert "Reptile" not in text
 
 
-def test_differences_are_paired_by_seed() -> None:
+def test_differences_are_over_seeds_and_the_episodes_of_both_tests() -> None:
     """All seeds lose 10 to 12 points, however far they are from each other."""
     rows = [record("maml", seed=seed, accuracy=60.0 + 10 * seed) for seed in range(3)]
     lost = (10.0, 11.0, 12.0)
@@ -63,9 +63,10 @@ def test_differences_are_paired_by_seed() -> None:
         for row, points in zip(rows, lost, strict=True)
     }
     (table,) = shifts.shift_tables(rows, found)
-    t = 4.302653  # the quantile 0.975 of Student's t with 2 degrees of freedom
-    assert table.cells[1][4] == f"-11.0 ± {t / math.sqrt(3):.1f}"
-    assert table.cells[1][3] == f"59.0 ± {t * 9 / math.sqrt(3):.1f}"
+    half = stats.estimate_without_episodes(lost, [math.hypot(0.42, 0.4)] * 3).half
+    assert table.cells[1][4] == f"-11.0 ± {half:.1f}"
+    half = stats.estimate_without_episodes([50.0, 59.0, 68.0], [0.4] * 3).half
+    assert table.cells[1][3] == f"59.0 ± {half:.1f}"
     del found[rows[1]["cell"]]
     (table,) = shifts.shift_tables(rows, found)
     assert table.cells[0][3].startswith("70.0 ±"), "the own test has all seeds"

@@ -4,6 +4,7 @@ import io
 import random
 from itertools import permutations
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -199,10 +200,16 @@ def test_order_of_reading_does_not_matter() -> None:
 
 def test_interval_over_seeds_by_hand() -> None:
     # 90, 92, 97: mean 93, standard deviation sqrt(13), half-width 4.30265 * sqrt(13 / 3) = 8.957.
-    rows = [record(seed=seed, accuracy=value) for seed, value in enumerate((90.0, 92.0, 97.0))]
+    rows = [
+        record(seed=seed, accuracy=value, accuracies=np.array([value, value]))
+        for seed, value in enumerate((90.0, 92.0, 97.0))
+    ]
     text = tables.accuracy_markdown(rows)
     assert "| MAML | 93.0 ± 9.0 (3 seeds) |" in text
-    assert "±: where 3 seeds were run, 95 % t-interval over them around their mean." in text
+    said = (
+        "±: where 3 seeds were run, 95 % interval around their mean for other seeds and episodes."
+    )
+    assert said in text
     assert "one trained model" not in text
 
 
