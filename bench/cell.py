@@ -22,7 +22,7 @@ from bench.evaluate import to_float
 from bench.memory import out_of_memory, tasks_at_once
 from bench.mistake import Mistake, with_place
 from bench.store import Store
-from bench.train import OuterLoop
+from bench.train import OuterLoop, steps_of
 from bench.usage import names, targets
 from bench.version import version
 from bench.world import World, here
@@ -160,7 +160,7 @@ def check_budget(plan: Train, validations: int, shape: Shape) -> None:
             f"an outer step, where train.images={plan.images} are all there shall be: give "
             f"train.meta_batch={max(1, plan.images // episode)} or more images."
         )
-    steps = -(-plan.images // images)
+    steps = steps_of(plan, shape)
     if validations > FAR * steps:
         raise Mistake(
             f"validation.times={validations} is far more than the {steps:,} outer steps of "

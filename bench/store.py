@@ -216,14 +216,18 @@ class Store:
                 raise ValueError(f"its column {column} holds what is no number")
         return table
 
+    def written_config(self, cell: str) -> Any:
+        """The configuration of a cell as its version wrote it; raises ValueError, YAMLError, OSError."""
+        return plain_yaml(read_plain(self.runs / cell / "config.yaml", MOST_BYTES).decode())
+
     def config(self, cell: str) -> Any:
         """The configuration that a cell was run with, migrated from older versions.
 
         Raises ValueError when it cannot be read, OSError when it is not there.
         """
         try:
-            text = read_plain(self.runs / cell / "config.yaml", MOST_BYTES).decode()
-            return migrate.config(plain_yaml(text), (self.written(cell) or {})["schema"])
+            schema = (self.written(cell) or {})["schema"]
+            return migrate.config(self.written_config(cell), schema)
         except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).split("\n", 1)[0]
             raise ValueError(f"{cell}/config.yaml cannot be read: {reason}") from None

@@ -1,5 +1,7 @@
 """Finished runs, read again, whoever made them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
@@ -12,10 +14,16 @@ from bench.store import Store
 from bench.usage import GROUPS, names
 
 
-def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cell:
+def stored(
+    store: Store,
+    name: str,
+    folders: dict[str, str | None],
+    places: Mapping[str, str] = MappingProxyType({}),
+) -> cells.Cell:
     """The cell of a stored run; raises Mistake where its data or its options are no more.
 
-    ``folders`` are its ``data_root`` and ``cache_dir``.
+    ``folders`` are its ``data_root`` and ``cache_dir``; ``places`` are where images of one's own are
+    now, by option of the data set such as ``path``, of which a run keeps the last name alone.
     """
     command: dict[str, Any] = dict.fromkeys(config.OF_THE_COMMAND, False)
     command |= {"results_dir": str(store.root), "threads": None, "until": None, "floors": []}
@@ -28,6 +36,11 @@ def stored(store: Store, name: str, folders: dict[str, str | None]) -> cells.Cel
         check_known(options)
         if options.stored()["dataset"] != options.dataset.model_dump():
             raise Mistake(f"{name} would look into other folders than data_root for its images.")
+        if now := {key: at for key, at in places.items() if key in options.dataset.options}:
+            dataset = options.dataset.model_dump() | now
+            if dataset.get("label", "") is None:
+                dataset["label"] = record["dataset"]  # which it took from the folder's name
+            options = options.model_copy(update={"dataset": config.Code(**dataset)})
         cell = cells.check(options)
     except ValidationError as error:
         raise Mistake(f"{name} is of another version: {config.mistake(error)}") from None

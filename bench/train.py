@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Episodes, Learner, Shape
 from algorithms.noise import count_step
 from bench import recipe
 from bench.config import Train
@@ -77,8 +77,7 @@ class OuterLoop:
     ) -> None:
         self.learner, self.sampler, self.train, self.world = learner, sampler, train, world
         self.mine = world.share(train.meta_batch)
-        ways, shots, queries = sampler.shape
-        self.steps = -(-train.images // (train.meta_batch * ways * (shots + queries)))
+        self.steps = steps_of(train, sampler.shape)
         self.step = 0
         self._unrecorded = UNRECORDED_STEPS
         self.parameters = [p for p in learner.parameters() if p.requires_grad]
@@ -187,6 +186,16 @@ def recordable(learner: Learner, device: torch.device) -> bool:
     return device.type == "cuda" and learner.recordable
 
 
+def steps_of(train: Train, shape: Shape) -> int:
+    """Return how many outer steps the budget of training images allows, rounded up."""
+    return -(-train.images // (train.meta_batch * shape.ways * (shape.shots + shape.queries)))
+
+
+def ends(steps: int, validations: int) -> list[int]:
+    """Return the outer steps after which a training is validated, evenly spaced; the last one is."""
+    return sorted({round(steps * n / validations) for n in range(1, validations + 1)} - {0})
+
+
 class Training:
     """The outer loop from its first step to its last, with evenly spaced validations.
 
@@ -198,8 +207,7 @@ class Training:
     def __init__(self, loop: OuterLoop, validations: int, kept: "Kept | None" = None) -> None:
         """``kept`` is where states are kept for other cells of the same training, or come from."""
         self.loop, self.kept = loop, kept
-        self.ends = sorted({round(loop.steps * n / validations) for n in range(1, validations + 1)})
-        self.ends = [end for end in self.ends if end > 0]
+        self.ends = ends(loop.steps, validations)
         self.history: list[Checkpoint] = []
         self.best: Checkpoint | None = None
         self.best_state: dict[str, Tensor] = {}

@@ -1,18 +1,21 @@
 """Finished runs evaluated again, and held to what is stored of them."""
 
+import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench import cell as cells
-from bench.cell import Cell, name_of
+from bench.cell import Cell, digest_of, task_of
+from bench.config import INCIDENTAL, PLACES
+from bench.data.episodes import EpisodeSampler
 from bench.evaluate import evaluate
-from bench.migrate import SCHEMA
 from bench.protocol import card
 from bench.running import numbered
 from bench.stats import mean_ci95
 from bench.stored import parameters
+from bench.train import ends, steps_of
 
 # Facts of a record that do not follow from its configuration and data.
 RUN = (
@@ -29,18 +32,20 @@ RUN = (
 )
 OF_THE_RUN = {"cell", "schema", *RUN}
 MOST_FINDINGS = 5
+NAMED_SINCE = 4
+"""The first schema whose names are made as today's."""
+TOLERANCES = {"loss": 1e-4, "brier": 1e-4, "ece": 1e-2}
+"""Of what moves with the rounding of a machine; the others do not, or by whole predictions."""
+UNCHECKED = (
+    "What only another training could tell is not checked: how long the training and each phase of the "
+    "speed took, memory and energy, and the earlier lines of history.csv."
+)
 
 
 def verify(cell: Cell, name: str) -> list[str]:
     """What does not fit in the stored run ``name``, whose configuration and data make ``cell``."""
     record = cell.store.record(name) or {}
-    findings = []
-    # a run of an older version has the name that its configuration had then
-    written = cell.store.written(name)
-    made = name_of(cell.config, cell.dataset, record["device"])
-    if written.get("schema") == SCHEMA and made != name:
-        findings.append(f"config.yaml is not that of the run, but of {made}")
-
+    findings = _name(cell, record, name)
     learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
     try:
         learner.load_state_dict(parameters(cell.store, name))
@@ -54,26 +59,110 @@ def verify(cell: Cell, name: str) -> list[str]:
         if key not in OF_THE_RUN and record.get(key) != value
     ]
 
-    pool = cell.dataset.splits["test"].to(cell.device)
-    sampler = cells.EpisodeSampler(pool, cell.test_shape, (cell.dataset.digest, "test", "test"))
-    count = cell.config.test.episodes
-    tested = evaluate(learner, sampler, count, cells.EVALUATED_AT_ONCE[cell.device.type])
+    def sampler(split: str, purpose: str) -> EpisodeSampler:
+        pool = cell.dataset.splits[split].to(cell.device)
+        return EpisodeSampler(pool, cell.test_shape, (cell.dataset.digest, split, purpose))
+
+    at_once = cells.EVALUATED_AT_ONCE[cell.device.type]
+    test, count = sampler("test", "test"), cell.config.test.episodes
+    tested = evaluate(learner, test, count, at_once)
     accuracy, ci95 = mean_ci95(tested.accuracy)
     found = {
         "episodes": count,
-        "episodes_digest": sampler.digest(count),
+        "episodes_digest": test.digest(count),
         "accuracy": accuracy,
         "ci95": ci95,
     }
+    if record.get("loss") is not None:  # rows of schema 1 do not tell
+        found |= {"loss": tested.loss.mean().item(), "brier": tested.brier.mean().item()}
+        found |= {"ece": tested.pooled_ece}
+    if record["val_accuracy"] is not None:
+        validated = evaluate(
+            learner, sampler("val", "validation"), cell.config.validation.episodes, at_once
+        )
+        found["val_accuracy"] = mean_ci95(validated.accuracy)[0]
     findings += [
         f"record.json says {key} {record.get(key)!r}, now it is {value!r}"
         for key, value in found.items()
-        if not _close(record.get(key), value)
+        if not _close(record.get(key), value, TOLERANCES.get(key, 1e-6))
     ]
-    findings += _compare(cell.store.episodes(name), numbered(tested, sampler))
+    findings += _compare(cell.store.episodes(name), numbered(tested, test))
+    findings += _training(cell, record, name) + _speed(cell, record, name)
     if findings and (here := _elsewhere(record, facts)):
         findings.append(here)
     return findings[:MOST_FINDINGS]
+
+
+def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """Whether the name of a run is that of its configuration, as its version wrote that."""
+    schema = cell.store.written(name)["schema"]
+    options = cell.store.written_config(name)
+    if schema < NAMED_SINCE:
+        if "split" in options["train"]:
+            return [
+                f"record.json says schema {schema}, and config.yaml has options of {NAMED_SINCE}"
+            ]
+        return []  # names were made otherwise
+    facts = {key: value for key, value in options.items() if key not in INCIDENTAL}
+    facts["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+    if tuned := options.get("tuned"):
+        facts["tuned"] = {key: tuned.get(key) for key in ("study", "trials")}
+    digest = digest_of(facts, record["data_digest"], record["device"])
+    made = f"{task_of(cell.config, cell.dataset)}-seed{cell.config.seed}-{digest}"
+    return [f"config.yaml is not that of the run, but of {made}"] if made != name else []
+
+
+def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """What the learning curve, the configuration and the record say otherwise of the training."""
+    if record["val_accuracy"] is None:
+        return []
+    try:
+        curve = cell.store.history(name)
+    except (ValueError, OSError) as error:
+        return [f"history.csv cannot be read ({error})"]
+    plan, shape = cell.config.train, cell.train_shape
+    steps = steps_of(plan, shape)
+    after = [plan.meta_batch * end for end in ends(steps, cell.config.validation.times)]
+    if curve["episodes"].tolist() != after:
+        return [
+            f"history.csv has validations after {curve['episodes'].tolist()} episodes, and "
+            f"config.yaml after {after}"
+        ]
+    best = curve.iloc[int(curve["val_accuracy"].argmax())]  # the first of equals
+    found = {
+        "selected_episode": int(best["episodes"]),
+        "val_accuracy": float(best["val_accuracy"]),
+        "train_episodes": after[-1],
+        "train_seconds": float(curve["seconds"].iloc[-1]),
+    }
+    return [
+        f"record.json says {key} {record.get(key)!r}, history.csv {value!r}"
+        for key, value in found.items()
+        if not _close(record.get(key), value)
+    ]
+
+
+def _speed(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """Which rates of a record do not follow from the times beside them."""
+    if cell.store.written(name)["schema"] < NAMED_SINCE:
+        return []
+    train, test = cell.train_shape, cell.test_shape
+    of_training = train.ways * (train.shots + train.queries)
+    images = dict.fromkeys(("draw", "train", "train_alone"), of_training) | {
+        "evaluate": test.ways * (test.shots + test.queries),
+        "adapt": test.ways * test.shots,
+        "infer": test.ways * test.queries,
+    }
+    findings = []
+    for row in record["throughput"]:
+        rate = 1e3 * row["tasks_per_call"] / row["ms_median"] if row["ms_median"] else math.inf
+        implied = {"tasks_per_s": rate, "images_per_s": rate * images[row["phase"]]}
+        findings += [
+            f"record.json says {row['phase']} {key} {row[key]!r}, and its ms_median makes it {value!r}"
+            for key, value in implied.items()
+            if not math.isclose(row[key], value, rel_tol=1e-6)
+        ]
+    return findings
 
 
 def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
@@ -88,6 +177,11 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
             f"{len(other)} of {len(now)} episodes have another accuracy, the first number {first}: "
             f"{before['accuracy'][first]} stored, {now['accuracy'][first]} now"
         )
+    for column, tolerance in TOLERANCES.items():
+        if column not in before:
+            continue
+        if not np.allclose(before[column], now[column], rtol=tolerance, atol=tolerance):
+            findings.append(f"episodes.csv holds another {column} than the episodes have")
     if "classes" in before and (before["classes"].astype(str) != now["classes"]).any():
         findings.append("episodes.csv names other classes than the episodes have")
     return findings
@@ -100,7 +194,7 @@ def _elsewhere(record: dict[str, Any], facts: dict[str, Any]) -> str:
     return f"the run had {', '.join(other)}, where rounding differs" if other else ""
 
 
-def _close(stored: Any, value: Any) -> bool:
+def _close(stored: Any, value: Any, tolerance: float = 1e-6) -> bool:
     if isinstance(value, float) and isinstance(stored, int | float):
-        return abs(stored - value) <= 1e-6
-    return stored == value
+        return math.isclose(stored, value, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(stored == value)

@@ -10,19 +10,23 @@ process.tune()  # before torch is imported
 
 from tqdm import tqdm
 
+from bench.config import PLACES
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.stored import stored
-from bench.verify import verify
+from bench.verify import UNCHECKED, verify
 
 USAGE = """\
 Usage: python -m bench.verify [RUN...] [results_dir=DIR] [data_root=DIR] [cache_dir=DIR]
+                              [dataset.path=DIR] [dataset.splits=FILE]
 
-Evaluates finished runs again, from their stored parameters on their numbered test episodes, and says
-whether the accuracy of every episode is the stored one, and whether record, configuration and data
-fit each other. RUN is a folder such as results/runs/maml-..., or the name of one under DIR/runs;
-without any, all finished runs there are verified. The status is 1 when something does not fit."""
+Evaluates finished runs again, from their stored parameters on their numbered test and validation
+episodes, and says whether the accuracy of every episode is the stored one, and whether record,
+configuration, learning curve and data fit each other. dataset.path and dataset.splits say where the
+images of runs of dataset=folder are now. RUN is a folder such as results/runs/maml-..., or the name
+of one under DIR/runs; without any, all finished runs there are verified. The status is 1 when
+something does not fit."""
 
 
 def main(arguments: list[str]) -> int:
@@ -33,11 +37,12 @@ def main(arguments: list[str]) -> int:
     try:
         given = parse(arguments)
         folders = {key: given[key] for key in ("data_root", "cache_dir")}
+        places = {key: at for key in PLACES if (at := given[f"dataset.{key}"])}
         runs = chosen(given["runs"], given["results_dir"] or "results")
         wrong = 0
         for store, name in tqdm(runs, unit="run", disable=len(runs) == 1):
             try:
-                findings = verify(stored(store, name, folders), name)
+                findings = verify(stored(store, name, folders, places), name)
             except Mistake as mistake:
                 findings = [str(mistake)]
             wrong += bool(findings)
@@ -45,13 +50,14 @@ def main(arguments: list[str]) -> int:
     except Mistake as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    print(f"{len(runs) - wrong} of {len(runs)} runs are what they say.")
+    print(f"{len(runs) - wrong} of {len(runs)} runs are what they say. {UNCHECKED}")
     return int(wrong > 0)
 
 
 def parse(arguments: list[str]) -> dict[str, Any]:
     """The runs and the values of key=value arguments, None where not given; raises Mistake."""
-    given: dict[str, Any] = dict.fromkeys(("results_dir", "data_root", "cache_dir"))
+    places = [f"dataset.{key}" for key in PLACES]
+    given: dict[str, Any] = dict.fromkeys(("results_dir", "data_root", "cache_dir", *places))
     given["runs"] = [argument for argument in arguments if "=" not in argument]
     for argument in arguments:
         key, found, value = argument.partition("=")
@@ -64,12 +70,20 @@ def parse(arguments: list[str]) -> dict[str, Any]:
     return given
 
 
+def failed(store: Store, name: str) -> bool:
+    """Whether a run failed, so that there is nothing to verify."""
+    try:
+        return (store.record(name) or {}).get("status") == "failed"
+    except (ValueError, OSError):
+        return False
+
+
 def chosen(runs: list[str], results_dir: str) -> list[tuple[Store, str]]:
     """The store and name of each run asked for, or of all finished ones; raises Mistake."""
     store = Store(results_dir)
     if not runs:
         records = sorted(store.runs.glob("*/record.json"))
-        finished = [p.parent.name for p in records if (p.parent / "checkpoint.pt").exists()]
+        finished = [p.parent.name for p in records if not failed(store, p.parent.name)]
         if not finished:
             raise Mistake(f"No finished runs under {store.runs}; give results_dir=... or a run.")
         return [(store, name) for name in finished]

@@ -5,10 +5,12 @@ import os
 import shutil
 import zipfile
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from bench import running
 from bench.verify.__main__ import main
@@ -113,6 +115,39 @@ def edited_classes(run):
     tested.to_csv(run / "episodes.csv", index=False)
 
 
+def edited_history(run):
+    """The best validation comes earlier."""
+    path = run / "history.csv"
+    history = pd.read_csv(path)
+    history.loc[0, "val_accuracy"] = 99.0
+    history.to_csv(path, index=False)
+
+
+def edited_losses(run):
+    tested = pd.read_csv(run / "episodes.csv")
+    tested["loss"] *= 0.9
+    tested.to_csv(run / "episodes.csv", index=False)
+
+
+def edited_choice(run):
+    """As one would: the record and its learning curve agree with each other."""
+    edited_history(run)
+    history = pd.read_csv(run / "history.csv")
+    first = int(history["episodes"][0])
+    edit_json(run / "record.json", val_accuracy=99.0, selected_episode=first)
+
+
+def edited_speed(run):
+    rows = json.loads((run / "record.json").read_text())["throughput"]
+    edit_json(run / "record.json", throughput=[row | {"tasks_per_s": 1e4} for row in rows])
+
+
+def older_version(run):
+    """Whose names are not those of today."""
+    edited_configuration(run)
+    edit_json(run / "record.json", schema=3)
+
+
 def lost_parameters(run):
     (run / "checkpoint.pt").unlink()
 
@@ -184,6 +219,18 @@ def parameters_that_run_code(run):
         (edited_interval, "record.json says ci95 "),
         (one_more_right_answer, "1 of 12 episodes have another accuracy, the first number"),
         (edited_row, "record.json says train_images 9, config.yaml and the data 480"),
+        (lambda run: edit_json(run / "record.json", loss=0.1), "record.json says loss 0.1, now it"),
+        (lambda run: edit_json(run / "record.json", brier=0.1), "says brier 0.1, now it is"),
+        (lambda run: edit_json(run / "record.json", ece=0.1), "says ece 0.1, now it is"),
+        (lambda run: edit_json(run / "record.json", val_accuracy=99.0), "val_accuracy 99.0, now"),
+        (lambda run: edit_json(run / "record.json", train_seconds=0.5), "0.5, history.csv"),
+        (lambda run: edit_json(run / "record.json", train_episodes=9), "9, history.csv"),
+        (lambda run: edit_json(run / "record.json", selected_episode=1), "1, history.csv"),
+        (edited_history, "history.csv 99.0"),
+        (edited_choice, "record.json says val_accuracy 99.0, now it is"),
+        (edited_losses, "episodes.csv holds another loss than the episodes have"),
+        (edited_speed, "says train tasks_per_s 10000.0, and its ms_median makes it"),
+        (older_version, "record.json says schema 3, and config.yaml has options of 4"),
         (edited_parameters, "episodes have another accuracy"),
         (edited_configuration, "config.yaml is not that of the run, but of protonet-glyphs-5w1s"),
         (edited_classes, "episodes.csv names other classes"),
@@ -216,6 +263,32 @@ def test_what_was_edited_is_found(run, said, edit, finding):
     assert (status, finding in text) == (1, True), text
     assert "0 of 1 runs are what they say" in text
     assert not (run / "run").exists()
+
+
+def test_a_run_that_lost_its_parameters_is_not_left_out(run, said, tmp_path):
+    (run / "checkpoint.pt").unlink()
+    status, text = said(f"results_dir={tmp_path}/results")
+    assert status == 1 and "checkpoint.pt is missing" in text
+
+
+def test_a_run_can_be_told_where_its_photographs_are_now(make, said, tmp_path):
+    draw = np.random.default_rng(0)
+    for name in ("ant", "bee", "cat", "dog", "eel", "fox"):
+        (folder := tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(draw.integers(0, 256, (16, 16), np.uint8)).save(
+                folder / f"{number}.png"
+            )
+    few = ["ways=2", "queries=1", "train.ways=2", "train.queries=1", "train.images=80"]
+    own = [f"dataset.path={tmp_path}/photos", "dataset.side=16", "dataset.min_classes=2"]
+    cell = make("dataset=folder", "dataset.channels=1", *own, *few)
+    running.run(cell)
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    run = cell.store.runs / cell.name
+    status, text = said(run)
+    assert status == 1 and "There is no photos, neither here nor in" in text
+    status, text = said(run, f"dataset.path={tmp_path}/moved")
+    assert status == 0, text
 
 
 def test_other_data_are_found(run, said, monkeypatch):
