@@ -67,6 +67,27 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
     "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",
     "algorithms/threads.py": "test_threads.py",
+    "bench/cell.py": "test_laws.py test_recipe.py test_cell.py test_world.py test_extensions.py"
+    " test_places.py test_deterministic.py -k '(test_laws and not all_learners and not data_sets_are)"
+    " or smoothed or mistakes or shared_out or in_two_splits or again_on_request or faults_of_an_author"
+    " or too_small or all_that_it_is_trained or untouched or arithmetic or one_reading'",
+    "bench/evaluate.py": "test_evaluate.py test_laws.py test_cell.py -k 'test_evaluate"
+    " or evaluation_leaves or first_of_equals or by_their_places or no_numbers or evaluation_out"
+    " or other_errors'",
+    "bench/running.py": "test_laws.py test_cell.py test_resume.py test_loggers.py"
+    " -k '(test_laws and not all_learners and not seeds and not data_sets_are) or whole_record"
+    " or diverging or by_their_places or test_resume'",
+    "bench/stats.py": "test_stats.py",
+    "bench/throughput.py": "test_throughput.py test_shared_steps.py test_laws.py"
+    " -k 'test_throughput or speed or first_of_equals'",
+    "bench/train.py": "test_laws.py test_shared_steps.py test_cell.py test_graph.py test_resume.py"
+    " test_world.py test_cuda_contract.py -k '(test_laws and not all_learners and not seeds and not"
+    " data_sets_are) or test_shared_steps or out_of_memory or other_errors or diverging or off_the"
+    " or schedules or (test_graph and protonet) or interrupted_twice and protonet or no_more_than"
+    " or time_counts or saved_training'",
+    "bench/tuning.py": "test_tuning.py",
+    "bench/verify/__init__.py": "test_verify.py test_deterministic.py"
+    " -k 'test_verify or evaluated_again'",
     "bench/data/episodes.py": "test_episodes.py ../test_evaluate.py",
     "bench/data/philox.py": "test_episodes.py",
     "bench/data/pool.py": "test_pool.py",

@@ -12,6 +12,11 @@ FAULTS = {
     "algorithms/svm.py": ("(outer + outer.mT) / -2", "(outer + outer.mT) / 2"),
     "bench/data/episodes.py": ("arange(first, first + count", "arange(first, first - count"),
     "bench/data/philox.py": ("in range(10)", "in range(11)"),
+    "bench/data/pool.py": ("unturned.argsort(stable=True).view(-1, 4)", ".view(1, 4)"),
+    "bench/evaluate.py": ("right = (answer == labels)", "right = (answer != labels)"),
+    "bench/throughput.py": ("tasks / median", "tasks * median"),
+    "bench/tuning.py": ("max(ended", "min(ended"),
+    "bench/verify/__init__.py": ("abs() > 1e-9", "abs() <= 1e-9"),
 }
 
 
@@ -20,6 +25,18 @@ def test_a_wrong_sign_or_number_is_seen(file):
     was, now = FAULTS[file]
     (fault,) = [f for f in mutants.of_file(file) if was in f.change and now in f.change]
     assert mutants.outcome(file, fault.source, 300) == "killed"
+
+
+@pytest.mark.parametrize("fault", [f for f in mutants.planted() if f.worst], ids=lambda f: f.what)
+def test_the_worst_faults_of_an_attacker_are_seen(fault):
+    assert mutants.outcome(fault.file, fault.source, 300, fault.tests) == "killed"
+
+
+def test_a_planted_fault_that_survives_ends_with_status_1(capsys):
+    harmless = (mutants.TESTS.parent / "bench/cell.py").read_text() + "# no fault\n"
+    fault = mutants.Planted("bench/cell.py", "none", harmless, "test_evaluate.py -k by_hand", False)
+    assert mutants.plant([fault]) == 1
+    assert "survived: bench/cell.py: none" in capsys.readouterr().out
 
 
 def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):

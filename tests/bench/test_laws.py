@@ -300,16 +300,19 @@ def test_a_name_stands_for_all_that_determines_the_numbers(tmp_path):
     assert len({name, *others}) == 1 + len(others)
 
 
-def test_the_digest_in_a_name_is_of_the_images(tmp_path):
-    """Data sets of one name, shape and size, of which a single pixel differs."""
-    data, names = DATA["grey"], set()
+def test_other_images_are_another_name_and_other_episodes(small):
+    """Of data sets of one name, shape and size, of which a single pixel differs."""
+    data, names, drawn = DATA["grey"], set(), set()
     for pixel in (0, 1):
         images = data.splits["test"].images.clone()
         images[0, 0, 2, 2] = pixel
         test = replace(data.splits["test"], images=images)
-        other = Dataset.of(data.name, data.splits | {"test": test})
-        names.add(cells.check(configured(tmp_path), other).name)
-    assert len(names) == 2
+        cell = small(data=Dataset.of(data.name, data.splits | {"test": test}))
+        names.add(cell.name)
+        parts = cells.parts(cell)
+        for sampler in (parts.loop.sampler, parts.val_sampler, parts.test_sampler):
+            drawn.add(str(sampler.rows(0, 4).tolist()))
+    assert (len(names), len(drawn)) == (2, 6)
 
 
 def test_images_are_changed_otherwise_at_each_step_and_by_each_process():

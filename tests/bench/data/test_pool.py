@@ -1,3 +1,6 @@
+import hashlib
+from dataclasses import replace
+
 import torch
 
 from bench.data.pool import Dataset, Pool, content_digest
@@ -37,6 +40,29 @@ def test_rotated_turns_every_class_anticlockwise() -> None:
 def test_turned_classes_know_which_class_was_turned() -> None:
     assert pool(("b", "a@x")).unturned.tolist() == [0, 1]
     assert pool(("b", "a@x")).rotated().unturned.tolist() == [0, 1] * 4
+
+
+def test_an_episode_has_each_class_or_one_turn_of_each_drawing() -> None:
+    plain = pool()
+    assert not plain.one_turn and plain.choices.tolist() == [[0], [1]]
+    assert plain.rotated().choices.tolist() == [[n] for n in range(8)]
+    turned = replace(plain.rotated(), one_turn=True)
+    assert turned.choices.tolist() == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_splits_together_have_the_classes_of_each_in_order() -> None:
+    parts = {"train": pool(), "val": pool(("c", "d", "e"), (1, 4, 2)), "test": pool(("f",), (2,))}
+    made = Dataset.of("x", parts)
+    assert made.pool("val") is parts["val"]
+    both = made.pool("train+val")
+    assert both.names == ("a", "b", "c", "d", "e") and both.sizes.tolist() == [2, 3, 1, 4, 2]
+    assert torch.equal(both.images, torch.cat([parts["train"].images, parts["val"].images]))
+    assert made.pool("train+val+test").names == ("a", "b", "c", "d", "e", "f")
+    assert not both.one_turn and not made.rotated().pool("train+val").one_turn
+    turned = made.rotated(one_turn=True)
+    assert turned.pool("train").one_turn and turned.pool("train+val").one_turn
+    only = replace(made, splits=turned.splits | {"val": parts["val"]})
+    assert only.pool("train+val").one_turn and not only.pool("val+train").one_turn
 
 
 def test_digest_sees_pixels_names_sizes_splits_and_shapes() -> None:
@@ -79,6 +105,9 @@ def test_a_rotated_data_set_has_another_digest() -> None:
     assert plain.rotated().digest == Dataset.of("y", {"train": pool()}).rotated().digest
     assert plain.rotated().splits["train"].names == pool().rotated().names
     assert len({plain.rotated(only).digest for only in (None, "train", "test")}) == 3
+    recipe = f"{plain.digest} rotated".encode()  # as stored runs have it
+    assert plain.rotated().digest == hashlib.sha256(recipe).hexdigest()
+    assert plain.rotated(one_turn=True).digest not in (plain.digest, plain.rotated().digest)
 
 
 def test_a_data_set_shares_no_image_between_splits_unless_it_says_so() -> None:
