@@ -77,6 +77,9 @@ class Learner(nn.Module):
     test_options: ClassVar[tuple[str, ...]] = ()
     """Options that evaluation alone depends on: the same training serves all their values."""
 
+    unsolved: Tensor | None = None
+    """Which of the tasks [T] last adapted to in evaluation were not solved; None: it does not check."""
+
     label_smoothing: float = 0.0
     """Share of a training label that is spread evenly over all classes; the runner sets it."""
 

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from algorithms.backbones import Backbone
 from algorithms.features import FeatureLearner, one_hot
 from algorithms.ridge import ridge
-from algorithms.svm import crammer_singer, linear_kernel
+from algorithms.svm import TOLERANCE, crammer_singer, kkt_residual, linear_kernel
 
 
 class MetaOptNet(FeatureLearner):
@@ -54,12 +54,15 @@ class MetaOptNet(FeatureLearner):
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
-        """One weight vector a class, [T, N, F]."""
+        """Return one weight vector a class, [T, N, F]; in evaluation, check the SVM's solution."""
         labels = one_hot(support_y)
         if self.head == "ridge":
             return 2 * ridge(features, labels, self.ridge_lambda).mT
         kernel = linear_kernel(features)
         dual = crammer_singer(kernel, labels.to(kernel), self.svm_c)
+        if not self.training:
+            residual = kkt_residual(kernel, labels, dual, self.svm_c)
+            self.unsolved = ~(residual <= TOLERANCE * self.svm_c)  # NaN is unsolved, too
         return dual.to(features.dtype).mT @ features
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:

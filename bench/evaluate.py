@@ -23,13 +23,16 @@ class Scores(NamedTuple):
     - ``loss`` [E]: mean cross-entropy, in nats;
     - ``brier`` [E]: mean over queries of sum_n (p_n - [n is the label])^2, from 0 to 2 (Brier 1950);
     - ``gaps`` [E, 15]: by bin of confidence (the largest p_n), the sum of [right] - confidence over
-      the queries in it, divided by the number of all queries.
+      the queries in it, divided by the number of all queries;
+    - ``unsolved`` [E]: whether the learner says that it could not solve the task, bool; never true of
+      a learner that does not check.
     """
 
     accuracy: Tensor
     loss: Tensor
     brier: Tensor
     gaps: Tensor
+    unsolved: Tensor
 
     @property
     def ece(self) -> Tensor:
@@ -45,8 +48,8 @@ class Scores(NamedTuple):
         return 100 * self.gaps.mean(0).abs().sum().item()
 
 
-def scores(logits: Tensor, labels: Tensor) -> Scores:
-    """The scores of logits [E, M, N] for labels [E, M]."""
+def scores(logits: Tensor, labels: Tensor, unsolved: Tensor | None = None) -> Scores:
+    """Return the scores of logits [E, M, N] for labels [E, M], of which some [E] were not solved."""
     logits = logits.double()
     likelihoods = logits.softmax(-1)
     confidence, answer = likelihoods.max(-1)
@@ -60,6 +63,7 @@ def scores(logits: Tensor, labels: Tensor) -> Scores:
         F.cross_entropy(logits.mT, labels, reduction="none").mean(1),
         (likelihoods - truth).square().sum(-1).mean(1),
         gaps,
+        torch.zeros(len(logits), dtype=torch.bool) if unsolved is None else unsolved.cpu(),
     )
 
 
@@ -121,7 +125,7 @@ def evaluate(
                     ) from None
                 at_once //= 2
                 continue
-            parts.append(scores(logits.cpu(), drawn.query_y.cpu()))
+            parts.append(scores(logits.cpu(), drawn.query_y.cpu(), learner.unsolved))
             done += len(logits)
         all_parts = [part for parts in world.each(parts) for part in parts]
         return Scores(*(torch.cat(part) for part in zip(*all_parts, strict=True)))

@@ -122,6 +122,7 @@ class Done(Protocol):
     loss: Amount | None = None  # rows of schema 1 lack these three
     brier: Amount | None = None
     ece: Percent | None = None
+    unsolved_tasks: Count | None = None  # of the test, by learners that check their solver
     episodes: Annotated[int, Field(ge=2, lt=2**31)]
     episodes_digest: Hex
     selected_episode: Count

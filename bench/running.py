@@ -1,6 +1,7 @@
 """A checked cell is run: trained, chosen by validation, tested once, timed and stored."""
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from bench.protocol import card
 from bench.stats import mean_ci95
 from bench.throughput import measure
 from bench.train import Training
+
+_log = logging.getLogger(__name__)
 
 
 def run(cell: Cell) -> dict[str, Any]:
@@ -61,6 +64,13 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     if not tested.loss.isfinite().all():
         raise Failed("a prediction of a test episode is no number; a lower inner rate may help")
     accuracy, ci95 = mean_ci95(tested.accuracy)
+    unsolved = int(tested.unsolved.sum())
+    if unsolved and cell.world.first:
+        _log.warning(
+            "%s: %d of %d test tasks were not solved: the optimality conditions of its solver do not "
+            "hold, so that their accuracy is not that of the method.",
+            *(cell.name, unsolved, config.test.episodes),
+        )
     speed: list[dict[str, Any]] = []
     if config.throughput.seconds:
         speed = measure(
@@ -82,6 +92,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         "loss": tested.loss.mean().item(),
         "brier": tested.brier.mean().item(),
         "ece": tested.pooled_ece,
+        **({} if learner.unsolved is None else {"unsolved_tasks": unsolved}),
         "episodes": config.test.episodes,
         "episodes_digest": test_sampler.digest(config.test.episodes),
         "selected_episode": best.episodes if best else 0,

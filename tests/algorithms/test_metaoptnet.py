@@ -55,6 +55,16 @@ def test_ridge_logits_are_those_of_the_textbook():
     torch.testing.assert_close(learner(*episodes[:3])[0], 3.0 * 2 * queries @ weights)
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_tasks_that_are_not_solved_are_told_in_evaluation(training):
+    learner = make("svm").train(training)
+    episodes = random_episodes(tasks=4, ways=3, shots=2, queries=2)
+    episodes.support_x[2] = torch.nan
+    learner(*episodes[:3])
+    told = None if learner.unsolved is None else learner.unsolved.tolist()
+    assert told == (None if training else [False, False, True, False])
+
+
 def test_duplicate_support_images_are_no_problem():
     learner = make("svm")
     episodes = random_episodes(tasks=2, ways=3, shots=2, queries=2)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from algorithms import svm
 from bench import cell as cells
 from bench import running
 from bench.__main__ import run as attempt
@@ -187,6 +188,22 @@ def test_schedules_fall_as_they_say(make):
     assert rates["cosine"] == pytest.approx(
         [0.25 * (1 + math.cos(math.pi * i / 4)) for i in range(4)]
     )
+
+
+def test_a_row_tells_how_many_test_tasks_were_not_solved(make, caplog, monkeypatch):
+    cell = make("algo=metaoptnet")
+    assert running.run(cell)["unsolved_tasks"] == 0
+    assert "not solved" not in caplog.text
+    monkeypatch.setattr(svm, "ITERATIONS", 1)
+    record = running.run(cell)
+    assert record["unsolved_tasks"] == cell.config.test.episodes == 12
+    assert cell.store.record(cell.name) == record
+    assert "12 of 12 test tasks were not solved" in caplog.text
+    assert caplog.text.count("not solved") == 1
+
+
+def test_a_row_is_silent_about_solving_where_nothing_is_checked(make):
+    assert "unsolved_tasks" not in running.run(make("algo=metaoptnet_rr"))
 
 
 def test_a_diverging_training_is_a_failed_record(make):
