@@ -70,7 +70,7 @@ def pack_packages(python: str, peers: list[str]) -> None:
     if peers:
         shutil.rmtree(site / "tests", ignore_errors=True)  # learn2learn's, which would hide ours
         (site / "cvxpy.py").write_text(CVXPY)
-    with tarfile.open(PACKED / "site.tar.xz", "w:xz") as archive:
+    with tarfile.open(PACKED / "site.tar.gz", "w:gz") as archive:
         archive.add(site, "site")
     shutil.rmtree(site)
 

@@ -70,7 +70,7 @@ def variables() -> dict[str, str]:
 def unpack() -> None:
     """Bring packages, data and results of an earlier time to their places, once."""
     if not (BASE / "site").exists():
-        with tarfile.open(PACKED / "site.tar.xz") as archive:
+        with tarfile.open(PACKED / "site.tar.gz") as archive:
             archive.extractall(BASE, filter="data")
     prepared = BASE / "cache/prepared"
     prepared.mkdir(parents=True, exist_ok=True)
