@@ -57,7 +57,7 @@ STEPS = {
     "metaoptnet_rr": 60_000,
     "metaoptnet_trainval": 60_000,
     "protonet_wide": 20_000,
-    "matchingnet": 20_000,
+    "matchingnet": 60_000,
     "baseline": 960_000,
     "baselinepp": 960_000,
     "r2d2": 20_000,
@@ -141,7 +141,7 @@ OF_METHODS = {
     ("metaoptnet", "metaoptnet_trainval"): {"train.split", "validation.times"},
     ("protonet", "protonet_wide"): {"backbone"},
     ("protonet", "protonet_matched"): {"train.ways", "train.images"},
-    ("protonet_matched", "matchingnet"): {"algo"},
+    ("protonet_matched", "matchingnet"): {"algo", "train.images", "train.schedule"},
     ("r2d2", "r2d2_64"): {"backbone.filters", "backbone.widths", "test.episodes"},
     ("baseline", "baselinepp"): {"algo"},
 }
