@@ -39,6 +39,9 @@ MOST_NAMED = 3
 """So many files or classes are named in a message; the others are counted."""
 MOST_LETTERS = 40
 """Of a data set's name in tables and of files."""
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""What sub-folders are called where they are no classes."""
+PHONES = (".heic", ".heif")
 
 
 class File(NamedTuple):
@@ -92,7 +95,7 @@ def prepare(
         small = f" (dataset.min_images left out {some(left_out)})" if left_out else ""
         raise Mistake(f"{root}: {mistake}{small}") from None
 
-    passed_over = [f"{some(others)}, of kinds that are not read"] if others else []
+    passed_over = [f"{some(others)}, of kinds that are not read{convert(others)}"] if others else []
     passed_over += [f"{some(left_out)}, with too few images"] if left_out else []
     chosen = {split: {each: classes[each] for each in those} for split, those in parts.items()}
     photo_set = Photos(name, root, chosen, (channels, side, side), skip_unreadable, passed_over)
@@ -132,6 +135,7 @@ def images_in(root: Path) -> tuple[Classes, list[str]]:
     others: list[str] = []
     try:
         folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        check_folders(root, [*filter(visible, folders)])
         for folder in filter(visible, folders):
             if files := files_in(root, folder, others):
                 text = os.fsencode(folder).decode("utf-8", "backslashreplace")
@@ -144,9 +148,29 @@ def images_in(root: Path) -> tuple[Classes, list[str]]:
         ) from None
     if not classes:
         found = "images, but not in sub-folders" if loose else "no sub-folders with images"
-        kinds = f" (files such as {others[0]} are not read)" if others else ""
+        kinds = f" (files such as {others[0]} are not read{convert(others)})" if others else ""
         raise Mistake(f"{root} holds {found}{kinds}; make one sub-folder of images for each class")
     return classes, others
+
+
+def check_folders(root: Path, names: list[str]) -> None:
+    """Raises Mistake where sub-folders are no classes: splits, or a link to what holds them."""
+    if len(names) > 1 and {name.lower() for name in names} <= SPLITS:
+        raise Mistake(
+            f"{root} holds {', '.join(names)}, which are splits and no classes; put the folders of all "
+            "classes beside each other in one, and say which class is in which split by "
+            "dataset.splits=FILE"
+        )
+    whole = root.resolve()
+    for name in names:
+        if (at := (root / name).resolve()) == whole or at in whole.parents:
+            raise Mistake(f"{root / name} is a link to a folder that it is in itself; delete it")
+
+
+def convert(names: Collection[str]) -> str:
+    """What to do with files of a phone, if there are some."""
+    phones = any(name.lower().endswith(PHONES) for name in names)
+    return "; convert HEIC to JPEG or PNG" if phones else ""
 
 
 def files_in(root: Path, folder: str, others: list[str]) -> list[File]:
@@ -209,6 +233,7 @@ class Photos:
         try:
             splits = self.splits(path, facts)
             if pixels.whole(path, splits, facts.digest):
+                self.say(facts)
                 return Dataset(self.name, facts.digest, splits)
         except (OSError, ValueError) as error:
             log.debug("%s: %r", path, error)
@@ -224,11 +249,26 @@ class Photos:
             log.warning("%s passes over %s", self.name, each)
         facts = pixels.fill(path, self.name, self.files, self.shape, self.photo)
         splits = self.splits(path, facts)
-        self.check_shared(splits, facts)
+        facts.notes = self.compare(splits, facts)
+        self.say(facts)
         dataset = Dataset.of(self.name, splits)
         facts.digest = dataset.digest
         pixels.save(path, facts)
         return dataset
+
+    def say(self, facts: pixels.Made) -> None:
+        """Warn of what a user may not know of the images."""
+        if facts.unreadable:
+            broken = [f"{self.files[n].name} ({why})" for n, why in facts.unreadable.items()]
+            log.warning(
+                "%s leaves out %d of %d files, which cannot be read: %s",
+                self.name,
+                len(broken),
+                len(self.files),
+                some(broken),
+            )
+        for note in facts.notes:
+            log.warning("%s: %s", self.name, note)
 
     def photo(self, file: File) -> np.ndarray | str:
         """The image in a file, or why there is none."""
@@ -266,20 +306,43 @@ class Photos:
             for part, (split, classes) in zip(each_split, self.chosen.items(), strict=True)
         }
 
-    def check_shared(self, splits: dict[str, Pool], facts: pixels.Made) -> None:
-        """Raises Mistake when an image is in two splits, and names the files."""
+    def compare(self, splits: dict[str, Pool], facts: pixels.Made) -> list[str]:
+        """What to say of images that are equal to the pixel, within a class or in two of a split.
+
+        Raises Mistake when an image is in two splits, and names the files.
+        """
         files = iter([file for n, file in enumerate(self.files) if n not in facts.unreadable])
-        first: dict[bytes, tuple[str, str]] = {}
+        first: dict[bytes, tuple[str, str, str]] = {}
         shared: dict[bytes, str] = {}
+        repeated: list[str] = []
+        ambiguous: list[str] = []
         for split, pool in splits.items():
+            classes = [name for name, size in zip(pool.names, pool.sizes, strict=True)
+                       for _ in range(size)]  # fmt: skip
             # the pool comes first: zip takes no file in vain when it ends
-            for image, file in zip(fingerprints(pool), files, strict=False):
-                where, other = first.setdefault(image, (split, file.name))
+            for image, name, file in zip(fingerprints(pool), classes, files, strict=False):
+                where, whose, other = first.setdefault(image, (split, name, file.name))
                 if where != split:
                     shared.setdefault(image, f"{other} ({where}) and {file.name} ({split})")
+                elif whose != name:
+                    ambiguous.append(f"{other} and {file.name}")
+                elif other != file.name:
+                    repeated.append(f"{other} and {file.name}")
         if shared:
             raise Mistake(
                 f"{len(shared)} images in {self.root} are in two splits, as are "
                 f"{some(shared.values())}; delete one of each, or have both classes in one split by "
                 "dataset.splits=FILE"
             )
+        notes = []
+        if repeated:
+            notes.append(
+                f"{len(repeated)} images repeat one of their own class, as do {some(repeated)}; an "
+                "episode may ask for what it has shown, so delete one of each"
+            )
+        if ambiguous:
+            notes.append(
+                f"{len(ambiguous)} images are in two classes, as are {some(ambiguous)}; no learner can "
+                "tell which is meant, so delete one of each"
+            )
+        return notes

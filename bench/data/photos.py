@@ -37,6 +37,8 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+# of a decoded image, which takes up to sixteen bytes of memory each while it is made smaller
+MOST_PIXELS = 2**26
 # decoded images that wait for their turn, for each thread
 AHEAD = 8
 
@@ -66,6 +68,8 @@ def photo(
     with Image.open(file, formats=only or formats()) as image:
         reach = GAP * side / min(image.size)
         image.draft(mode, (ceil(image.width * reach), ceil(image.height * reach)))
+        if (pixels_in := image.width * image.height) > MOST_PIXELS:  # not yet decoded
+            raise ValueError(f"it has {pixels_in:,} pixels, and {MOST_PIXELS:,} are the most")
         image.load()
         turn = TURNS.get(orientation(image))
         plain = flat(image, mode)

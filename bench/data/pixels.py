@@ -39,11 +39,15 @@ _whole: set[tuple[Path, int, str]] = set()
 
 @dataclass
 class Made:
-    """How far a file is: sources that were ``done``, and of those the ``unreadable``, with the reason."""
+    """How far a file is: sources that were ``done``, and of those the ``unreadable``, with the reason.
+
+    ``notes`` are what is to be said of the finished data set whenever it is read.
+    """
 
     done: int = 0
     unreadable: dict[int, str] = field(default_factory=dict)
     digest: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -56,11 +60,12 @@ def made(path: Path) -> Made:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         unreadable = {int(number): str(why) for number, why in facts["unreadable"].items()}
         done, digest = facts["done"], facts["digest"]
+        notes = [str(note) for note in facts["notes"]]
         if type(done) is not int or not isinstance(digest, str | None):
             return Made()
         if done < 0 or not all(0 <= number < done for number in unreadable):
             return Made()
-        return Made(done, unreadable, digest)
+        return Made(done, unreadable, digest, notes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return Made()
 

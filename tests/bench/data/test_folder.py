@@ -251,6 +251,24 @@ def shared(root: Path) -> dict[str, object]:
     return {"splits": "parts.json", "path": str(root)}
 
 
+def layout_of_splits(root: Path) -> dict[str, object]:
+    for split in ("train", "Val", "test"):
+        (root / "splits" / split / "ant").mkdir(parents=True)
+        (root / "splits" / split / "ant" / "0.png").write_bytes(b"")
+    return {"path": str(root / "splits")}
+
+
+def link_to_itself(root: Path) -> dict[str, object]:
+    (root / "all").symlink_to(root)
+    return {}
+
+
+def huge(root: Path) -> dict[str, object]:
+    """A small file that would take gigabytes."""
+    Image.new("1", (9000, 9000)).save(root / "ant" / "0.png")
+    return {}
+
+
 def known_name(root: Path) -> dict[str, object]:
     return {"label": "omniglot"}
 
@@ -268,7 +286,7 @@ def known_name(root: Path) -> dict[str, object]:
         (no_sub_folders, "more holds images, but not in sub-folders; make one sub-folder"),
         (
             other_kinds,
-            r"holds no sub-folders with images \(files such as a/IMG_1.HEIC are not read\)",
+            r"holds no sub-folders with images \(files such as a/IMG_1.HEIC are not read; convert HEIC",
         ),
         (few_classes, "7 classes are too few for 3 ways: .* 9 are needed; add .* or take ways=2"),
         (
@@ -288,6 +306,9 @@ def known_name(root: Path) -> dict[str, object]:
             shared,
             r"1 images in .* are in two splits.*bee/0.png \(train\) and dog/again.png \(test\);",
         ),
+        (layout_of_splits, "Val, test, train, which are splits and no classes; .* dataset.splits="),
+        (link_to_itself, "all is a link to a folder that it is in itself; delete it"),
+        (huge, "ant/0.png .it has 81,000,000 pixels, and 67,108,864 are the most.; mend or delete"),
         (known_name, "'omniglot' is the name of another data set; .* dataset.label="),
     ],
 )
@@ -321,6 +342,33 @@ def test_what_cannot_be_read_is_left_out_on_request(
         assert other.sizes.sum() == len(other.images)
     with pytest.raises(Mistake, match="ant/0.png"):
         prepare()
+
+
+def test_what_was_left_out_is_said_whenever_it_is_read(
+    root: Path, prepare: Callable[..., Dataset], caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "ant" / "0.png").write_bytes(b"no image")
+    for _ in range(2):
+        caplog.clear()
+        prepare(skip_unreadable=True)
+        assert "my-photos leaves out 1 of 42 files, which cannot be read: ant/0.png" in caplog.text
+
+
+def test_equal_images_of_one_split_are_said_whenever_they_are_read(
+    root: Path, prepare: Callable[..., Dataset], caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = {"train": ["ant", "bee"], "val": ["cat"], "test": ["dog"]}
+    (root / "parts.json").write_text(json.dumps(parts))
+    for copy in ("ant/again.png", "ant/twice.png", "bee/another.png"):
+        (root / copy).write_bytes((root / "ant" / "0.png").read_bytes())
+    for _ in range(2):
+        caplog.clear()
+        prepare(splits="parts.json")
+        assert (
+            "my-photos: 2 images repeat one of their own class, as do ant/0.png and ant/again.png"
+            in caplog.text
+        )
+        assert "my-photos: 1 images are in two classes, as are ant/0.png and bee/" in caplog.text
 
 
 def test_small_classes_and_other_files_are_passed_over_and_named(
