@@ -3,8 +3,8 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -16,6 +16,24 @@ def write_whole(path: Path, content: Content) -> None:
     data = content.encode() if isinstance(content, str) else content
     with drafted(path) as file:
         file.write(data)
+
+
+def replace_all(folder: Path, contents: Mapping[str, Content], last: str) -> None:
+    """Replace files of a folder, by their names, once all of them are written beside the old ones.
+
+    A process that is killed while it writes leaves the old files; one that is killed while they are
+    exchanged leaves none that is named ``last``, so that the others are not taken for a whole.
+    """
+    with ExitStack() as drafts:
+        # they take their places in the opposite order
+        for name in sorted(contents, key=lambda name: name != last):
+            content = contents[name]
+            file = drafts.enter_context(drafted(folder / name))
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        if last in contents:
+            (folder / last).unlink(missing_ok=True)
 
 
 def read_plain(path: Path, most: int) -> bytes:

@@ -6,7 +6,7 @@ import optuna
 from filelock import FileLock
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
-from bench.mistake import Mistake
+from bench.mistake import Mistake, in_a_line
 
 JOURNAL = "journal.log"
 
@@ -42,7 +42,12 @@ def opened(folder: Path, name: str) -> optuna.Study:
         if name in optuna.get_all_study_names(storage):
             return optuna.load_study(study_name=name, storage=storage)
         return optuna.create_study(study_name=name, storage=storage, direction="maximize")
-    except (ValueError, KeyError, TypeError) as error:
-        raise Mistake(
-            f"{journal} is damaged ({error}): move it away, and these trials start anew."
-        ) from None
+    except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
+        raise damaged(folder, in_a_line(error)) from None
+
+
+def damaged(folder: Path, why: str) -> Mistake:
+    """What to say of a journal that cannot be what was written."""
+    return Mistake(
+        f"{folder / JOURNAL} is damaged ({why}): move it away, and these trials start anew."
+    )

@@ -34,8 +34,13 @@ class Failed(Exception):
 
 def in_a_line(error: BaseException) -> str:
     """What an exception says, in one line that begins with its name."""
-    said = str(error).strip().split("\n", 1)[0]
+    said = printable(str(error).strip().split("\n", 1)[0])
     return f"{type(error).__name__}: {said.removesuffix('.')}" if said else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text in which what would move or colour a terminal stands as Python writes it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def with_place(error: BaseException) -> str:

@@ -21,7 +21,7 @@ from bench.files import Content
 from bench.interrupt import Interrupt, at_work, listening
 from bench.kept import Kept, training_of
 from bench.loggers import Log
-from bench.mistake import Failed, Lost
+from bench.mistake import Failed, Lost, printable
 from bench.progress import Progress
 from bench.protocol import card
 from bench.stats import mean_ci95
@@ -117,6 +117,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
 
 def fail(cell: Cell, reason: str) -> dict[str, Any]:
     """Store that a cell failed, and why: a result too; returns the record."""
+    reason = printable(reason)
     if len(reason) > records.REASON_LETTERS:
         reason = f"{reason[: records.REASON_LETTERS]} ... ({len(reason):,} letters)"
     learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)

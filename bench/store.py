@@ -15,6 +15,7 @@
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
 """
 
+import errno
 import json
 import os
 import tempfile
@@ -30,12 +31,13 @@ import yaml
 from filelock import FileLock, Timeout
 
 from bench import migrate, records
-from bench.files import Content, read_plain, write_whole
+from bench.files import Content, read_plain, replace_all, write_whole
 from bench.mistake import Mistake, Unkept
 
 PROGRESS = "progress.pt"
 ASKED_SECONDS = 1.0
 """How long a claim may take: while another process asks whether a cell is claimed, it is."""
+LOCKLESS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 MOST_BYTES = 2**24
 """Of a record or a configuration."""
 MOST_TABLE_BYTES = 2**28
@@ -103,15 +105,14 @@ class Store:
         return path.stat().st_mtime_ns if path.exists() else None
 
     def write(self, cell: str, files: dict[str, Content]) -> Path:
-        """Write a cell's files, each whole or not at all; the record comes last and makes it count.
+        """Write a cell's files, all or none of them; the record comes last and makes them count.
 
         Raises Unkept when they cannot be written.
         """
         folder = self.runs / cell
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for name in sorted(files, key=lambda name: name == "record.json"):
-                write_whole(folder / name, files[name])
+            replace_all(folder, files, "record.json")
             (folder / PROGRESS).unlink(missing_ok=True)
             for left in folder.glob(".*"):  # by a process that was killed while it wrote
                 left.unlink(missing_ok=True)
@@ -139,7 +140,7 @@ class Store:
         self.runs.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self._lock(cell))
         try:
-            lock.acquire(timeout=ASKED_SECONDS)
+            _acquire(lock, ASKED_SECONDS)
         except Timeout:
             yield False
             return
@@ -154,7 +155,7 @@ class Store:
             return False
         lock = FileLock(self._lock(cell))
         try:
-            lock.acquire(blocking=False)
+            _acquire(lock, 0)
         except Timeout:
             return True
         lock.release()
@@ -231,6 +232,22 @@ class Store:
         except (yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = str(error).split("\n", 1)[0]
             raise ValueError(f"{cell}/config.yaml cannot be read: {reason}") from None
+
+
+def _acquire(lock: FileLock, timeout: float) -> None:
+    """Hold a lock; raises Timeout, and Mistake where the disk has none to give, as some of a network."""
+    try:
+        lock.acquire(timeout=timeout)
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and (
+            isinstance(error, Timeout) or error.errno not in LOCKLESS
+        ):
+            raise
+        raise Mistake(
+            f"Cannot lock {lock.lock_file} ({error}): the disk lets no process lock a file, by which "
+            "several keep out of each other's way; mount it with locks, or name a folder on another "
+            "with results_dir=..."
+        ) from None
 
 
 def _check_within(table: pd.DataFrame, most: dict[str, float]) -> None:

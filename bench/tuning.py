@@ -39,7 +39,7 @@ except ImportError:
         "clone uv sync --extra tune."
     ) from None
 
-from bench.journal import JOURNAL, opened
+from bench.journal import JOURNAL, damaged, opened
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -241,7 +241,8 @@ class Study:
                 if len(study.trials) == number:  # else a kill came between these two
                     study.enqueue_trial(drawn)
                 trials.append(study.ask())
-                assert self._options(trials[-1]) == drawn
+                if self._options(trials[-1]) != drawn:
+                    raise damaged(self.store.root, f"trial {number} was not drawn like that")
             return [job for trial in trials for job in self._possible(study, trial)]
 
     def _possible(self, study: optuna.Study, trial: Trial) -> list[Overrides]:
@@ -262,7 +263,11 @@ class Study:
         return max(ended, key=lambda trial: trial.value or 0.0)
 
     def facts(self) -> dict[str, Any]:
-        """How the options were found, as `bench.config.Tuned` has it."""
+        """How the options were found, as `bench.config.Tuned` has it; raises Mistake."""
+        told = {"images", "seconds", "failure"}
+        for trial in self.trials:
+            if not told <= set(trial.user_attrs) or (trial.number == 0 and trial.value is None):
+                raise damaged(self.store.root, f"trial {trial.number} does not tell how it went")
         trials = self.trials
         best = self.best
         return {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
 from bench.report.leaderboard import LEVEL, MODELS, Leaderboard, Pair
 from bench.report.rows import (
@@ -124,6 +125,7 @@ LEADERBOARD_NOTE = (
     "ECE: expected calibration error, 15 bins, of all queries."
 )
 ABSENT = "–"
+FORMULA = ("=", "+", "-", "@")
 EFFICIENCY = "scaling efficiency"
 EFFICIENCY_NOTE = (
     f"The {EFFICIENCY} is the training rate of all processes as a share "
@@ -157,7 +159,8 @@ class Table:
 
     def markdown(self) -> str:
         """Title, table and note."""
-        parts = [f"### {self.title}", markdown(self.headers, self.cells), self.note]
+        title, note = (without_tags(text) for text in (self.title, self.note))
+        parts = [f"### {title}", markdown(self.headers, self.cells), note]
         return "\n\n".join(filter(None, parts))
 
 
@@ -179,7 +182,18 @@ def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """CSV text; floats keep every digit that is needed to read them back."""
+    """CSV text; floats keep every digit that is needed to read them back.
+
+    A text that a spreadsheet would take for a formula has an apostrophe in front, as those want it.
+    """
+
+    def plain(value: object) -> object:
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+    frame = frame.copy()
+    for column in frame:
+        if not is_numeric_dtype(frame[column]):
+            frame[column] = frame[column].map(plain)
     return frame.to_csv(index=False, lineterminator="\n")
 
 
@@ -551,7 +565,13 @@ def joined(tables: Sequence[Table]) -> str:
 def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A Markdown table; all columns but the first are to the right."""
     rule = ["---", *("---:" for _ in headers[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [headers, rule, *cells])
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in [headers, rule, *cells]]
+    return without_tags("\n".join(f"| {' | '.join(line)} |" for line in lines))
+
+
+def without_tags(text: str) -> str:
+    """A Markdown text in which what would be HTML is to be read."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _card(rows: Sequence[Row], without: set[str]) -> list[str]:

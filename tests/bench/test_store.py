@@ -1,6 +1,9 @@
+import errno
+import fcntl
 import json
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,10 +27,61 @@ def test_what_is_written_is_read(tmp_path: Path):
 
 def test_the_record_comes_last(tmp_path: Path, monkeypatch):
     order: list[str] = []
-    monkeypatch.setattr("bench.store.write_whole", lambda path, _: order.append(path.name))
+    replace = os.replace
+
+    def noted(draft: str, path: Path) -> None:
+        order.append(path.name)
+        replace(draft, path)
+
+    monkeypatch.setattr(os, "replace", noted)
     Store(tmp_path).write("cell", {"record.json": "{}", "zzz": "", "aaa": ""})
     assert order[-1] == "record.json"
     assert set(order) == {"record.json", "zzz", "aaa"}
+
+
+@pytest.mark.parametrize("moment", range(9))
+def test_a_process_that_is_killed_while_it_overwrites_leaves_a_run_whole_or_unfinished(
+    tmp_path: Path, monkeypatch, moment
+):
+    """It is killed before one of the calls that change the disk, whichever."""
+    store = Store(tmp_path)
+    old = {"record.json": json.dumps(record(cell="cell")), "episodes.csv": "old", "zzz": "old"}
+    store.write("cell", old)
+    left = iter(range(moment))
+
+    class Killed(BaseException): ...
+
+    def dying(call):
+        def counted(*arguments, **options):
+            if next(left, None) is None:
+                monkeypatch.undo()
+                monkeypatch.setattr(os, "unlink", lambda _: None)  # nothing is tidied up
+                raise Killed
+            return call(*arguments, **options)
+
+        return counted
+
+    for name in ("fsync", "replace", "unlink"):
+        monkeypatch.setattr(os, name, dying(getattr(os, name)))
+    new = {name: text.replace("old", "new") for name, text in old.items()}
+    with suppress(Killed):
+        store.write("cell", new)
+    monkeypatch.undo()
+    found = {(tmp_path / "runs" / "cell" / name).read_text() for name in ("episodes.csv", "zzz")}
+    assert store.record("cell") is None or len(found) == 1
+    assert found == {"old"} or moment > 3
+
+
+def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(Mistake, match="Cannot lock .*No locks available.* with results_dir="),
+        Store(tmp_path).claim("cell"),
+    ):
+        pass
 
 
 def test_what_killed_processes_left_half_written_goes(tmp_path: Path):

@@ -353,6 +353,16 @@ def test_a_journal_that_ends_within_a_line_is_gone_on_with(tune, checked):
     assert told(checked([])) == longer
 
 
+def test_a_journal_whose_trials_were_edited_is_told(tune, checked):
+    tune(["tune.trials=1"])
+    journal = tuning.Study.of([], checked([])).store.root / "journal.log"
+    whole = journal.read_text()
+    lines = whole.splitlines(keepends=True)
+    journal.write_text("".join(line for line in lines if '"failure"' not in line))
+    with pytest.raises(Mistake, match=r"journal\.log is damaged \(trial 0 does not tell how"):
+        tune(["tune.trials=1"])
+
+
 def test_a_damaged_journal_is_told(tune, checked):
     study = tuning.Study.of([], checked([]))
     study.store.root.mkdir(parents=True)

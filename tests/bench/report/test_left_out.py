@@ -68,6 +68,7 @@ def odd_value(run):
     [
         (fast, "record.json: its throughput.0.tasks_per_s is '1e+300': it should be less than or"),
         (lambda run: edit(run, train_seconds=1e300), "record.json: its train_seconds is '1e+300'"),
+        (lambda run: edit(run, device_name="\x1b[2J"), "its device_name is '\\x1b[2J': "),
         (endless, "record.json: it is no file"),
         (pipe, "episodes.csv: it is no file"),
         (piped_configuration, "config.yaml cannot be read: it is no file"),
@@ -83,6 +84,17 @@ def test_a_bad_file_is_left_out_and_named(root, caplog, undrawn, damage, said):
     warnings = [each.message for each in caplog.records if said in each.message]
     assert len(warnings) == 1 and run.name in warnings[0]
     assert "ProtoNet" in (root / "report.html").read_text()
+
+
+def test_free_text_of_a_record_runs_in_no_program(root, undrawn):
+    evil = "=cmd|' /C calc'!A0 <script>alert(1)</script> a|b"
+    for run in root.glob("runs/*"):
+        edit(run, device_name=evil)
+    report.build(root)
+    assert set(pd.read_csv(root / "accuracy.csv")["device_name"]) == {f"'{evil}"}
+    for view in ("accuracy.md", "throughput.md", "report.html"):
+        assert "<script>alert" not in (root / view).read_text(), view
+    assert "&lt;script>alert(1)&lt;/script>" in (root / "throughput.md").read_text()
 
 
 def test_a_file_that_is_too_large_is_not_read(root, caplog, monkeypatch):
