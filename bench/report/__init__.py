@@ -154,9 +154,7 @@ def gather(
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
     """The published figures on the data sets of these records, each with what was measured of it."""
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    spreads = {cell: float(each["accuracy"].std()) for cell, each in tested.items()}
-    records = rows.with_accuracies(stored, tested)
-    return claims.checks(records, _configs(stores, stored), spreads)
+    return claims.checks(rows.with_accuracies(stored, tested), _configs(stores, stored))
 
 
 def texts(found: Gathered) -> dict[str, str | None]:

@@ -2,17 +2,18 @@
 
 import math
 import re
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from bench.compose import composed
 from bench.config import INCIDENTAL
+from bench.replication import ENOUGH_SEEDS, PLAUSIBLE_SD, verdict
 from bench.report.rows import Row, Score, done, score
 from bench.report.tables import ABSENT, Table
 
@@ -20,12 +21,16 @@ PUBLISHED = Path(__file__).with_name("published.yaml")
 # An experiment may be run with several seeds, and wherever there is room for it.
 FREE = INCIDENTAL | {"seed", "device"}
 HEADERS = ["Method", "setting", "claimed", "measured", "difference", "verdict", "experiment"]
+ABOVE = "above (as suspicious as below)"
 NOTE = (
-    "Test accuracy in %, ± 95 % interval over test episodes (several seeds: t-interval over them). "
-    "Match: claimed and measured differ by no more than both intervals allow, the root of the sum of "
-    "their squares; a claim printed without an interval is given that of as many episodes as it was "
-    "tested on, with the spread of ours. Above is as suspicious as below. A run counts when its "
-    "configuration is that of the experiment, but for seed and device."
+    "Test accuracy in %, ± 95 % interval over test episodes, and over training seeds where there are "
+    "several. Match: they differ by no more than the luck of training and of episodes allows, the claim "
+    f"being one more training (t-interval over {ENOUGH_SEEDS} or more seeds). With fewer seeds it is "
+    "undecided, unless the verdict is the same for every spread of trainings up to a deviation of "
+    f"{PLAUSIBLE_SD:g} point. A claim's interval is taken as printed, but not narrower than that of as "
+    "many episodes as it was tested on, with the spread of ours. Above is as suspicious as below. A "
+    "run counts when its configuration is that of the experiment, but for seed and device; a seed "
+    "counts once."
 )
 
 
@@ -61,12 +66,13 @@ class Claim:
 
 @dataclass(frozen=True)
 class Check:
-    """A claim, and what was measured of it: None where no seed has finished."""
+    """A claim, and what was measured of it, None where no seed has finished."""
 
     claim: Claim
     measured: Score | None
     claimed_half: float | None
-    failed: int
+    verdict: str
+    """match, below, above, undecided, failed or not run."""
 
     @property
     def setting(self) -> str:
@@ -80,17 +86,8 @@ class Check:
 
     @property
     def decided(self) -> bool:
-        """Whether more seeds would change nothing."""
-        return self.verdict != "undecided"
-
-    @property
-    def verdict(self) -> str:
-        """match, below, above (suspicious), failed or not run."""
-        if self.measured is None or self.claimed_half is None or self.difference is None:
-            return "failed" if self.failed else "not run"
-        if abs(self.difference) <= math.hypot(self.measured.half, self.claimed_half):
-            return "match"
-        return "above (suspicious)" if self.difference > 0 else "below"
+        """Whether more seeds are not needed."""
+        return self.verdict in ("match", "below", ABOVE)
 
 
 def published() -> tuple[list[Claim], list[str]]:
@@ -112,13 +109,11 @@ def published() -> tuple[list[Claim], list[str]]:
     return claims, stored["without"]
 
 
-def checks(
-    records: Sequence[Row], configs: Mapping[str, Any], spreads: Mapping[str, float]
-) -> list[Check]:
+def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
     """Each claim on a data set of the records against the runs of its experiment.
 
-    ``configs`` and ``spreads`` hold, by cell, the stored configuration and the standard deviation of
-    accuracy over test episodes.
+    The records are those of `bench.report.rows.with_accuracies`; ``configs`` holds, by cell, the stored
+    configuration.
     """
     datasets = {row["dataset"] for row in records}
     claims = [claim for claim in published()[0] if claim.dataset in datasets]
@@ -127,22 +122,28 @@ def checks(
         place = (claim.dataset, *claim.shape)
         runs = [row for row in records if (row["dataset"], row["ways"], row["shots"]) == place]
         if runs:
-            wanted = _determining(composed(f"experiment={claim.experiment}"))
+            experiment = composed(f"experiment={claim.experiment}")
+            wanted, episodes = _determining(experiment), experiment["test"]["episodes"]
             runs = [row for row in runs if _determining(configs.get(row["cell"])) == wanted]
-        finished = done(runs)
-        half = claim.half
-        if half is None and finished:
-            spread = statistics.fmean(spreads[row["cell"]] for row in finished)
-            half = 1.96 * spread / math.sqrt(claim.episodes)
-        found.append(
-            Check(
-                claim,
-                score(finished) if finished else None,
-                half,
-                len(runs) - len(finished),
-            )
-        )
+            runs = [row for row in runs if row.get("episodes", episodes) == episodes]
+        finished = one_a_seed(done(runs))
+        if not finished:
+            found.append(Check(claim, None, claim.half, "failed" if runs else "not run"))
+            continue
+        values = np.stack([row["accuracies"] for row in finished])
+        spread = float(values.std(axis=1, ddof=1).mean())
+        half = max(claim.half or 0.0, 1.96 * spread / math.sqrt(claim.episodes))
+        judged = verdict(values, claim.accuracy, half)
+        found.append(Check(claim, score(finished), half, ABOVE if judged == "above" else judged))
     return found
+
+
+def one_a_seed(rows: Iterable[Row]) -> list[Row]:
+    """A row of each seed: the same seed on another device is no other training."""
+    by_seed: dict[int, Row] = {}
+    for row in sorted(rows, key=lambda row: (row["seed"], row["device"], row["cell"])):
+        by_seed.setdefault(row["seed"], row)
+    return list(by_seed.values())
 
 
 def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:

@@ -4,6 +4,7 @@ import copy
 import math
 import re
 
+import numpy as np
 import pytest
 
 from bench import usage
@@ -11,6 +12,7 @@ from bench.compose import composed
 from bench.config import INCIDENTAL
 from bench.report import build, claims
 from tests.bench.report.samples import failed, folder, record
+from tests.replications import verdicts
 
 PROTONET = "paper/omniglot_protonet_5w1s"
 MAML = "paper/omniglot_maml_5w1s"
@@ -23,7 +25,11 @@ def wanted() -> dict:
 
 
 def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> claims.Check:
-    found = claims.checks(rows, configs, {row["cell"]: spread for row in rows})
+    """What is found of an experiment; accuracies of episodes are one spread above and below the mean."""
+    signs = np.resize([1.0, -1.0], 1000)
+    found = claims.checks(
+        [row | {"accuracies": row.get("accuracy", 0.0) + spread * signs} for row in rows], configs
+    )
     (one,) = [each for each in found if each.claim.experiment == experiment]
     return one
 
@@ -70,28 +76,75 @@ def test_figures_as_printed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "half", "verdict"),
+    ("accuracies", "verdict"),
     [
-        # claimed 95.39 ± 0.09; the intervals together are hypot(0.12, 0.09) = 0.15 wide
-        (95.53, 0.12, "match"),
-        (95.25, 0.12, "match"),
-        (95.55, 0.12, "above (suspicious)"),
-        (95.23, 0.12, "below"),
+        # claimed 98.8; of 1,000 episodes with a deviation of 2, both sides have intervals of 0.124
+        ([98.8 - 0.17], "match"),
+        ([98.8 - 0.18], "undecided"),
+        ([98.8 - 2.77], "undecided"),  # hypot(0.18, 1.96 * sqrt(2)) is 2.778
+        ([98.8 - 2.79], "below"),
+        ([98.6, 98.6], "undecided"),
+        ([96.3, 96.3], "below"),  # hypot(0.18, 1.96 * sqrt(1.5)) is 2.407
+        ([90.3, 96.3], "undecided"),  # seeds that differ by more than is plausible
+        ([98.6, 98.6, 98.6], "below"),
+        ([98.6, 98.5, 98.7], "match"),
+        ([99.1, 99.1, 99.1], claims.ABOVE),
     ],
 )
-def test_verdict(wanted: dict, accuracy: float, half: float, verdict: str) -> None:
-    row = record("reptile", accuracy=accuracy, ci95=half)
-    found = check(REPTILE, [row], {row["cell"]: wanted[REPTILE]})
+def test_verdict(wanted: dict, accuracies: list[float], verdict: str) -> None:
+    rows = [
+        record("protonet", seed=seed, accuracy=each, ci95=0.12)
+        for seed, each in enumerate(accuracies)
+    ]
+    configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
+    found = check(PROTONET, rows, configs)
     assert found.verdict == verdict
-    assert found.difference == pytest.approx(accuracy - 95.39)
+    assert found.decided == (verdict != "undecided")
+    assert found.difference == pytest.approx(sum(accuracies) / len(accuracies) - 98.8)
 
 
-def test_a_figure_without_interval_gets_one_of_as_many_episodes(wanted: dict) -> None:
-    row = record("protonet", accuracy=98.7, ci95=0.0)
+def test_above_says_that_it_is_no_better_than_below() -> None:
+    assert "suspicious" in claims.ABOVE and "as suspicious as below" in claims.NOTE
+
+
+def test_an_interval_is_as_printed_but_not_narrower_than_episodes_allow(wanted: dict) -> None:
+    row = record("protonet", accuracy=98.7)
     found = check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}, spread=2.0)
-    assert found.claimed_half == pytest.approx(1.96 * 2.0 / math.sqrt(1000))
-    assert found.verdict == "match"
-    assert check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}, spread=1.0).verdict == "below"
+    assert found.claimed_half == pytest.approx(1.96 * 2.0 / math.sqrt(1000), rel=1e-3)
+    row = record("reptile", accuracy=95.4, episodes=10_000)
+    for spread, half in ((1.0, 0.09), (10.0, 0.196)):
+        found = check(REPTILE, [row], {row["cell"]: wanted[REPTILE]}, spread=spread)
+        assert found.claimed_half == pytest.approx(half, rel=1e-3)
+
+
+def test_a_seed_counts_once_wherever_it_was_run(wanted: dict) -> None:
+    rows = [
+        record("protonet", seed=seed, device=device, cell=f"{seed}-{device}", accuracy=accuracy)
+        for seed, device, accuracy in ((0, "cuda", 97.0), (0, "cpu", 98.0), (1, "cuda", 99.0))
+    ]
+    configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
+    for order in (rows, rows[::-1]):
+        found = check(PROTONET, order, configs)
+        assert found.measured is not None
+        assert (found.measured.seeds, found.measured.mean) == (2, 98.5)
+
+
+def test_rows_that_do_not_have_the_episodes_of_the_experiment_are_none_of_it(wanted: dict) -> None:
+    row = record("protonet", episodes=999)
+    assert check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}).verdict == "not run"
+
+
+@pytest.mark.parametrize("seeds", [3, 10])
+def test_exact_replications_match_and_false_ones_do_not(seeds: int) -> None:
+    """A sample of `tests.replications`: binomial scores near the ceiling, seeds 0.3 points apart."""
+    kind = (98.5, 25, 600, 600)
+    assert 180 <= verdicts(seeds, 0.0, 0.3, kind, 200)["match"] <= 199
+    assert verdicts(seeds, 4.0, 0.3, kind, 50)["below"] >= 45
+
+
+def test_few_seeds_decide_no_more_than_they_can() -> None:
+    found = verdicts(1, 0.0, 0.6, (98.5, 25, 600, 600), 200)
+    assert found["below"] + found["above"] <= 4 and found["undecided"] > 20
 
 
 def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
@@ -117,7 +170,7 @@ def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
     found = check(PROTONET, rows, configs)
     assert found.measured is not None
     assert (found.measured.mean, found.measured.seeds) == (98.5, 2)
-    assert "98.50 ± 6.11 (2 seeds)" in claims.claims_markdown([found])
+    assert "98.50 ± 6.33 (2 seeds)" in claims.claims_markdown([found])
     lost = failed("protonet")
     found = check(PROTONET, [lost], {lost["cell"]: wanted[PROTONET]})
     assert found.verdict == "failed" and "| – | – | failed |" in claims.claims_markdown([found])

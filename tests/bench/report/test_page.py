@@ -294,7 +294,7 @@ def test_provenance_tells_what_differs() -> None:
 
 
 def test_published_figures_have_their_place() -> None:
-    claimed = claims.checks([record("maml")], {}, {})
+    claimed = claims.checks([record("maml")], {})
     made = Page(rendered([record("maml")], claimed=claimed))
     ids = [each["id"] for each in made.all("section")]
     assert ids.index("claimed-against-measured") == ids.index("throughput") + 1
