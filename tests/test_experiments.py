@@ -212,3 +212,20 @@ def test_experiments_that_share_one_training():
     trainval = {group for group in of_shots if "trainval" in group[0]}
     assert shared == of_reptile | of_protonet | of_shots
     assert last == of_reptile | of_protonet | trainval
+
+
+def test_the_rate_of_dropped_squares_is_full_when_the_official_one_is():
+    """The official code has two passes an outer step, 1,000 of these an epoch, then 4,000 passes of its
+    validation; its rate rises with the passes so far, up to 40,000."""
+    official, passes = [], 0
+    for _ in range(60):
+        official += [(passes + 2 * step) / 40_000 for step in range(1000)]
+        passes += 2_000 + 4_000
+    full = next(step for step, share in enumerate(official) if share >= 1)
+    found = [composed(name) for name in PAPERS]
+    found = [cell for cell in found if cell.backbone.name == "resnet12"]
+    assert len(found) == 32
+    for cell in found:
+        assert cell.backbone.options["drop_steps"] == full == 7_000
+    ours = [min(1, step / full) for step in range(len(official))]
+    assert max(abs(a - min(1, b)) for a, b in zip(ours, official, strict=True)) < 0.1
