@@ -74,6 +74,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "bench/evaluate.py": "test_evaluate.py test_laws.py test_cell.py -k 'test_evaluate"
     " or evaluation_leaves or first_of_equals or by_their_places or no_numbers or evaluation_out"
     " or other_errors'",
+    "bench/report/leaderboard.py": "test_leaderboard.py",
     "bench/running.py": "test_laws.py test_cell.py test_resume.py test_loggers.py"
     " -k '(test_laws and not all_learners and not seeds and not data_sets_are) or whole_record"
     " or diverging or by_their_places or test_resume'",

@@ -14,6 +14,7 @@ FAULTS = {
     "bench/data/philox.py": ("in range(10)", "in range(11)"),
     "bench/data/pool.py": ("unturned.argsort(stable=True).view(-1, 4)", ".view(1, 4)"),
     "bench/evaluate.py": ("right = (answer == labels)", "right = (answer != labels)"),
+    "bench/report/leaderboard.py": ("pair.second == label", "pair.second != label"),
     "bench/throughput.py": ("tasks / median", "tasks * median"),
     "bench/tuning.py": ("max(ended", "min(ended"),
     "bench/verify/__init__.py": ("abs() > 1e-9", "abs() <= 1e-9"),

@@ -192,7 +192,29 @@ def test_pairs_are_those_of_the_statistics() -> None:
     assert pair.effect_size == found.mean / spread
     assert pair.effect_low == (found.mean - found.half) / spread
     assert pair.first_better == stats.superiority(a, b)
+    assert pair.effect_high == (found.mean + found.half) / spread
     assert pair.episodes_to_separate == stats.episodes_to_separate(pair.effect_size)
+    models = stats.estimate([a.mean(0), b.mean(0)], (1, -1))
+    assert pair.half_episodes == models.half != found.half
+
+
+def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:
+    """As many as the setting has."""
+    made = board(FOUR)
+    runs = played(FOUR)
+    of = {
+        entry.label: [each["accuracy"] for cell, each in runs.items() if cell.startswith(name)]
+        for entry in made.standings
+        for name in MEANS
+        if entry.label.lower() == name
+    }
+    found = [
+        stats.estimate([np.array(of[p.first]), np.array(of[p.second])], (1, -1)) for p in made.pairs
+    ]
+    assert [p.p for p in made.pairs] == [each.p for each in found]
+    assert [p.p_corrected for p in made.pairs] == stats.holm([each.p for each in found])
+    beyond = [each.p_beyond(leaderboard.MARGIN) for each in found]
+    assert [p.p_beyond for p in made.pairs] == stats.holm(beyond) != beyond
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.1])
