@@ -5,10 +5,10 @@ import math
 import numpy as np
 import torch
 
-from algorithms.learner import Shape
+from algorithms.learner import Episodes, Shape
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
-from bench.evaluate import BINS, scores
+from bench.evaluate import BINS, scores, to_float
 
 
 def test_scores_by_hand():
@@ -20,6 +20,7 @@ def test_scores_by_hand():
     torch.testing.assert_close(made.brier.item(), (2 * 0.25**2 + 2 * 0.6**2) / 2)
     torch.testing.assert_close(made.ece.item(), 100 * (0.25 + 0.6) / 2)
     torch.testing.assert_close(made.pooled_ece, made.ece.item())
+    assert {part.dtype for part in made} == {torch.float64}
 
 
 def test_calibration_is_that_of_a_plain_loop():
@@ -60,6 +61,21 @@ def test_certainty_and_even_odds_have_their_bins():
     made = scores(torch.tensor([[[1e4, 0.0, 0.0], [0.0, 0.0, 0.0]]]), torch.tensor([[0, 1]]))
     assert made.gaps.isfinite().all() and made.gaps[0, -1] == 0
     torch.testing.assert_close(made.gaps[0, 4].item(), -1 / 6)  # a third, and index 0 is wrong
+
+
+def test_the_first_bin_is_for_the_least_certain_of_many_ways():
+    made = scores(torch.zeros(1, 1, 20), torch.tensor([[3]]))
+    torch.testing.assert_close(made.gaps[0, 0].item(), -1 / 20)
+    assert made.gaps[0, 1:].eq(0).all()
+
+
+def test_images_are_scaled_to_0_and_1():
+    bytes_ = torch.arange(256, dtype=torch.uint8)
+    support, query = bytes_.view(1, 1, 4, 1, 8, 8), bytes_.flip(0).view(1, 4, 1, 8, 8)
+    none = torch.zeros(1, 4, dtype=torch.int64)
+    made = to_float(Episodes(support, none[:, None], query, none, none))
+    assert torch.equal(made.support_x.flatten(), torch.arange(256) / 255)
+    assert torch.equal(made.query_x.flatten(), torch.arange(256).flip(0) / 255)
 
 
 def test_classes_of_episodes_are_those_of_their_images():

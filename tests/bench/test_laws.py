@@ -22,7 +22,7 @@ from bench import config, running, throughput, usage
 from bench.config import Config
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Dataset, Pool
-from bench.evaluate import evaluate
+from bench.evaluate import depends_on_places, evaluate
 from bench.mistake import Failed
 from bench.train import OuterLoop, Training
 from bench.world import World
@@ -369,12 +369,16 @@ def test_a_training_that_goes_on_draws_what_comes_next(small, monkeypatch):
 def test_evaluation_leaves_the_mode_as_it_was(small, training):
     parts = cells.parts(small())
     learner = parts.loop.learner.train(training)
-    evaluate(learner, parts.val_sampler, 2, 2)
-    assert learner.training == training
+    sampler = parts.val_sampler
+    looks = (lambda: evaluate(learner, sampler, 2, 2), lambda: depends_on_places(learner, sampler))
+    for look in looks:
+        look()
+        assert learner.training == training
     learner.forward = lambda *_: 1 / 0
-    with pytest.raises(ZeroDivisionError):
-        evaluate(learner, parts.val_sampler, 2, 2)
-    assert learner.training == training
+    for look in looks:
+        with pytest.raises(ZeroDivisionError):
+            look()
+        assert learner.training == training
 
 
 def test_a_test_prediction_that_is_no_number_fails_the_cell(small):

@@ -183,6 +183,32 @@ def test_interval_over_classes_is_the_usual_one_where_classes_do_not_matter():
     assert 1 <= np.mean(ratios) <= 1.2  # a variance of classes is never below zero
 
 
+@pytest.mark.parametrize(("effect", "seed"), [(5.0, 0), (5.0, 1), (0.0, 1), (0.0, 2), (0.0, 3)])
+def test_the_variance_over_classes_solves_its_two_moments(effect, seed):
+    """By a solver of linear equations; a negative variance of classes counts as none."""
+    draw, count, ways, episodes = np.random.default_rng(seed), 9, 3, 40
+    classes = np.array([draw.choice(count, ways, replace=False) for _ in range(episodes)])
+    y = effect * draw.normal(size=count)[classes].sum(1) + draw.normal(size=episodes)
+    share, spread = ways / count, y.var(ddof=1)
+    sums = [(y - y.mean())[(classes == c).any(1)].sum() for c in range(count)]
+    moments = [
+        [share**2 * (1 - share) ** 2 * count**2 / (count - 1), ways * (1 - share) / episodes],
+        [ways * (1 - share), 1.0],
+    ]
+    of_classes, of_rest = np.linalg.solve(moments, [sum(np.square(sums)) / episodes**2, spread])
+    expected = share**2 * count * of_classes + of_rest / episodes
+    assert (of_classes > 0) == (expected > spread / episodes)
+    made, df = stats.over_classes(y, classes)
+    assert made == pytest.approx(max(expected, spread / episodes)) and df == count - 1
+
+
+def test_too_few_episodes_tell_nothing_of_classes():
+    """Of six classes, an episode has all but one."""
+    classes = np.array([[c for c in range(6) if c != left] for left in range(4)])
+    y = np.array([1.0, 5.0, 2.0, 9.0])
+    assert stats.over_classes(y, classes) == (y.var(ddof=1) / 4, 5)
+
+
 def test_holm_by_hand_and_as_often_wrong_as_it_says():
     assert stats.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert stats.holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
