@@ -409,7 +409,7 @@ def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
 ):
     """The seed alone: neither the data set nor the state of the host's random numbers matter."""
     monkeypatch.setattr(running, "measure", lambda *_: [])
-    short = {"train": {"images": 1}, "validation": {"times": 1}, "overwrite": True}
+    short = {"train": {"images": 30}, "validation": {"times": 1}, "overwrite": True}
     options, runs = [f"algo={algo}", *QUICK.get(algo, [])], []
     for seed, kind in ((0, "grey"), (1, "grey"), (0, "grey"), (0, "few classes")):
         torch.manual_seed(len(runs))
