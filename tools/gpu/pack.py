@@ -29,6 +29,13 @@ PACKAGES = [
 ]
 """What is needed besides torch, numpy, scipy, pandas, matplotlib and pillow, which are large."""
 PEERS = ["gym", "gym-notices", "learn2learn", "qpth"]
+PEERS += [
+    "requests",
+    "certifi",
+    "charset-normalizer",
+    "idna",
+    "urllib3",
+]  # which learn2learn imports
 CVXPY = '"""A name that qpth imports, for a solver of it that nobody calls here."""\n'
 
 
