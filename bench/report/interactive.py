@@ -27,6 +27,7 @@ from bench.report.rows import (
     Row,
     comparisons,
     done,
+    is_timed,
     labelled,
     rate,
     saturation,
@@ -58,8 +59,10 @@ LABEL_WIDTH = 34
 MANY = 8  # learners, of which more need a broad matrix
 SCALE = [[i / 10, to_hex(matplotlib.colormaps["PuOr"](i / 10))] for i in range(11)]
 COSTS: dict[str, Callable[[Sequence[Row]], float | None]] = {
-    "Training time (s, log scale)": lambda rows: statistics.fmean(
-        row["train_seconds"] for row in rows
+    "Training time (s, log scale)": lambda rows: (
+        statistics.fmean(row["train_seconds"] for row in rows)
+        if all(is_timed(row) for row in rows)
+        else None
     ),
     "Adapting to a task (ms, log scale)": lambda rows: adapting(rows),
 }

@@ -39,6 +39,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    is_timed,
     kept_apart,
     labelled,
     learners,
@@ -440,7 +441,7 @@ def _behind(pair: Pair) -> str:
 def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
     """Which of several tied learners costs least, where all were timed on one machine."""
     every = [row for seeds in rows.values() for row in seeds]
-    if len(rows) < 2 or len(comparisons(every, THROUGHPUT)) > 1:
+    if len(rows) < 2 or len(comparisons(every, THROUGHPUT)) > 1 or not all(map(is_timed, every)):
         return ""
     fastest = min(rows, key=lambda x: sum(r["train_seconds"] for r in rows[x]) / len(rows[x]))
     times = {x: ms for x, seeds in rows.items() if (ms := interactive.adapting(seeds))}

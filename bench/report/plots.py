@@ -43,6 +43,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    is_timed,
     labelled,
     rate,
     saturation,
@@ -143,6 +144,8 @@ def curve_panels(records: Records, curves: Curves, x: str) -> list[CurvePanel]:
     drawn = [
         row for row in done(labelled(records)) if not curves.get(row["cell"], pd.DataFrame()).empty
     ]
+    if x == "seconds":
+        drawn = [row for row in drawn if is_timed(row)]
     panels = []
     # Seconds of different machines do not compare.
     for comparison in comparisons(drawn, ACCURACY if x == "episodes" else BOTH):

@@ -220,6 +220,11 @@ def of_learner(rows: Sequence[Row]) -> bool:
     return len(rows) > 1 or rows[0]["parameters"] == 0
 
 
+def is_timed(row: Row) -> bool:
+    """Whether the speed of a run was measured; if not, other work may have slowed its training down."""
+    return row.get("throughput") != []
+
+
 def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
     """The throughput of a phase, the mean over the rows (seeds) that measured it."""
     values = [

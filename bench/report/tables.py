@@ -26,6 +26,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    is_timed,
     labelled,
     rate,
     row_order,
@@ -510,8 +511,9 @@ def _saturated(rates: Mapping[int, float]) -> str:
 
 
 def train_time(rows: Sequence[Row]) -> str:
-    """The mean training time over seeds."""
-    seconds = statistics.fmean(row["train_seconds"] for row in rows) if rows else 0.0
+    """The mean training time over seeds, of rows whose speed was measured."""
+    timed = [row["train_seconds"] for row in rows if is_timed(row)]
+    seconds = statistics.fmean(timed) if timed else 0.0
     return duration(seconds) if seconds else ABSENT  # none where nothing was trained
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bench.report.rows import BOTH, Row, comparisons, done, labelled, rate
+from bench.report.rows import BOTH, Row, comparisons, done, is_timed, labelled, rate
 from bench.report.tables import ABSENT, Table, joined
 
 TARGETS = (60, 80, 90, 95, 98, 99)
@@ -29,7 +29,7 @@ def time_to_accuracy_tables(
     records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
 ) -> list[Table]:
     """Learners by targets, one a setting and machine; none without a learning curve."""
-    rows = [row for row in done(labelled(records)) if row["cell"] in curves]
+    rows = [row for row in done(labelled(records)) if row["cell"] in curves and is_timed(row)]
     tables = []
     for comparison in comparisons(rows, BOTH):
         for setting in comparison.settings:

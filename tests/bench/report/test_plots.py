@@ -245,6 +245,5 @@ def test_figures_without_data_are_left_out() -> None:
     assert set(draw([record(throughput=[])])) == {
         "accuracy",
         "learning_curves_episodes",
-        "learning_curves_seconds",
     }
     assert set(plots.figures([failed()], {}).values()) == {None}
