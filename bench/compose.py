@@ -1,12 +1,16 @@
 """What conf/ makes of overrides, such as the named experiments."""
 
+import copy
 from functools import cache
 from typing import Any
 
 import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
+from bench.extensions import conf_files
 from bench.usage import CONF
 
 
@@ -16,10 +20,36 @@ def composed(*overrides: str) -> Any:
 
     Works while Hydra runs a cell, too.
     """
+    return OmegaConf.to_container(_composed(*overrides), resolve=True)
+
+
+def configuration(overrides: list[str]) -> DictConfig:
+    """The same as Hydra gives it, for the cells of a sweep; raises what Hydra raises.
+
+    What files of conf/ are chosen is composed once for all cells that choose the same, which is most
+    of the work; values such as ``seed=1`` are set in a copy, as Hydra itself does it afterwards.
+    """
+    groups = {file.partition("/")[0] for file in conf_files()}
+    choices = [each for each in overrides if _chooses(each, groups)]
+    config = copy.deepcopy(_composed(*choices))
+    values = [each for each in overrides if each not in choices]
+    parsed = OverridesParser.create().parse_overrides(values)
+    ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
+    return config
+
+
+def _chooses(override: str, groups: set[str]) -> bool:
+    """Whether an override chooses a file of conf/ or of Hydra, and no value."""
+    key = override.partition("=")[0].lstrip("+~")
+    return key in groups or "/" in key or "@" in key or key.startswith("hydra")
+
+
+@cache
+def _composed(*overrides: str) -> DictConfig:
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return OmegaConf.to_container(hydra.compose("config", list(overrides)), resolve=True)
+            return hydra.compose("config", list(overrides))
     finally:
         GlobalHydra.instance().hydra = running

@@ -9,6 +9,7 @@ import hydra
 import yaml
 
 from bench import usage
+from bench.compose import configuration
 from bench.files import read_plain
 from bench.interrupt import ended
 from bench.mistake import Mistake
@@ -100,8 +101,7 @@ def config_of(overrides: list[str]) -> "Config":
     from bench import config
     from bench.stored import check_known
 
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        options = config.read(hydra.compose("config", overrides))
+    options = config.read(configuration(overrides))
     check_known(options)  # a folder of results may be a stranger's
     return options
 

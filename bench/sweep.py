@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from bench import interrupt, until, workers
+from bench.compose import configuration
 from bench.mistake import Mistake
 from bench.store import Store
 from bench.usage import HYDRA_MISTAKES, explain
@@ -175,12 +174,7 @@ def checked(overrides: list[str]) -> Any:
     """The checked cell that overrides describe; raises Mistake, and what Hydra raises."""
     from bench.__main__ import check
 
-    cell = (
-        GlobalHydra.instance().config_loader().load_configuration("config", overrides, RunMode.RUN)
-    )
-    with open_dict(cell):
-        del cell["hydra"]
-    return check(cell)
+    return check(configuration(overrides))
 
 
 def swept(config: DictConfig) -> list[str]:

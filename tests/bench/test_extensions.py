@@ -11,7 +11,7 @@ import pytest
 
 from bench import extensions, usage
 from bench.check.__main__ import main as check
-from bench.compose import composed
+from bench.compose import _composed, composed
 from bench.mistake import Mistake
 from bench.status import main as status
 from bench.verify.__main__ import main as verify
@@ -26,6 +26,7 @@ def forget() -> None:
     """What is installed is looked up once a process."""
     extensions.extensions.cache_clear()
     composed.cache_clear()
+    _composed.cache_clear()
     usage.targets.cache_clear()
 
 

@@ -32,10 +32,11 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
     broken = make(*options, "threads=1", f"results_dir={tmp_path / 'broken'}")
     workers = ["launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = started("bench", "-m", *options, *workers, f"results_dir={broken.store.root}")
-    wait_for(lambda: list(broken.store.runs.glob(".*.lock")))
+    wait_for(lambda: list(broken.store.runs.glob(".*.lock")), sweep)
     sweep.send_signal(signal.SIGTERM)
-    assert sweep.wait(240) == RESUMABLE
-    wait_for(lambda: not alive(sweep.pid))
+    assert sweep.wait() == RESUMABLE
+    while alive(sweep.pid):  # its workers, which see that it has ended
+        time.sleep(0.1)
     assert broken.store.progress(broken.name) and not broken.store.record(broken.name)
 
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
@@ -101,9 +102,9 @@ def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]
     sweep = started("bench", "-m", *options, *ray, "seed=0,1,2")
     # one after the other: one is finished, the next is trained, the last waits for a place
-    wait_for(lambda: len(list(store.runs.glob(".*.lock"))) == 2)
+    wait_for(lambda: len(list(store.runs.glob(".*.lock"))) == 2, sweep)
     sweep.send_signal(signal.SIGTERM)
-    assert sweep.wait(240) == RESUMABLE
+    assert sweep.wait() == RESUMABLE
     (finished,) = [n for n, cell in enumerate(cells) if store.record(cell.name)]
     assert sum(store.progress(cell.name) is not None for cell in cells) == 1
     whole = make(*options, f"seed={finished}", "threads=1", f"results_dir={tmp_path / 'whole'}")
@@ -121,8 +122,8 @@ def alive(group: int) -> bool:
     return True
 
 
-def wait_for(holds, seconds: float = 240) -> None:
-    until = time.monotonic() + seconds
+def wait_for(holds, process) -> None:
+    """Wait, however busy the machine is, for something that a process does before it ends."""
     while not holds():
-        assert time.monotonic() < until
+        assert process.poll() is None
         time.sleep(0.1)
