@@ -205,7 +205,7 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
     ],
 )
 def test_a_mistake_gets_one_sentence_before_any_work(tmp_path, cache, here, arguments, sentence):
-    done = here(*arguments, *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}")
+    done = here(*SMALL, *arguments, f"results_dir={tmp_path}", f"cache_dir={cache}")
     assert done.returncode == 2
     assert sentence in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
