@@ -46,7 +46,7 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
         k: v for k, v in before.items() if k not in new
     }
     command = dict.fromkeys(config.OF_THE_COMMAND, False)
-    folders = dict.fromkeys(UNSET) | {"results_dir": "."}
+    folders = dict.fromkeys(UNSET) | {"results_dir": ".", "floors": []}
     options = config.Config.model_validate(store.config(cell) | command | folders)
     for group in ("algo", "backbone", "dataset"):
         config.check_options(getattr(options, group), group)
