@@ -147,6 +147,43 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
         assert changed and changed.items() <= full.items()
 
 
+TUNED = {
+    *("train.images", "train.rate", "train.schedule", "train.optimizer"),
+    *("algo.inner_rate", "algo.inner_steps", "algo.inner_batch", "algo.test_inner_steps"),
+    *("validation.times", "test.episodes"),
+}
+"""Options whose defaults are chosen by validation on other data than the papers', or to be quick."""
+
+
+def said_by(experiment: str) -> tuple[str, set[str]]:
+    """The learner of a paper's experiment, and the options that it or what it builds upon sets."""
+    own = OmegaConf.load(ROOT / "conf" / "experiment" / "paper" / f"{experiment}.yaml")
+    algo, said = "", set()
+    for each in own.get("defaults", []):
+        for group, chosen in {each: ""}.items() if isinstance(each, str) else each.items():
+            group = group.removeprefix("override ")
+            if group.startswith("/experiment/paper/"):
+                algo, more = said_by(group.rsplit("/")[-1])
+                said |= more
+            elif group == "/algo":
+                algo = chosen
+            elif group == "/recipe":
+                said |= {f"train.{key}" for key in hydra.compose(f"recipe/{chosen}").train}
+    for group in ("algo", "train", "validation", "test"):
+        said |= {f"{group}.{key}" for key in own.get(group, {})}
+    return algo, said
+
+
+@pytest.mark.parametrize("experiment", [n for n in usage.names("experiment") if "paper/" in n])
+def test_no_default_that_was_tuned_reaches_a_papers_experiment(experiment):
+    algo, said = said_by(experiment.removeprefix("paper/"))
+    learner = OmegaConf.load(ROOT / "conf" / "algo" / f"{algo}.yaml")
+    there = {f"{group}.{key}" for group in ("algo", "train") for key in learner.get(group, {})}
+    there |= {"train.images", "train.rate", "train.schedule", "train.optimizer"}
+    there |= {"validation.times", "test.episodes"}
+    assert TUNED & there <= said
+
+
 PAGES = [("learners", name) for name in usage.names("algo") if "/" not in name]
 PAGES += [("datasets", name) for name in usage.names("dataset")]
 
