@@ -5,6 +5,7 @@ They hold for all learners and kinds of data sets, whatever the parts of the run
 
 import io
 import json
+import re
 from dataclasses import replace
 from functools import cache
 from itertools import combinations, pairwise
@@ -23,6 +24,7 @@ from bench.config import Config
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Dataset, Pool
 from bench.evaluate import depends_on_places, evaluate
+from bench.kept import training_of
 from bench.mistake import Failed
 from bench.train import OuterLoop, Training
 from bench.world import World
@@ -210,7 +212,7 @@ def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small,
     assert {split for seen in noted.of("train") for split in seen.splits} == {"train", "val"}
 
 
-def test_the_history_tells_each_stretch_by_itself(small):
+def test_the_history_tells_each_stretch_by_itself(small, capsys):
     """In episodes, with the mean loss and the accuracy in percent since the last validation."""
     cell = small(script="0" * 9, train={"images": 288}, validation={"times": 4})
     seen_of(cell)
@@ -219,6 +221,10 @@ def test_the_history_tells_each_stretch_by_itself(small):
     assert history["train_loss"].tolist() == [1.5, 3.5, 5.5, 7.5]
     assert history["train_accuracy"].tolist() == pytest.approx([0.5, 2.5, 4.5, 6.5])
     assert history["val_accuracy"].tolist() == [0] * 4 == history["val_ci95"].tolist()
+    said = capsys.readouterr().err.splitlines()
+    assert said == [
+        f"{cell.name}: validation {n} of 4, {4 * n} episodes, val 0.0 %" for n in (1, 2, 3, 4)
+    ]
 
 
 @pytest.mark.parametrize(("images", "steps"), [(35, 1), (36, 1), (37, 2), (72, 2), (73, 3)])
@@ -302,7 +308,7 @@ def test_a_name_stands_for_all_that_determines_the_numbers(tmp_path):
 
 def test_other_images_are_another_name_and_other_episodes(small):
     """Of data sets of one name, shape and size, of which a single pixel differs."""
-    data, names, drawn = DATA["grey"], set(), set()
+    data, names, drawn, trainings = DATA["grey"], set(), set(), set()
     for pixel in (0, 1):
         images = data.splits["test"].images.clone()
         images[0, 0, 2, 2] = pixel
@@ -312,7 +318,16 @@ def test_other_images_are_another_name_and_other_episodes(small):
         parts = cells.parts(cell)
         for sampler in (parts.loop.sampler, parts.val_sampler, parts.test_sampler):
             drawn.add(str(sampler.rows(0, 4).tolist()))
-    assert (len(names), len(drawn)) == (2, 6)
+        trainings.add(training_of(cell))
+    assert (len(names), len(drawn), len(trainings)) == (2, 6, 2)
+
+
+def test_a_name_ends_with_eight_letters_that_do_not_depend_on_the_order_of_options(tmp_path):
+    assert re.fullmatch(
+        "protonet-marked-3w1s-seed0-[0-9a-f]{8}",
+        cells.name_of(configured(tmp_path), DATA["grey"], "cpu"),
+    )
+    assert cells.digest_of({"one": 1, "two": 2}) == cells.digest_of({"two": 2, "one": 1})
 
 
 def test_images_are_changed_otherwise_at_each_step_and_by_each_process():

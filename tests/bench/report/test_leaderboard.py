@@ -198,6 +198,20 @@ def test_pairs_are_those_of_the_statistics() -> None:
     assert pair.half_episodes == models.half != found.half
 
 
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_standings_are_those_of_the_statistics(seeds: int) -> None:
+    rows = [row("maml", 80 + seed, seed=seed) for seed in range(seeds)]
+    runs = played(rows)
+    (entry,) = board(rows).standings
+    tested = np.array([each["accuracy"] for each in runs.values()])
+    classes = np.array([x.split() for x in next(iter(runs.values()))["classes"]], dtype=int)
+    given = tested if seeds > 1 else tested[0]
+    assert (entry.accuracy, entry.half_episodes) == stats.mean_ci95(tested.mean(0))
+    assert entry.half_classes == stats.estimate([given], classes=classes).half
+    both = stats.estimate([given]).half if seeds > 1 else None
+    assert entry.half_seeds_and_episodes == both
+
+
 def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:
     """As many as the setting has."""
     made = board(FOUR)
