@@ -105,8 +105,9 @@ def test_drawing_and_augmenting_copies_nothing_to_the_device_after_the_first_tim
             return torch.empty(real.shape, dtype=real.dtype, device="cuda")
 
         sampler.pool = replace(pool, images=on_cuda(images), offsets=on_cuda(pool.offsets))
-        for labels in ("_support_y", "_query_y"):
-            setattr(sampler, labels, on_cuda(getattr(sampler, labels)))
+        for name, value in vars(sampler).items():
+            if isinstance(value, torch.Tensor):
+                setattr(sampler, name, on_cuda(value))
         with Copies() as first:
             augmented(sampler.draw(0, 2), 0)
         with Copies() as later:
