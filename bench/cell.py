@@ -88,7 +88,8 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
             hint = " Or leave out small classes with dataset.min_images=..."
             more = hint if small and "min_images" in config.dataset.options else ""
             raise Mistake(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
-    check_budget(plan, config.validation.times, training)
+    if plan.images:
+        check_budget(plan, config.validation.times, training)
     learner = build_learner(config, dataset, training.ways)
     if not learner.trainable:
         plan = plan.model_copy(update={"images": 0})

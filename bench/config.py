@@ -194,11 +194,7 @@ class Config(Strict):
 
     def determining(self) -> dict[str, Any]:
         """What the cell's numbers depend on, and whether they are those of a tuned learner."""
-        options = self.model_dump(exclude=INCIDENTAL)
-        if not self.train.images:
-            # of training nothing is left but a head for the classes of a split, where there is one
-            options["train"] = self.train.model_dump(include={"images", "split"})
-            del options["validation"]
+        options = of_training(self.model_dump(exclude=INCIDENTAL))
         options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
         if self.tuned:
             options["tuned"] = self.tuned.model_dump(include={"study", "trials"})
@@ -210,6 +206,14 @@ class Config(Strict):
         for key in PLACES & options["dataset"].keys():
             options["dataset"][key] = last_name(options["dataset"][key])
         return options
+
+
+def of_training(options: dict[str, Any]) -> dict[str, Any]:
+    """Options without those of a training that there is not; by ``split``, a head has its classes."""
+    if options["train"]["images"]:
+        return options
+    train = {key: options["train"][key] for key in ("images", "split")}
+    return {key: value for key, value in options.items() if key != "validation"} | {"train": train}
 
 
 def last_name(path: str | None) -> str | None:

@@ -80,7 +80,7 @@ def test_every_key_has_a_sentence(group, name):
 def test_help_shows_the_values_of_the_chosen_files():
     cfg = hydra.compose("config", ["algo=reptile"])
     lines = usage.annotated(cfg).splitlines()
-    at = lines.index("  inner_batch: 10")
+    at = lines.index("  inner_batch: 25")
     assert lines[at - 1] == "  # Images of a mini-batch in training."
 
 

@@ -37,6 +37,8 @@ FILLS = ("full", "none", "left", "bottom", "top")
 
 DOTS = 200
 INK, GREY = "#222222", "#666666"
+CHANCE, FLOOR = (0, (3, 2)), (0, (1, 1))
+"""How the lines of chance and of floors are dashed."""
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,

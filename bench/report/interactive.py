@@ -29,6 +29,7 @@ from bench.report.rows import (
     done,
     is_timed,
     labelled,
+    learners,
     rate,
     saturation,
     score,
@@ -119,6 +120,24 @@ def accuracy(records: Iterable[Row]) -> list[Plot]:
                             for setting, s in scores.items()
                         ],
                         **_points(label, looks[label]),
+                    }
+                )
+            for label in learners(comparison.floors):
+                floors = [row for row in comparison.floors if row["label"] == label]
+                data.append(
+                    {
+                        "x": [_plain(row["setting"], 14) for row in floors],
+                        "y": [row["accuracy"] for row in floors],
+                        "error_y": {"array": [0.0] * len(floors), "visible": False},
+                        "hovertext": [
+                            _hover(f"{label}, a floor", row["setting"], f"{row['accuracy']:.2f} %")
+                            for row in floors
+                        ],
+                        "name": _plain(f"{label}, a floor"),
+                        "mode": "markers",
+                        "marker": {"symbol": "line-ew-open", "size": 24, "color": "gray"},
+                        "hoverinfo": "text",
+                        "type": "scatter",
                     }
                 )
             layout = _layout("", "Test accuracy (%)", len(data)) | {"scattermode": "group"}
@@ -367,6 +386,18 @@ def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
         for column, (first, last) in enumerate(ties(board))
     ]
     layout["margin"]["r"] = 24 + 10 * len(layout["shapes"])
+    layout["shapes"] += [
+        {
+            "type": "line",
+            "yref": "paper",
+            "x0": entry.accuracy,
+            "x1": entry.accuracy,
+            "y0": 0,
+            "y1": 1,
+            "line": {"color": "gray", "width": 1.5, "dash": "dot"},
+        }
+        for entry in board.floors
+    ]
     return Plot(board.title, data, layout, 120 + 48 * len(names), board.place)
 
 

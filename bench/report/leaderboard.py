@@ -33,6 +33,8 @@ Episodes = Mapping[str, pd.DataFrame]
 
 LEARNERS, MODELS = "learners", "models"
 """What a comparison is of: learners, over seeds and episodes, or models trained with one seed."""
+FLOOR = "floor"
+"""What a standing is of that has no rank, as nothing was trained."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class Standing:
 
     ``best`` and ``worst`` are the ranks that it may have: 1 + the number of others that are
     significantly better, and the number of all less that of those significantly worse. Where ``of`` is
-    learners, they are among the learners; where it is models, among all the models trained.
+    learners, they are among the learners; where it is models, among all the models trained. A floor has
+    no rank: both are 0.
     """
 
     label: str
@@ -61,6 +64,8 @@ class Standing:
     @property
     def rank(self) -> str:
         """Such as 1, 1–2, or model 1–2."""
+        if self.of == FLOOR:
+            return FLOOR
         return self._ranks if self.of == LEARNERS else f"model {self._ranks}"
 
     @property
@@ -132,12 +137,14 @@ class Leaderboard:
     """One setting of one comparison: standings in the order of rank, then of mean, and all pairs.
 
     Ranks need not follow means: a learner may be worse than one that is tied with others below it.
+    ``floors`` are on the same episodes, and in no pair.
     """
 
     comparison: Comparison
     setting: str
     standings: list[Standing]
     pairs: list[Pair]
+    floors: Sequence[Standing] = ()
 
     @property
     def title(self) -> str:
@@ -179,7 +186,7 @@ def standings_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
     rows = [
         {**_place(board), **_runs(board, entry.label), "rank": entry.rank, **asdict(entry)}
         for board in boards
-        for entry in board.standings
+        for entry in [*board.standings, *board.floors]
     ]
     keys = ("algo", "seed_numbers", "cells", "rank")
     return pd.DataFrame(rows, columns=[*PLACE, *keys, *(f.name for f in fields(Standing))])
@@ -215,7 +222,8 @@ def _place(board: Leaderboard) -> Row:
 
 def _runs(board: Leaderboard, label: str) -> Row:
     """The algorithm, seeds and cells of a learner; several are parted by spaces."""
-    rows = board.comparison.at(label, board.setting)
+    floors = [row for row in board.comparison.floors_at(board.setting) if row["label"] == label]
+    rows = floors or board.comparison.at(label, board.setting)
     return {
         "algo": rows[0]["algo"],
         "seed_numbers": " ".join(str(row["seed"]) for row in rows),
@@ -246,7 +254,11 @@ def _leaderboard(
         worst = len(among) - sum(pair.first == label for pair in counted)
         standings.append(_standing(label, of, best, worst, learners[label], tested[label], classes))
     standings.sort(key=lambda entry: (entry.of, entry.best, entry.worst))
-    return Leaderboard(comparison, setting, standings, pairs)
+    floors = [
+        _standing(row["label"], FLOOR, 0, 0, [row], _accuracies([row], episodes), classes)
+        for row in comparison.floors_at(setting)
+    ]
+    return Leaderboard(comparison, setting, standings, pairs, floors)
 
 
 def _accuracies(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:

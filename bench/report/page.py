@@ -39,6 +39,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    is_floor,
     is_timed,
     kept_apart,
     labelled,
@@ -157,7 +158,7 @@ def html(
 
 def subtitle(rows: Sequence[Row]) -> str:
     """In a line: how many learners, on which data, in which settings, with how many seeds."""
-    finished = done(rows)
+    finished = [row for row in done(rows) if not is_floor(row)] or done(rows)
     seeds = len({row["seed"] for row in finished})
     settings = dict.fromkeys(
         f"{row['ways']}-way {row['shots']}-shot"
@@ -201,7 +202,8 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
         for label, seeds in best.items()
     ]
     headers = ["Learner", "accuracy (%)", "training", "adapting, per task"]
-    remarks = [_cheapest(best), _unranked(board), _inductive(board), _failed(board, rows)]
+    remarks = [_cheapest(best), _unranked(board), _inductive(board), _floor(board)]
+    remarks.append(_failed(board, rows))
     return Answer(
         board.title,
         board.place,
@@ -272,7 +274,7 @@ def sections(
     return [
         Section(
             "Leaderboard",
-            rankings.noted(rankings.RANKING_NOTE, several),
+            rankings.noted(rankings.ranking_note(several), several),
             interactive.ranking(several),
             [tables.standing_table(board) for board in boards],
             [Details("What the columns mean", note=tables.LEADERBOARD_NOTE)],
@@ -356,6 +358,7 @@ def protocol(comparison: Comparison) -> Table:
     rows = done(comparison.rows)
     facts = {
         "learners": ", ".join(comparison.labels),
+        "floors": ", ".join(learners(comparison.floors)),
         "settings": ", ".join(comparison.settings),
         "seeds": ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows})),
         "the same for all": shared_facts(rows, ACCURACY),
@@ -465,6 +468,16 @@ def _inductive(board: Leaderboard) -> str:
     best = entries[0]
     accuracy = tables.score_text(score(board.comparison.at(best.label, board.setting)))
     return f"Best of those that are not transductive (†): {best.label}, {accuracy} %, rank {best.rank}."
+
+
+def _floor(board: Leaderboard) -> str:
+    """What is had without training, and whom that is as good as."""
+    known = [
+        f"{entry.label} has {tables.score_text(score([row]))} %"
+        for entry, row in zip(board.floors, board.comparison.floors_at(board.setting), strict=True)
+    ]
+    low = tables.at_the_floor(board)
+    return f"Without training, {_listed(known)}. {low}".strip() if known else ""
 
 
 def _failed(board: Leaderboard, rows: Iterable[Row]) -> str:

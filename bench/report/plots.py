@@ -17,6 +17,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import EngFormatter, NullLocator
 
 from bench.report.drawing import (
+    CHANCE,
+    FLOOR,
     GREY,
     INK,
     MOST_TEXT,
@@ -45,6 +47,7 @@ from bench.report.rows import (
     interval_note,
     is_timed,
     labelled,
+    learners,
     rate,
     saturation,
     score,
@@ -98,14 +101,17 @@ def accuracy(records: Records) -> Figure | None:
                 write_value(ax, x, 0, "failed", True, GREY)
         for group, setting in enumerate(comparison.settings):
             ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
-            ax.hlines(100 / ways, group - 0.47, group + 0.47, INK, linestyles=(0, (3, 2)), lw=0.9)
+            ends = group - 0.47, group + 0.47
+            ax.hlines(100 / ways, *ends, INK, linestyles=CHANCE, lw=0.9)
+            for row in comparison.floors_at(setting):
+                ax.hlines(row["accuracy"], *ends, INK, linestyles=FLOOR, lw=1.2)
         ax.set_ylim(0, max(tops) + (15 if upright else 9))
         ax.set_yticks(range(0, 101, 20))
         ax.set_ylabel("Test accuracy (%)")
         ax.grid(axis="y")
         ax.set_title(textwrap.fill(comparison.title, int(width * 14)))
-    chance = Line2D([], [], color=INK, linestyle=(0, (3, 2)), linewidth=0.9, label="chance")
-    legend(figure, [*_bar_keys(found, looks), chance])
+    chance = Line2D([], [], color=INK, linestyle=CHANCE, linewidth=0.9, label="chance")
+    legend(figure, [*_bar_keys(found, looks), *floor_keys(found), chance])
     finish(figure, f"Error bars: {interval_note(found)}.", found)
     return figure
 
@@ -326,6 +332,13 @@ def _curve(ax: Axes, seeds: Sequence[pd.DataFrame], x: str, label: str, look: St
         curve = mean_curve(seeds)
     every = max(1, len(curve) // 6)
     ax.plot(curve[x], curve["val_accuracy"], label=label, markevery=every, **look.line())
+
+
+def floor_keys(found: Iterable[Comparison]) -> list[Artist]:
+    """The entry of a legend for floors, where there are any."""
+    names = learners(row for comparison in found for row in comparison.floors)
+    label = f"floor: {', '.join(names)}"
+    return [Line2D([], [], color=INK, linestyle=FLOOR, linewidth=1.2, label=label)] if names else []
 
 
 def _bar_keys(found: Iterable[Comparison], looks: Mapping[str, Style]) -> list[Artist]:

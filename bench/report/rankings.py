@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from bench.report.drawing import (
+    FLOOR,
     GREY,
     INK,
     LABEL_SIZE,
@@ -85,10 +86,12 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
                 color=GREY,
                 linewidth=2.6,
             )
+        for entry in board.floors:
+            ax.axvline(entry.accuracy, color=INK, linestyle=FLOOR, linewidth=1.2)
         ax.grid(axis="x")
         ax.set_xlabel("Test accuracy (%)")
         ax.set_title(panel_title(board.comparison, board.setting))
-    finish(figure, noted(RANKING_NOTE, boards), found)
+    finish(figure, noted(ranking_note(boards), boards), found)
     return figure
 
 
@@ -108,6 +111,12 @@ def noted(note: str, boards: Iterable[Leaderboard]) -> str:
     """A note, and where some ranks are of models only, that they are."""
     single = any(entry.of == MODELS for board in boards for entry in board.standings)
     return f"{note} {MODELS_NOTE}" if single else note
+
+
+def ranking_note(boards: Iterable[Leaderboard]) -> str:
+    """What intervals, bars and the lines of floors are."""
+    names = dict.fromkeys(entry.label for board in boards for entry in board.floors)
+    return RANKING_NOTE + (f" Dotted: the floor, {', '.join(names)}." if names else "")
 
 
 def ties(board: Leaderboard) -> list[tuple[int, int]]:

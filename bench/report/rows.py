@@ -3,7 +3,7 @@
 import re
 import statistics
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -89,10 +89,14 @@ class Score:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rows of one data set under one protocol; each has a `label` and a `setting`."""
+    """Rows of one data set under one protocol; each has a `label` and a `setting`.
+
+    ``floors`` are those of what has nothing to train, on the same test episodes: no rivals of the rows.
+    """
 
     title: str
     rows: list[Row]
+    floors: Sequence[Row] = ()
 
     @property
     def labels(self) -> list[str]:
@@ -113,6 +117,17 @@ class Comparison:
         """The rows (one a seed) of one learner in one setting."""
         wanted = (label, setting, status)
         return [r for r in self.rows if (r["label"], r["setting"], r["status"]) == wanted]
+
+    def floors_at(self, setting: str) -> list[Row]:
+        """The floors of a setting, one of each label."""
+        found = {row["label"]: row for row in reversed(self.floors) if row["setting"] == setting}
+        return [found[label] for label in sorted(found)]
+
+    def at_the_floor(self, setting: str) -> list[str]:
+        """The learners that are not surely above each floor of a setting."""
+        floors = self.floors_at(setting)
+        tested = {label: rows for label in self.labels if (rows := self.at(label, setting))}
+        return [x for x, rows in tested.items() if not all(is_above(rows, each) for each in floors)]
 
 
 def learners(rows: Iterable[Row]) -> list[str]:
@@ -136,17 +151,20 @@ def across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     What differed is told in their labels, and by the facts that they then share.
     """
     rows = list(records)
-    values = {field: sorted({str(_value(row, field)) for row in done(rows)}) for field in fields}
-    several = {field: " or ".join(found) for field, found in values.items() if len(found) > 1}
+    learned = [row for row in done(rows) if not is_floor(row)]
+    values = {fact: sorted({str(_value(row, fact)) for row in learned}) for fact in fields}
+    several = {fact: " or ".join(found) for fact, found in values.items() if len(found) > 1}
     return [
-        {**row, **several, "told_apart": {field: _value(row, field) for field in several}}
+        row
+        if is_floor(row)
+        else {**row, **several, "told_apart": {fact: _value(row, fact) for fact in several}}
         for row in rows
     ]
 
 
 def kept_apart(records: Iterable[Row]) -> list[str]:
     """For each data set with rows of several protocols, a sentence that names the differences."""
-    rows = done(records)
+    rows = [row for row in done(records) if not is_floor(row)]
     sentences = []
     for dataset in dict.fromkeys(row["dataset"] for row in sorted(rows, key=row_order)):
         values = {
@@ -225,6 +243,25 @@ def is_timed(row: Row) -> bool:
     return row.get("throughput") != []
 
 
+def is_floor(row: Row) -> bool:
+    """Whether a row is of what has nothing to train."""
+    return row.get("parameters") == 0 and row["status"] == "done"
+
+
+def is_above(rows: Sequence[Row], floor: Row) -> bool:
+    """Whether a learner, one row a seed, is better than a floor by more than the interval allows.
+
+    By the differences on the episodes that they share, where rows are `with_accuracies`.
+    """
+    if not all("accuracies" in row for row in (*rows, floor)):
+        result = score(rows)
+        return bool(result.mean - result.half > floor["accuracy"])
+    runs = [row["accuracies"] for row in rows]
+    both = [np.stack(runs) if len(runs) > 1 else runs[0], floor["accuracies"]]
+    found = stats.estimate(both, (1, -1))
+    return found.mean > found.half
+
+
 def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
     """The throughput of a phase, the mean over the rows (seeds) that measured it."""
     values = [
@@ -284,6 +321,7 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
             if (row["algo"], fact) in differing or fact in row.get("told_apart", {})
             if row["algo"] not in short or fact not in RECIPE
         ]
+        facts = [row["backbone"]] if is_floor(row) else facts
         facts += [recipe_name(row)] if row["algo"] in short else []
         if row.get("tuning") and "tuning" not in row.get("told_apart", {}):
             facts = ["tuned", *facts]
@@ -309,8 +347,31 @@ def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     """Split labelled rows so that within one comparison the data set and all `fields` agree.
 
     A title names the data set and whatever differs from its other comparisons. Failed rows may
-    lack fields; they join the first comparison that they do not contradict.
+    lack fields; they join the first comparison that they do not contradict. Floors are added to each
+    comparison with their test episodes, though they were not trained as its rows were; those without one
+    are compared among themselves.
     """
+    rows = list(rows)
+    floors = [row for row in rows if is_floor(row)]
+    found = [
+        replace(comparison, floors=_floors_of(comparison, floors))
+        for comparison in _split([row for row in rows if not is_floor(row)], fields)
+    ]
+    placed = {row["cell"] for comparison in found for row in comparison.floors}
+    return found + _split([row for row in floors if row["cell"] not in placed], fields)
+
+
+def _floors_of(comparison: Comparison, floors: Iterable[Row]) -> list[Row]:
+    """Copies of the floors that were tested on episodes of a comparison, with its settings."""
+    settings = {row["episodes_digest"]: row["setting"] for row in done(comparison.rows)}
+    return [
+        {**row, "setting": settings[row["episodes_digest"]]}
+        for row in sorted(floors, key=row_order)
+        if row["episodes_digest"] in settings
+    ]
+
+
+def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["status"] != "done", row_order(row))):
         key = (row["dataset"], *(_value(row, field) for field in fields))

@@ -28,6 +28,7 @@ from bench.report.rows import (
     interval_note,
     is_timed,
     labelled,
+    learners,
     rate,
     row_order,
     saturation,
@@ -125,6 +126,9 @@ LEADERBOARD_NOTE = (
     "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
     "ECE: expected calibration error, 15 bins, of all queries."
 )
+FLOOR_NOTE = (
+    "A floor has nothing to train and no rank: what comparing images gives on these episodes."
+)
 ABSENT = "–"
 FORMULA = ("=", "+", "-", "@")
 EFFICIENCY = "scaling efficiency"
@@ -211,6 +215,10 @@ def accuracy_tables(records: Iterable[Row]) -> list[Table]:
             [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
             for label in comparison.labels
         ]
+        cells += [
+            [f"*{label}*", *(floor_text(comparison, label, s) for s in comparison.settings)]
+            for label in learners(comparison.floors)
+        ]
         headers = ["Learner", *comparison.settings]
         tables.append(Table(comparison.title, headers, cells, _accuracy_caption(comparison)))
     return tables
@@ -265,7 +273,8 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
             pairs = pair_table(board)
             parts.append(markdown(pairs.headers, pairs.cells))
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
-    return "\n\n".join([*parts, LEADERBOARD_NOTE, *([TUNED_NOTE] if tuned else [])]) + "\n"
+    notes = [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
+    return "\n\n".join([*parts, LEADERBOARD_NOTE, *notes]) + "\n"
 
 
 def standing_table(board: Leaderboard) -> Table:
@@ -278,15 +287,15 @@ def standing_table(board: Leaderboard) -> Table:
             _fixed(entry.half_episodes),
             _fixed(entry.half_seeds_and_episodes),
             _fixed(entry.half_classes),
-            str(entry.seeds),
+            str(entry.seeds) if entry.best else ABSENT,
             str(entry.episodes),
             _fixed(entry.loss, 3),
             _fixed(entry.brier, 3),
             _fixed(entry.ece),
         ]
-        for entry in board.standings
+        for entry in [*board.standings, *board.floors]
     ]
-    return Table(board.title, STANDINGS, standings, place=board.place)
+    return Table(board.title, STANDINGS, standings, at_the_floor(board), board.place)
 
 
 def pair_table(board: Leaderboard) -> Table:
@@ -331,11 +340,22 @@ def equivalence(pair: Pair) -> str:
 
 def winners(boards: Iterable[Leaderboard]) -> str:
     """For each setting with several learners, a line that says who is best, or why nobody is."""
+    boards = list(boards)
     several = [board for board in boards if board.pairs]
     lines = [_winners(board) for board in several]
+    lines += [f"{board.title}: {low}" for board in boards if (low := at_the_floor(board))]
     if any(board.winners for board in several):
         lines.append("By tests over seeds and episodes, on these test classes; see leaderboard.md.")
     return "\n".join(lines)
+
+
+def at_the_floor(board: Leaderboard) -> str:
+    """A sentence on learners that are no better than a floor of their setting, or nothing."""
+    low = board.comparison.at_the_floor(board.setting)
+    names = " and ".join(entry.label for entry in board.floors)
+    return (
+        f"Not above the floor, {names}, by more than its interval: {', '.join(low)}." if low else ""
+    )
 
 
 def _winners(board: Leaderboard) -> str:
@@ -419,6 +439,9 @@ def terminal_table(records: Iterable[Row]) -> str:
                             train_time(rows),
                         ]
                     )
+            for row in comparison.floors_at(setting):
+                text = floor_text(comparison, row["label"], setting)
+                lines.append([f"{row['label']}, a floor", setting, text, "no", *[ABSENT] * 4])
         table = _columns([headers, *lines])
         facts = f"±: {interval_note([comparison])}. " if done(comparison.rows) else ""
         facts += _sentence(shared_facts(comparison.rows, BOTH))
@@ -439,6 +462,18 @@ def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
     remarks += [f"{failed} failed"] if failed else []
     text = score_text(result)
     return f"{text} ({', '.join(remarks)})" if remarks else text
+
+
+def floor_text(comparison: Comparison, label: str, setting: str) -> str:
+    """A floor as '42.7 ± 1.0', or a dash where it was not run."""
+    rows = [row for row in comparison.floors_at(setting) if row["label"] == label]
+    return score_text(score(rows)) if rows else ABSENT
+
+
+def chance(comparison: Comparison) -> str:
+    """What guessing gives, as 'chance is 20 % at 5 ways'."""
+    ways = sorted({row["ways"] for row in comparison.rows})
+    return f"chance is {' and '.join(f'{100 / n:.3g} % at {n} ways' for n in ways)}"
 
 
 def score_text(result: Score) -> str:
@@ -475,7 +510,14 @@ def _accuracy_caption(comparison: Comparison) -> str:
     sentences = []
     if finished := done(comparison.rows):
         sentences.append(f"Test accuracy in %; ±: {interval_note([comparison])}.")
-        sentences.append("In each column all learners are tested on the same episodes.")
+        sentences.append("In each column all learners are tested on the same episodes;")
+        sentences.append(f"{chance(comparison)}.")
+        sentences += [FLOOR_NOTE] if comparison.floors else []
+        sentences += [
+            f"Not above the floor by more than the interval at {setting}: {', '.join(low)}."
+            for setting in comparison.settings
+            if (low := comparison.at_the_floor(setting))
+        ]
         sentences.append(_sentence(shared_facts(finished, ACCURACY)))
         if any(row["transductive"] for row in finished):
             sentences.append(TRANSDUCTIVE_NOTE)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from bench import cell as cells
 from bench.cell import Cell, digest_of, task_of
-from bench.config import INCIDENTAL, PLACES
+from bench.config import INCIDENTAL, PLACES, of_training
 from bench.data.episodes import EpisodeSampler
 from bench.evaluate import evaluate
 from bench.protocol import card
@@ -103,7 +103,7 @@ def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
                 f"record.json says schema {schema}, and config.yaml has options of {NAMED_SINCE}"
             ]
         return []  # names were made otherwise
-    facts = {key: value for key, value in options.items() if key not in INCIDENTAL}
+    facts = of_training({key: value for key, value in options.items() if key not in INCIDENTAL})
     facts["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
     if tuned := options.get("tuned"):
         facts["tuned"] = {key: tuned.get(key) for key in ("study", "trials")}

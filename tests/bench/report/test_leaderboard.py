@@ -128,19 +128,11 @@ def test_a_single_seed_among_learners_is_out_of_their_order() -> None:
     assert [entry.rank for entry in alone.standings] == ["model 1", "model 2"]
 
 
-def test_what_has_nothing_to_train_needs_no_seeds() -> None:
+def test_what_has_nothing_to_train_is_no_rival_and_needs_no_seeds() -> None:
     made = board([*trained("protonet", 92), row("pixels", 80, parameters=0)])
-    assert [(entry.label, entry.rank) for entry in made.standings] == [
-        ("ProtoNet", "1"),
-        ("pixels", "2"),
-    ]
-    (pair,) = made.pairs
-    tested = played([*trained("protonet", 92), row("pixels", 80, parameters=0)])
-    seeds, (fixed,) = [
-        [t["accuracy"] for t in list(tested.values())[s]] for s in (slice(3), slice(3, 4))
-    ]
-    assert pair.p == stats.estimate([np.array(seeds), np.array(fixed)], (1, -1)).p
-    assert board([row("maml", 92), row("pixels", 80, parameters=0)]).winners == []
+    assert [(entry.label, entry.rank) for entry in made.standings] == [("ProtoNet", "1")]
+    assert [entry.rank for entry in made.floors] == ["floor"]
+    assert not made.pairs
 
 
 def test_ties_need_not_be_transitive() -> None:

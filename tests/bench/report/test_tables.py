@@ -44,7 +44,7 @@ def test_accuracy_markdown_golden() -> None:
         "| ProtoNet | 98.97 ± 0.04 | – |\n"
         "\n"
         "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
-        "In each column all learners are tested on the same episodes. "
+        "In each column all learners are tested on the same episodes; chance is 20 % at 5 ways. "
         "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision fp32, "
         "train images 200000, episodes 1000. "
         "† transductive: a prediction may depend on the other queries of its episode. "
