@@ -27,6 +27,21 @@ commit_at_start = cache(commit)
 """The commit of the code when this process first asked: each of a thousand cells does."""
 
 
+NO_NUMBERS = {
+    *("report", "check", "plan", "probe", "verify", "reproduce", "loggers"),
+    *(
+        "__main__.py",
+        "status.py",
+        "usage.py",
+        "forecast.py",
+        "journal.py",
+        "until.py",
+        "version.py",
+    ),
+}
+"""Parts of `bench` that no number of a row depends on."""
+
+
 def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
     """All that a reader needs to know which numbers may be compared."""
     config = cell.config
@@ -65,6 +80,7 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "torch": torch.__version__,
         "version": version(),
         **({"packages": ", ".join(used)} if (used := packages(config)) else {}),
+        "code": code(),
         "commit": commit_at_start(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **tuned_facts(config),
@@ -86,20 +102,27 @@ def packages(config: Config) -> list[str]:
 
 def maker(config: Config) -> tuple[str, ...]:
     """What a cell is made by: our code, torch and the packages that it runs code of."""
-    return code(config), str(torch.__version__), *packages(config)
-
-
-def code(config: Config) -> str:
-    """A digest of the code that may run a cell: ours, and the packages of what is chosen."""
     chosen = [each.target for each in (config.algo, config.backbone, config.dataset)]
+    names = sorted({target.partition(".")[0] for target in chosen})
+    return code(*names), str(torch.__version__), *packages(config)
+
+
+def code(*packages: str) -> str:
+    """Return a digest of the code that numbers depend on: ours, and that of these packages.
+
+    Of ours, what reads finished cells, plans, watches or starts runs is left out.
+    """
     digest = hashlib.sha256()
-    for name in sorted({"bench", "algorithms", *(target.partition(".")[0] for target in chosen)}):
+    for name in sorted({"bench", "algorithms", *packages}):
         spec = find_spec(name)
         if not spec:
             continue
         places = spec.submodule_search_locations or [str(spec.origin)]  # a package, or a file
-        for path in sorted(file for place in places for file in sources(Path(place))):
-            digest.update(f"{name} {path.name} ".encode() + path.read_bytes())
+        for place in map(Path, places):
+            for path in sorted(sources(place)):
+                if name == "bench" and path.relative_to(place).parts[0] in NO_NUMBERS:
+                    continue
+                digest.update(f"{name} {path.name} ".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 

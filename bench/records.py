@@ -107,6 +107,7 @@ class Protocol(Stored):
     torch: Text
     version: Text
     packages: Text | None = None  # of third parties, where there are some
+    code: Hex | None = None  # older rows do not tell
     commit: Text | None
     created: Text
     tuning: Text | None = None  # rows of learners that were not tuned lack these two

@@ -133,7 +133,10 @@ class Report(NamedTuple):
 
 
 def gather(
-    results_dir: str | Path, across: Collection[str] = (), others: Sequence[str] = ()
+    results_dir: str | Path,
+    across: Collection[str] = (),
+    others: Sequence[str] = (),
+    margin: float = leaderboard.MARGIN,
 ) -> Gathered:
     """Read results folders; raises Mistake, see `read`."""
     stored, stores = read(results_dir, others)
@@ -142,7 +145,7 @@ def gather(
     return Gathered(
         stored,
         records,
-        leaderboards(records, tested),
+        leaderboards(records, tested, margin),
         _curves(stores, records),
         _tried(stores, records, "probe.csv", Store.trials),
         _tried(stores, records, "shift.csv", Store.shifts),
@@ -212,19 +215,22 @@ def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure | No
 
 
 def build(
-    results_dir: str | Path, across: Collection[str] = (), others: Sequence[str] = ()
+    results_dir: str | Path,
+    across: Collection[str] = (),
+    others: Sequence[str] = (),
+    margin: float = leaderboard.MARGIN,
 ) -> Report:
     """Write the tables and figures/*.png/.pdf that have something to show.
 
     They are of the cells of the results folder, where they are written, and of ``others``.
     Rows are compared only where their protocols agree, but for differences in ``across``, see
-    `bench.report.rows.across`. The files are functions of the cells alone: building twice gives the
-    same bytes.
+    `bench.report.rows.across`; learners are equivalent within ``margin`` points. The files are
+    functions of the cells alone: building twice gives the same bytes.
 
     Raises:
         Mistake: see `read`, or the folder cannot be written.
     """
-    found = gather(results_dir, across, others)
+    found = gather(results_dir, across, others, margin)
     written, figures = views(found)
     contents: dict[str, Content | None] = dict(written)
     for name, figure in figures.items():

@@ -1,17 +1,19 @@
 """``python -m bench.report``: rebuild the tables and figures of a results folder."""
 
+import math
 import sys
 from pathlib import Path
 
 from bench.interrupt import ended
 from bench.mistake import Mistake
 from bench.report import build
+from bench.report.leaderboard import MARGIN
 from bench.report.rows import ACROSS, kept_apart
 from bench.report.tables import terminal_table, winners
 from bench.store import Store
 
 USAGE = """\
-Usage: python -m bench.report [results_dir=DIR,DIR...] [across=FACT,FACT...]
+Usage: python -m bench.report [results_dir=DIR,DIR...] [across=FACT,FACT...] [margin=POINTS]
 
 Rebuilds the views of a results folder from the cells under DIR/runs, trains nothing:
   report.html                     all of it as one page to open offline, the answer first
@@ -31,7 +33,7 @@ and prints the comparison. DIR is 'results' when it is not given. Several folder
 several machines, are reported as one, in the first of them, which may be new; a cell that is in two of
 them counts once, and must have the same numbers. Rows whose protocols differ are not
 compared, but for differences in the facts given as across=..., which then stand in the labels:
-{facts}."""
+{facts}. Learners are equivalent that differ by less than the margin, 1 point if it is not given."""
 
 
 def main(arguments: list[str]) -> int:
@@ -40,8 +42,8 @@ def main(arguments: list[str]) -> int:
         print(USAGE.format(facts=", ".join(ACROSS)))
         return 0
     try:
-        (folder, *others), fields = _parse(arguments)
-        report = build(folder, fields, others)
+        (folder, *others), fields, margin = _parse(arguments)
+        report = build(folder, fields, others, margin)
         print(terminal_table(report.records))
         for text in (winners(report.boards), *kept_apart(report.records)):
             if text:
@@ -54,15 +56,15 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _parse(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """The folders, and the facts that may differ."""
-    given = {"results_dir": "results", "across": ""}
+def _parse(arguments: list[str]) -> tuple[list[str], list[str], float]:
+    """The folders, the facts that may differ, and the margin of equivalence in points."""
+    given = {"results_dir": "results", "across": "", "margin": str(MARGIN)}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in given or not value:
             raise Mistake(
-                f"Cannot read the argument {argument!r}; there are results_dir=DIR,DIR and "
-                "across=FACT,FACT (python -m bench.report --help)."
+                f"Cannot read the argument {argument!r}; there are results_dir=DIR,DIR, "
+                "across=FACT,FACT and margin=POINTS (python -m bench.report --help)."
             )
         given[key] = value
     fields = [field for field in given["across"].split(",") if field]
@@ -72,7 +74,16 @@ def _parse(arguments: list[str]) -> tuple[list[str], list[str]]:
                 f"across={field} is not possible: rows that differ in it cannot be compared, or there "
                 f"is no such fact; choose from {', '.join(ACROSS)}."
             )
-    return _folders(given["results_dir"]), fields
+    try:
+        margin = float(given["margin"])
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin <= 100:
+        raise Mistake(
+            f"margin={given['margin']} is no margin: give the points of accuracy, such as 0.5, within "
+            "which learners are called equivalent."
+        )
+    return _folders(given["results_dir"]), fields, margin
 
 
 def _folders(given: str) -> list[str]:

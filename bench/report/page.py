@@ -57,6 +57,7 @@ CONFIG = {
     "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
 }
 PROVENANCE = (
+    "code",
     "commit",
     "version",
     "torch",

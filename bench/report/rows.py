@@ -33,7 +33,7 @@ NAMES = {
 
 # Rows are compared only where these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
-ACCURACY = ("data_digest", *NETWORK, "train_images", "tuning", "episodes")
+ACCURACY = ("code", "data_digest", *NETWORK, "train_images", "tuning", "episodes")
 THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "launcher", "torch")
 BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
@@ -48,7 +48,7 @@ RECIPE = (
     "label_smoothing",
     "augmentation",
 )
-USUAL = {"processes": 1, "launcher": "basic", "tuning": "none"}
+USUAL = {"processes": 1, "launcher": "basic", "tuning": "none", "code": "unknown"}
 """What goes without saying, also in rows."""
 # Where these or the options of an algorithm differ in one setting, it is several learners.
 VARIANT = (
@@ -487,5 +487,5 @@ def _value(row: Row, field: str) -> Any:
 
 
 def _fact(field: str, value: Any) -> str:
-    short = str(value)[:8] if field.endswith("digest") else str(value)
+    short = str(value)[:8] if field.endswith(("digest", "code")) else str(value)
     return f"{field.replace('_', ' ')} {short}".removeprefix("backbone options ")

@@ -1,10 +1,12 @@
 """What a row says of the code that made it."""
 
 import subprocess
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench import version
+from bench import protocol, version
 from bench.mistake import Mistake
 
 
@@ -67,3 +69,29 @@ def test_a_copy_without_a_version_is_told_before_any_work(uninstalled, make):
             (uninstalled / "pyproject.toml").write_text(content)
         with pytest.raises(Mistake, match="fewshot-bench is not installed, and .*pip install"):
             make()
+
+
+def test_the_digest_of_the_code_is_of_what_numbers_depend_on(tmp_path, monkeypatch):
+    for file in ("bench/train.py", "bench/report/page.py", "algorithms/maml.py", "mine/learner.py"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+
+    def found(name: str) -> SimpleNamespace:
+        return SimpleNamespace(submodule_search_locations=[str(tmp_path / name)], origin=None)
+
+    monkeypatch.setattr(protocol, "find_spec", found)
+    before, with_mine = protocol.code(), protocol.code("mine")
+    assert before != with_mine
+    (tmp_path / "bench/report/page.py").write_text("changed")
+    (tmp_path / "mine/learner.py").write_text("changed")
+    assert protocol.code() == before and protocol.code("mine") != with_mine
+    for file in ("bench/train.py", "algorithms/maml.py"):
+        (tmp_path / file).write_text("changed")
+        assert protocol.code() != before
+        (tmp_path / file).write_text("")
+
+
+def test_what_gives_no_numbers_is_there():
+    place = Path(protocol.__file__).parent
+    assert [name for name in protocol.NO_NUMBERS if not (place / name).exists()] == []

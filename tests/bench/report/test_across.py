@@ -62,3 +62,26 @@ def test_the_whole_report_across(tmp_path, capsys, undrawn) -> None:
 
     assert main([f"results_dir={tmp_path}"]) == 0
     assert "kept apart where they differ in train_images" in capsys.readouterr().out
+
+
+def test_rows_of_two_versions_of_the_code_are_kept_apart() -> None:
+    new, newer, old = (record(a) for a in ("maml", "protonet", "reptile"))
+    new["code"], newer["code"] = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
+    found = comparisons(labelled([new, newer, old]), ACCURACY)
+    assert sorted(each.title for each in found) == [
+        "omniglot, code aaaaaaaa",
+        "omniglot, code bbbbbbbb",
+        "omniglot, code unknown",
+    ]
+    (sentence,) = kept_apart([new, newer, old])
+    assert "across=code" in sentence
+    (together,) = comparisons(labelled(across([new, newer, old], ["code"])), ACCURACY)
+    assert together.labels[0] == "MAML (code aaaaaaaa)"
+    assert kept_apart([old, record("maml")]) == []
+
+
+def test_a_margin_is_points_of_accuracy() -> None:
+    assert _parse(["margin=0.5"])[2] == 0.5 and _parse([])[2] == 1
+    for wrong in ("0", "-1", "nan", "much"):
+        with pytest.raises(Mistake, match=f"margin={wrong} is no margin"):
+            _parse([f"margin={wrong}"])
