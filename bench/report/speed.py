@@ -16,8 +16,8 @@ USAGE = """\
 Usage: python -m bench.report.speed FILE
 
 Prints the ratios to learn2learn and the cost at scale as Markdown tables, from what
-  pytest tests/benchmarks --benchmark-enable --benchmark-json=FILE
-has saved."""
+  pytest tests/benchmarks --benchmark-enable --speed-file=FILE
+has saved, or with --benchmark-json=FILE at its end. "2 x 1" is two processes of one thread."""
 
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -25,11 +25,16 @@ Amount = Annotated[Finite, Field(ge=0)]
 
 
 class Result(TypedDict):
-    """Our tasks/s against a peer's for one kind of work; the ratio's quartiles are over rounds."""
+    """Tasks/s of a whole machine against a peer's; the ratio's quartiles are over rounds.
+
+    Each side has the layout, "processes x threads of each", at which it is fastest.
+    """
 
     work: str
     ours_tasks_per_s: Amount
+    ours_layout: str
     peer_tasks_per_s: Amount
+    peer_layout: str
     ratio: Amount
     ratio_low: Amount
     ratio_high: Amount
@@ -38,17 +43,18 @@ class Result(TypedDict):
 
 
 def markdown(results: Iterable[Result]) -> str:
-    """One row a kind of work: both rates (medians), the median ratio and its quartiles.
+    """Return one row a kind of work: both rates (medians), the median ratio and its quartiles.
 
     Where much time was stolen by other virtual machines, a ratio says little.
     """
     lines = [
-        "| work | ours, tasks/s | learn2learn, tasks/s | ratio | quartiles | stolen |",
-        "| --- | ---: | ---: | ---: | --- | ---: |",
+        "| work | ours, tasks/s | on | learn2learn, tasks/s | on | ratio | quartiles | stolen |",
+        "| --- | ---: | --- | ---: | --- | ---: | --- | ---: |",
     ]
     for r in results:
         lines.append(
-            f"| {r['work']} | {r['ours_tasks_per_s']:,.1f} | {r['peer_tasks_per_s']:,.1f} "
+            f"| {r['work']} | {r['ours_tasks_per_s']:,.1f} | {r['ours_layout']} "
+            f"| {r['peer_tasks_per_s']:,.1f} | {r['peer_layout']} "
             f"| **{r['ratio']:.2f}x** | {r['ratio_low']:.2f} to {r['ratio_high']:.2f} "
             f"| {r['stolen']:.0%} |"
         )
@@ -92,7 +98,7 @@ _GROWTHS = TypeAdapter(list[Growth], config=ConfigDict(strict=True))
 
 
 def read(file: Path) -> tuple[list[Result], list[Growth]]:
-    """The comparisons in a file of pytest-benchmark; raises Mistake when there are none."""
+    """Return the comparisons in such a file; raises Mistake when there are none."""
     try:
         saved = [b["extra_info"] for b in json.loads(file.read_text())["benchmarks"]]
         ratios = _RESULTS.validate_python([info for info in saved if "ratio" in info])

@@ -1,69 +1,81 @@
-"""Timing against a peer, in turns, and as sizes grow; the tables at the end of a run."""
+"""Timing against a peer, on the whole machine, and as sizes grow; the tables at the end of a run."""
 
+import json
 import math
+import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 import torch
 
-from bench.device import describe, peak_mib, reset_peak_memory
+from bench import device as devices
 from bench.report import speed
 from bench.stats import quartiles
+from tests.benchmarks.machine import Machine, summary
+from tests.benchmarks.sides import sides
 
-ROUNDS = 7
-BUSY = 0.15  # of the processor's time stolen by other virtual machines
-Sides = tuple[tuple[Callable[[], object], int], ...]
 WARM_UP, CALLS = 2, 5  # at each size
-CPU = torch.device("cpu")
 RESULTS = pytest.StashKey[list[speed.Result]]()
 GROWTHS = pytest.StashKey[list[speed.Growth]]()
 
 
-class Against(Protocol):
-    def __call__(
-        self,
-        work: str,
-        ours: Callable[[], object],
-        peer: Callable[[], object],
-        our_tasks: int,
-        peer_tasks: int | None = None,
-    ) -> None: ...
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options = parser.getgroup("speed", "comparisons of speed")
+    options.addoption("--device", default="cpu", help="cpu or cuda: what both sides are timed on")
+    options.addoption(
+        "--speed-file", type=Path, help="keep results here for bench.report.speed, one by one"
+    )
+    options.addoption(
+        "--max-load", type=float, default=0.5, help="refuse a machine of a higher load average"
+    )
+
+
+@pytest.fixture(scope="session")
+def device(pytestconfig: pytest.Config) -> torch.device:
+    return devices.choose(pytestconfig.getoption("--device", "cpu"))
+
+
+@pytest.fixture(scope="session")
+def idle(pytestconfig: pytest.Config) -> None:
+    """Refuse to time anything while the machine has other work."""
+    load, most = os.getloadavg()[0], pytestconfig.getoption("--max-load")
+    if load > most:
+        pytest.exit(
+            f"The load average of this machine is {load:.2f}: no speed is measured above {most}. "
+            "End what else runs, wait a minute, and try again.",
+            returncode=pytest.ExitCode.USAGE_ERROR,
+        )
+
+
+@pytest.fixture(scope="session")
+def machine(idle: None, device: torch.device) -> Iterator[Machine]:
+    machine = Machine(device)
+    yield machine
+    machine.close()
 
 
 @pytest.fixture
-def against(benchmark, request: pytest.FixtureRequest) -> Against:
-    """Time one call of ours and one of the peer's, in turns, after a warm-up of each.
+def against(benchmark, request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Time both sides of a comparison, each at its best number of processes and threads.
 
     The ratio of their tasks/s, one a round, goes to ``extra_info`` and to the table, and so does
     how busy a virtual machine's neighbours were. Where benchmarks are disabled, ours is called once.
     """
 
-    def compare(work, ours, peer, our_tasks, peer_tasks=None) -> None:
+    def compare(name: str) -> None:
         if benchmark.disabled:
-            benchmark(ours)
+            benchmark(sides(name, torch.device("cpu")).ours)
             return
-        sides = ((ours, our_tasks), (peer, peer_tasks or our_tasks))
-        timed, stolen = in_turns(sides)
-        if stolen > BUSY:  # once more; the choice looks at the neighbours, not at the ratio
-            timed, stolen = min((timed, stolen), in_turns(sides), key=lambda each: each[1])
-        low, ratio, high = quartiles([one / other for one, other in timed])
-        result: speed.Result = {
-            "work": work,
-            "ours_tasks_per_s": quartiles([one for one, _ in timed])[1],
-            "peer_tasks_per_s": quartiles([other for _, other in timed])[1],
-            "ratio": ratio,
-            "ratio_low": low,
-            "ratio_high": high,
-            "rounds": ROUNDS,
-            "stolen": stolen,
-        }
-        benchmark.extra_info |= {**result, **machine()}
-        request.config.stash.setdefault(RESULTS, []).append(result)
-        benchmark.pedantic(ours, rounds=3)
+        machine: Machine = request.getfixturevalue("machine")
+        result = summary(name, machine.compare(name))
+        keep(request.config, RESULTS, benchmark, result)
+        device = request.getfixturevalue("device")
+        ours = sides(name, device).ours
+        benchmark.pedantic(lambda: (ours(), devices.synchronize(device)), rounds=1)
 
     return compare
 
@@ -75,7 +87,7 @@ class Grow(Protocol):
 
 
 @pytest.fixture
-def growth(benchmark, request: pytest.FixtureRequest) -> Grow:
+def growth(benchmark, request: pytest.FixtureRequest, device: torch.device) -> Grow:
     """Time what ``make`` makes of each size, and see how much memory a call takes.
 
     Median time, most memory above the process, and the exponent of the time's growth from the last
@@ -88,20 +100,23 @@ def growth(benchmark, request: pytest.FixtureRequest) -> Grow:
             make(sizes[0])()
             benchmark(make(sizes[1]))
             return
+        request.getfixturevalue("idle")
         times, memory = [], []
         for size in sizes:
             call = make(size)
             for _ in range(WARM_UP):
                 call()
-            reset_peak_memory(CPU)
-            before = peak_mib(CPU)
+            devices.synchronize(device)
+            devices.reset_peak_memory(device)
+            before = devices.peak_mib(device)
             seconds = []
             for _ in range(CALLS):
                 start = time.perf_counter()
                 call()
+                devices.synchronize(device)
                 seconds.append(time.perf_counter() - start)
             times.append(1e3 * quartiles(seconds)[1])
-            memory.append(peak_mib(CPU) - before)
+            memory.append(devices.peak_mib(device) - before)
         result: speed.Growth = {
             "work": work,
             "axis": axis,
@@ -110,49 +125,37 @@ def growth(benchmark, request: pytest.FixtureRequest) -> Grow:
             "mib": memory,
             "exponent": math.log(times[-1] / times[-2]) / math.log(sizes[-1] / sizes[-2]),
         }
-        benchmark.extra_info |= {**result, **machine()}
-        request.config.stash.setdefault(GROWTHS, []).append(result)
+        keep(request.config, GROWTHS, benchmark, result)
         benchmark.pedantic(call, rounds=1)
 
     return measure
 
 
-def machine() -> dict[str, object]:
-    return {
-        "device_name": describe(CPU),
-        "threads": torch.get_num_threads(),
+def keep(config: pytest.Config, key: pytest.StashKey, benchmark, result) -> None:
+    """Hold a result for the table, and write all so far to the file, if one was named."""
+    device = devices.choose(config.getoption("--device", "cpu"))
+    benchmark.extra_info |= {
+        **result,
+        "device_name": devices.describe(device),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-
-
-def in_turns(sides: Sides) -> tuple[list[list[float]], float]:
-    """The tasks/s of each side in each round, after a round to warm up, and the stolen time's share."""
-    rounds: list[list[float]] = []
-    before = processor_time()
-    for _ in range(1 + ROUNDS):
-        rounds.append([])
-        for call, tasks in sides:
-            start = time.perf_counter()
-            call()
-            rounds[-1].append(tasks / (time.perf_counter() - start))
-    stolen, wanted = (b - a for a, b in zip(before, processor_time(), strict=True))
-    return rounds[1:], stolen / max(1, wanted)
-
-
-def processor_time() -> tuple[int, int]:
-    """Ticks in which this machine's cores were lent to others, and in which they wanted to work."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return 0, 0
-    user, nice, system, _, _, irq, softirq, steal = map(int, stat.read_text().split()[1:9])
-    return steal, user + nice + system + irq + softirq + steal
+    config.stash.setdefault(key, []).append(result)
+    if file := config.getoption("--speed-file"):
+        saved = [*config.stash.get(RESULTS, []), *config.stash.get(GROWTHS, [])]
+        about = {k: v for k, v in benchmark.extra_info.items() if k not in result}
+        content = {"machine": about, "benchmarks": [{"extra_info": each} for each in saved]}
+        file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def pytest_terminal_summary(terminalreporter, config: pytest.Config) -> None:
     """Print the tables."""
     if results := config.stash.get(RESULTS, []):
-        terminalreporter.section("tasks/s against learn2learn 0.2.0, in the same run")
+        terminalreporter.section(
+            "tasks/s of the machine against learn2learn 0.2.0, in the same run"
+        )
         terminalreporter.write(speed.markdown(results) + "\n")
     if growths := config.stash.get(GROWTHS, []):
         terminalreporter.section("cost at scale")

@@ -10,7 +10,6 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Learner, Shape
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
@@ -20,6 +19,7 @@ from bench.check.tasks import random_episodes
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Pool
 from bench.memory import tasks_at_once
+from tests.benchmarks.sides import strided
 
 QUERIES = 5
 LEARNERS = {
@@ -31,15 +31,14 @@ LEARNERS = {
 }
 
 
-def strided() -> Conv4:
-    return Conv4((1, 28, 28), filters=64, downsample="stride")
-
-
-def step(learner: Learner, ways: int, shots: int) -> Callable[[], object]:
+def step(learner: Learner, ways: int, shots: int, device: torch.device) -> Callable[[], object]:
     """A whole outer gradient of 4 tasks."""
     queries = QUERIES if learner.learns_from_queries else 0
     episodes = random_episodes(4, ways, shots, queries, size=28)
-    episodes = Episodes(*(p.float() if p.is_floating_point() else p for p in episodes))
+    episodes = Episodes(
+        *(p.to(device, torch.float32 if p.is_floating_point() else p.dtype) for p in episodes)
+    )
+    learner = learner.to(device)
     learner.tasks_at_once = tasks_at_once(learner, Episodes(*(part[:1] for part in episodes)))
 
     def outer_gradient() -> None:
@@ -50,34 +49,39 @@ def step(learner: Learner, ways: int, shots: int) -> Callable[[], object]:
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_ways(growth, name):
+def test_ways(growth, device, name):
     make = LEARNERS[name]
-    growth(f"{name}, 1 shot", "ways", (5, 10, 20, 40), lambda ways: step(make(ways), ways, 1))
+    growth(
+        f"{name}, 1 shot", "ways", (5, 10, 20, 40), lambda ways: step(make(ways), ways, 1, device)
+    )
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_shots(growth, name):
+def test_shots(growth, device, name):
     make = LEARNERS[name]
-    growth(f"{name}, 5 ways", "shots", (1, 5, 10, 20), lambda shots: step(make(5), 5, shots))
+    growth(
+        f"{name}, 5 ways", "shots", (1, 5, 10, 20), lambda shots: step(make(5), 5, shots, device)
+    )
 
 
 @pytest.mark.parametrize("name", ["MAML", "MAML, 1st order", "Reptile"])
-def test_inner_steps(growth, name):
+def test_inner_steps(growth, device, name):
     make = LEARNERS[name]
     growth(
         f"{name}, 5 ways, 5 shots",
         "inner steps",
         (1, 2, 5, 10),
-        lambda steps: step(make(5, inner_steps=steps), 5, 5),
+        lambda steps: step(make(5, inner_steps=steps), 5, 5, device),
     )
 
 
-def test_classes(growth):
+def test_classes(growth, device):
     """Drawing 32 episodes of 5 ways, 1 shot, 5 queries; a class has 8 images."""
 
     def draw(classes: int) -> Callable[[], object]:
-        images = torch.randint(0, 256, (classes * 8, 1, 28, 28), dtype=torch.uint8)
-        pool = Pool(images, torch.arange(classes + 1) * 8, tuple(map(str, range(classes))))
+        images = torch.randint(0, 256, (classes * 8, 1, 28, 28), dtype=torch.uint8, device=device)
+        offsets = torch.arange(classes + 1, device=device) * 8
+        pool = Pool(images, offsets, tuple(map(str, range(classes))))
         sampler = EpisodeSampler(pool, Shape(5, 1, QUERIES), ("scale",))
         first = iter(range(0, 10**9, 32))
         return lambda: sampler.draw(next(first), 32)

@@ -1,6 +1,6 @@
 """``python -m tools.gpu.speed``: ours against learn2learn on this GPU, in turns, in one run.
 
-The work is that of tests/benchmarks/test_speed.py, a whole outer gradient: ours with one launch an
+The work is that of tests/benchmarks/sides.py, a whole outer gradient: ours with one launch an
 operator, and as a CUDA graph in fp32, tf32 and bf16 (where it is of first order). Medians of rounds;
 the device is awaited before each look at the clock.
 """
@@ -29,7 +29,7 @@ from bench.device import describe, synchronize
 from bench.graph import record
 from bench.memory import tasks_at_once
 from tests.algorithms.peers import pair
-from tests.benchmarks.test_speed import STEPS, strided
+from tests.benchmarks.sides import STEPS, strided
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")

@@ -10,7 +10,9 @@ from bench.report import speed
 RESULT = {
     "work": "MAML",
     "ours_tasks_per_s": 1234.5,
+    "ours_layout": "1 x 2",
     "peer_tasks_per_s": 600.04,
+    "peer_layout": "2 x 1",
     "ratio": 2.057,
     "ratio_low": 2.0,
     "ratio_high": 2.1,
@@ -29,7 +31,9 @@ def test_the_command_prints_a_row_for_each_comparison(tmp_path, capsys):
     assert speed.main([saved(tmp_path, RESULT, {"other": 1})]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[2] == "| MAML | 1,234.5 | 600.0 | **2.06x** | 2.00 to 2.10 | 3% |"
+    assert lines[2] == (
+        "| MAML | 1,234.5 | 1 x 2 | 600.0 | 2 x 1 | **2.06x** | 2.00 to 2.10 | 3% |"
+    )
 
 
 def test_cost_at_scale_is_a_table_of_its_own(tmp_path, capsys):
