@@ -29,6 +29,7 @@ from bench.world import World, here
 
 EVALUATED_AT_ONCE = {"cpu": 16, "cuda": 100, "mps": 100}
 FAR = 10
+"""So many times what the budget of training allows is a mistake; less is rounding."""
 THREADS_A_CORE = 16
 """More than this is a mistake, also where a sweep is checked on another machine than it runs on."""
 
