@@ -98,7 +98,7 @@ def campaign(
         tried[f"{signal.Signals(number).name} {doing(broken, cache, every)}"] += bool(hit)
         processes += len(hit)
         for each in running:
-            lost += wrong_end(each, number if each in hit else None, broken)
+            lost += wrong_end(each, number if each in hit else None, broken, len(running) > 1)
             resumed += len(each.cells("goes on from step"))
         lost += [*unreadable(broken), *unreadable(cache)]
         now = records(broken)
@@ -157,13 +157,20 @@ STATUSES = {signal.SIGTERM: RESUMABLE, signal.SIGINT: 130}
 """Exit statuses of a command that hears a signal; before it listens, Python ends as the signal does."""
 
 
-def wrong_end(ended: Started, number: int | None, results: Path) -> list[str]:
-    """What is wrong with how a process ended that a signal hit, or none."""
+def wrong_end(
+    ended: Started, number: int | None, results: Path, among_others: bool = False
+) -> list[str]:
+    """What is wrong with how a process ended that a signal hit, or none.
+
+    ``among_others``, it may leave the cells that others are at, and say so by its status.
+    """
     status = ended.process.wait()
-    possible = {0} if number is None else {0, -number, STATUSES.get(number, 0)}
+    possible = {0, *([RESUMABLE] if among_others else [])}
+    if number is not None:
+        possible |= {-number, STATUSES.get(number, 0)}
     if status not in possible:
         return [f"a process ended with {status}: {ended.log.read_text(errors='replace')[-300:]}"]
-    if number == signal.SIGKILL or status == 0:
+    if number in (None, signal.SIGKILL) or status == 0:
         return []
     unsaved = [
         cell

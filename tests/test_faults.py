@@ -56,6 +56,8 @@ def test_a_process_that_crashes_or_does_not_save_is_told_of(tmp_path, status, nu
     assert [each[: len(wrong)] for each in found] == [wrong] * bool(wrong)
     (tmp_path / "runs" / "cell").mkdir(parents=True)
     (tmp_path / "runs" / "cell" / "progress.pt").touch()
+    beside = wrong_end(Started(SimpleNamespace(wait=lambda: status), log), None, tmp_path, True)
+    assert (beside == []) == (status in (0, RESUMABLE)), "it may leave cells to others"
     if "trained" in wrong:
         assert not wrong_end(Started(SimpleNamespace(wait=lambda: status), log), number, tmp_path)
 

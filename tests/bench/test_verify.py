@@ -231,7 +231,7 @@ def parameters_that_run_code(run):
         (edited_losses, "episodes.csv holds another loss than the episodes have"),
         (edited_speed, "says train tasks_per_s 10000.0, and its ms_median makes it"),
         (older_version, "record.json says schema 3, and config.yaml has options of 4"),
-        (edited_parameters, "episodes have another accuracy"),
+        (edited_parameters, "record.json says accuracy"),
         (edited_configuration, "config.yaml is not that of the run, but of protonet-glyphs-5w1s"),
         (edited_classes, "episodes.csv names other classes"),
         (lost_parameters, "checkpoint.pt is missing"),
