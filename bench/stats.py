@@ -213,6 +213,61 @@ def episodes_to_separate(effect: float) -> float:
     return math.inf if effect == 0 else float(max(2, math.ceil((POWER / effect) ** 2)))
 
 
+def interquartile_means(scores: ArrayLike) -> Floats:
+    """Return the mean of the middle half of each row of scores [..., n] (Agarwal et al. 2021)."""
+    ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
+
+
+def mean_ranks(scores: ArrayLike) -> Floats:
+    """Return the mean rank of L learners over M settings from [..., L, M], 1 for the best.
+
+    Learners of equal score share the mean of their ranks (Demsar 2006).
+    """
+    y = np.asarray(scores, dtype=np.float64)
+    first, second = y[..., :, None, :], y[..., None, :, :]
+    better = (second > first).sum(-2) + ((second == first).sum(-2) - 1) / 2
+    return 1 + better.mean(-1)
+
+
+def aggregates(
+    runs: Sequence[Sequence[ArrayLike]], resamples: int = 999, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return interquartile mean and mean rank of L learners over M settings, with 95 % intervals.
+
+    ``runs[l][m]`` are the accuracies [S, E] of learner l in setting m, whose E episodes all learners
+    share. Both results are [L, 3]: the value and its ends. The interquartile mean is over the runs of
+    all settings, ranks are those of the means over seeds.
+
+    The bootstrap is stratified by setting (Agarwal et al. 2021, arXiv 2108.13264) and draws episodes, the
+    same for all learners, and of S seeds S - 1 with replacement, so that their variance is not too small
+    (Rao and Wu 1988); one seed is a model taken as it is.
+    """
+    generator = np.random.default_rng(seed)
+    arrays = [[np.asarray(each, dtype=np.float64) for each in line] for line in runs]
+    scores: list[list[Floats]] = [[] for _ in arrays]
+    for setting in range(len(arrays[0])):
+        episodes = arrays[0][setting].shape[1]
+        drawn = generator.multinomial(episodes, np.full(episodes, 1 / episodes), resamples)
+        for line, found in zip(arrays, scores, strict=True):
+            means = drawn @ line[setting].T / episodes
+            count = means.shape[1]
+            seeds = generator.integers(0, count, (resamples, max(1, count - 1)))
+            found.append(np.take_along_axis(means, seeds, 1))
+    middle = np.stack([interquartile_means(np.concatenate(each, 1)) for each in scores])
+    by_setting = np.array([[each.mean(1) for each in line] for line in scores])
+    ranks = mean_ranks(by_setting.transpose(2, 0, 1)).T
+    own = [interquartile_means(np.concatenate([y.mean(1) for y in line])) for line in arrays]
+    own_ranks = mean_ranks([[y.mean() for y in line] for line in arrays])
+    return _with_ends(np.array(own), middle), _with_ends(own_ranks, ranks)
+
+
+def _with_ends(values: Floats, drawn: Floats) -> Floats:
+    """Values [L] with the percentiles 2.5 and 97.5 of what was drawn for each [L, R]."""
+    return np.stack([values, *np.quantile(drawn, [0.025, 0.975], axis=1)], axis=1)
+
+
 def quartiles(values: list[float]) -> tuple[float, float, float]:
     """Lower quartile, median and upper quartile."""
     low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])

@@ -277,7 +277,10 @@ def sections(
             "Leaderboard",
             rankings.noted(rankings.ranking_note(several), several),
             interactive.ranking(several),
-            [tables.standing_table(board) for board in boards],
+            [
+                *(tables.standing_table(board) for board in boards),
+                *tables.aggregate_tables(boards),
+            ],
             [Details("What the columns mean", note=tables.LEADERBOARD_NOTE)],
         ),
         Section(

@@ -9,9 +9,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
+from bench import stats
 from bench.report.leaderboard import LEVEL, MODELS, Leaderboard, Pair
 from bench.report.rows import (
     ACCURACY,
@@ -128,6 +131,11 @@ LEADERBOARD_NOTE = (
 )
 FLOOR_NOTE = (
     "A floor has nothing to train and no rank: what comparing images gives on these episodes."
+)
+AGGREGATE_NOTE = (
+    "Mean rank over the settings (Demšar 2006), and mean accuracy in % of the middle half of all runs "
+    "(Agarwal et al. 2021), with 95 % intervals of a bootstrap over seeds and episodes of each setting; "
+    "with one seed, over the episodes of those models alone."
 )
 ABSENT = "–"
 FORMULA = ("=", "+", "-", "@")
@@ -272,6 +280,7 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
         if board.pairs:
             pairs = pair_table(board)
             parts.append(markdown(pairs.headers, pairs.cells))
+    parts += [table.markdown() for table in aggregate_tables(boards)]
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
     notes = [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
     return "\n\n".join([*parts, LEADERBOARD_NOTE, *notes]) + "\n"
@@ -316,6 +325,40 @@ def pair_table(board: Leaderboard) -> Table:
         for pair in board.pairs
     ]
     return Table(board.title, PAIRS, pairs, place=board.place)
+
+
+def aggregate_tables(boards: Sequence[Leaderboard]) -> list[Table]:
+    """Learners over all settings of a comparison, where it has several."""
+    tables = []
+    for comparison in {id(board.comparison): board.comparison for board in boards}.values():
+        settings = comparison.settings
+        cells = {x: [comparison.at(x, setting) for setting in settings] for x in comparison.labels}
+        everywhere = {label: rows for label, rows in cells.items() if all(rows)}
+        if len(settings) < 2 or len(everywhere) < 2:
+            continue
+        runs = [
+            [np.stack([row["accuracies"] for row in rows]) for rows in each]
+            for each in everywhere.values()
+        ]
+        middles, ranks = stats.aggregates(runs)
+        lines = [
+            [label, _with_ends(rank), _with_ends(middle), _seeds(everywhere[label])]
+            for label, middle, rank in zip(everywhere, middles, ranks, strict=True)
+        ]
+        title = f"{comparison.title}, all {len(settings)} settings"
+        headers = ["Learner", "mean rank", "interquartile mean", "seeds"]
+        tables.append(Table(title, headers, lines, AGGREGATE_NOTE))
+    return tables
+
+
+def _with_ends(found: NDArray[np.float64]) -> str:
+    value, low, high = found
+    return f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _seeds(cells: Sequence[Sequence[Row]]) -> str:
+    counts = sorted({len(rows) for rows in cells})
+    return " or ".join(str(count) for count in counts)
 
 
 def sign(pair: Pair) -> str:

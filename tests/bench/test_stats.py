@@ -263,3 +263,31 @@ def test_episodes_to_separate_find_it_in_four_of_five_tests():
     assert count == math.ceil(7.8489 / 0.0625)
     found = [stats.estimate([generator.normal(0.25, 1, int(count))]).p < 0.05 for _ in range(1000)]
     assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+def test_aggregates_over_settings_by_hand():
+    assert list(stats.interquartile_means([[8.0, 1, 2, 3, 4, 5, 6, 7], [1.0] * 8])) == [4.5, 1]
+    assert stats.interquartile_means([1.0, 2.0]) == 1.5
+    assert list(stats.mean_ranks([[9.0, 5], [8.0, 5], [7.0, 6]])) == [1.75, 2.25, 2]
+    generator = np.random.default_rng(0)
+    shared = 8 * generator.normal(size=(2, 300))
+    runs = [
+        [50 + better + luck + shared[m] for m in range(2)]
+        for better, luck in ((2, 0.1 * generator.normal(size=(3, 1))), (0, np.zeros((1, 1))))
+    ]
+    middles, ranks = stats.aggregates(runs)
+    assert ranks.tolist() == [[1, 1, 1], [2, 2, 2]], "on the same episodes, always"
+    value, low, high = middles[1]
+    assert value == pytest.approx(50 + shared.mean())
+    assert high - low == pytest.approx(2 * 1.96 * 8 / math.sqrt(600), rel=0.15)
+
+
+def test_aggregates_cover_what_they_say():
+    held = 0
+    for number in range(200):
+        generator = np.random.default_rng(number)
+        scene = SCENES["seeds matter"]
+        runs = [scene.draw(generator, 5)[0] for _ in range(4)]
+        ((_, low, high),), _ = stats.aggregates([runs], 199)
+        held += low <= 0 <= high
+    assert 0.88 <= held / 200 <= 0.99

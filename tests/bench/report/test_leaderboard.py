@@ -354,3 +354,15 @@ def test_a_run_without_its_episodes_is_told_and_left_out(
         read(tmp_path)
     assert caplog.text.count("Skipped") == 2
     assert "does not hold 1000 accuracies" in caplog.text
+
+
+def test_learners_over_all_settings() -> None:
+    rows = [*FOUR, *(each for a, m in MEANS.items() for each in trained(a, m - 3, shots=5))]
+    made = leaderboards(rows, played(rows))
+    (table,) = tables.aggregate_tables(made)
+    assert table.title == "omniglot, all 2 settings"
+    assert [line[0] for line in table.cells] == ["MAML", "Reptile", "ProtoNet", "MetaOptNet"]
+    assert table.cells[0][1] == "3.00 (3.00 to 3.00)" and table.cells[0][3] == "3"
+    assert table.cells[0][2].startswith("90.50 (")
+    assert table.title in tables.leaderboard_markdown(made)
+    assert tables.aggregate_tables([board(FOUR)]) == []
