@@ -21,13 +21,13 @@ from bench.report.rows import (
     shared_facts,
 )
 from bench.report.tables import ABSENT, Table, joined
-from bench.stats import mean_ci95
+from bench.stats import estimate
 
 NOTE = (
-    "Test accuracy in %, on the same episodes throughout. ±: 95 % interval over test episodes of one "
-    "trained model a cell (of a difference: of differences on the same episode); the luck of training "
-    "is not in it. Last column: the mean over recipes against that of the first line; last line: the "
-    "mean over learners against that of the first recipe."
+    "Test accuracy in %, on the same episodes throughout. ±: 95 % interval for other seeds and episodes "
+    "where all cells have several seeds; else over test episodes of one trained model a cell, without "
+    "the luck of training. Last column: the mean over recipes against that of the first line; last line: "
+    "the mean over learners against that of the first recipe."
 )
 
 Recipe = tuple[object, ...]
@@ -37,7 +37,8 @@ Recipe = tuple[object, ...]
 class Cross:
     """One setting in which each of several learners was trained by each of several recipes.
 
-    ``episodes`` holds test accuracies in percent, [learners, recipes, episodes], means over seeds.
+    ``runs`` holds the test accuracies in percent of each learner and recipe as `bench.stats.estimate`
+    takes them: [S, E] over seeds, or [E] of models where some have one seed.
     """
 
     comparison: Comparison
@@ -45,7 +46,7 @@ class Cross:
     learners: list[str]
     recipes: list[Recipe]
     cells: list[list[list[Row]]]
-    episodes: NDArray[np.float64]
+    runs: list[list[NDArray[np.float64]]]
 
 
 def crosses(records: Iterable[Row], tested: Episodes) -> list[Cross]:
@@ -64,13 +65,9 @@ def crosses(records: Iterable[Row], tested: Episodes) -> list[Cross]:
                 continue
             recipes = sorted(shared, key=_plainness)
             cells = [[rows[recipe] for recipe in recipes] for rows in several.values()]
-            episodes = [
-                [np.mean([tested[row["cell"]]["accuracy"] for row in rows], 0) for rows in line]
-                for line in cells
-            ]
-            found.append(
-                Cross(comparison, setting, list(several), recipes, cells, np.array(episodes))
-            )
+            one_seed = any(len(rows) == 1 for line in cells for rows in line)
+            runs = [[_runs(rows, tested, one_seed) for rows in line] for line in cells]
+            found.append(Cross(comparison, setting, list(several), recipes, cells, runs))
     return found
 
 
@@ -82,16 +79,16 @@ def recipes_markdown(found: Sequence[Cross]) -> str | None:
 def table(cross: Cross) -> Table:
     """Learners by recipes, with what each contributes on average."""
     names = recipe_names(cross.recipes)
-    by_learner, by_recipe = cross.episodes.mean(1), cross.episodes.mean(0)
+    by_learner, by_recipe = cross.runs, [list(line) for line in zip(*cross.runs, strict=True)]
     lines = [
         [
             label,
             *(_cell(rows) for rows in cross.cells[i]),
-            _difference(by_learner[i] - by_learner[0]) if i else ABSENT,
+            _difference(by_learner[i], by_learner[0]) if i else ABSENT,
         ]
         for i, label in enumerate(cross.learners)
     ]
-    last = [_difference(each - by_recipe[0]) for each in by_recipe[1:]]
+    last = [_difference(each, by_recipe[0]) for each in by_recipe[1:]]
     lines.append(["*the recipe contributes*", ABSENT, *last, ""])
     facts = shared_facts([row for line in cross.cells for rows in line for row in rows], ACCURACY)
     legend = "; ".join(
@@ -146,6 +143,14 @@ def _cell(rows: Sequence[Row]) -> str:
     return f"{found.mean:.1f} ± {found.half:.1f}"
 
 
-def _difference(differences: NDArray[np.float64]) -> str:
-    mean, half = mean_ci95(differences)
-    return f"{mean:+.1f} ± {half:.1f}"
+def _runs(rows: Sequence[Row], tested: Episodes, models: bool) -> NDArray[np.float64]:
+    runs = np.stack([tested[row["cell"]]["accuracy"].to_numpy(float) for row in rows])
+    return runs.mean(0) if models else runs
+
+
+def _difference(these: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> str:
+    """The mean of these groups of runs less that of others."""
+    share = 1 / len(these)
+    weights = [share] * len(these) + [-share] * len(others)
+    found = estimate([*these, *others], weights)
+    return f"{found.mean:+.1f} ± {found.half:.1f}"

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from bench import stats
 from bench.report import recipes, tables
 from bench.report.rows import labelled
 from tests.bench.report.samples import record
@@ -37,7 +38,8 @@ def test_the_table_by_hand():
     assert table.headers == ["Learner", "adam", "adam, augmented", "sgd", "the learner contributes"]
     proto, svm, last = table.cells
     assert proto[1:4] == ["55.0 ± 0.4", "60.0 ± 0.4", "52.0 ± 0.4"] and proto[4] == tables.ABSENT
-    half = 1.96 * math.sqrt(4 / 3) / 2  # of the differences 3, 1, 3, 1
+    t = 3.182446  # the quantile 0.975 of Student's t with 3 degrees of freedom
+    half = t * math.sqrt(4 / 3) / 2  # of the differences 3, 1, 3, 1
     assert svm == ["MetaOptNet", "57.0 ± 0.4", "62.0 ± 0.4", "54.0 ± 0.4", f"+2.0 ± {half:.1f}"]
     assert last[1:] == [tables.ABSENT, "+5.0 ± 0.0", "-3.0 ± 0.0", ""]
     assert "sgd: train split train, optimizer sgd, momentum 0.9, rate 0.1" in table.note
@@ -77,3 +79,22 @@ def test_recipes_that_differ_are_learners_of_their_own_elsewhere():
         "ProtoNet (rate 0.002)",
         "ProtoNet (rate 0.001)",
     ]
+
+
+def test_with_several_seeds_what_they_contribute_is_over_seeds_too():
+    rows, tested = crossed()
+    luck = np.random.default_rng(0)
+    more = [
+        {**row, "seed": seed, "cell": f"{row['cell']}-{seed}"} for row in rows for seed in (1, 2)
+    ]
+    for row in more:
+        tested[row["cell"]] = tested[row["cell"][:-2]] + 3 * luck.normal()
+    (cross,) = recipes.crosses([*rows, *more], tested)
+    gain = recipes.table(cross).cells[1][4]
+    groups = [
+        np.stack([tested[r["cell"]]["accuracy"] for r in c])
+        for c in cross.cells[1] + cross.cells[0]
+    ]
+    wanted = stats.estimate(groups, [1 / 3] * 3 + [-1 / 3] * 3)
+    assert gain == f"{wanted.mean:+.1f} ± {wanted.half:.1f}"
+    assert wanted.half > 1
