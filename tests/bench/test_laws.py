@@ -25,7 +25,7 @@ from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Dataset, Pool
 from bench.evaluate import depends_on_places, evaluate
 from bench.kept import training_of
-from bench.mistake import Failed
+from bench.mistake import Failed, Lost
 from bench.train import OuterLoop, Training
 from bench.world import World
 from tests.bench.recording import Recording, Scripted, digest, marked, recording
@@ -378,6 +378,35 @@ def test_a_training_that_goes_on_draws_what_comes_next(small, monkeypatch):
     numbers = [n for seen in noted.of("train") for n in seen.numbers]
     assert numbers == list(range(16))
     assert [each.train_loss for each in training.history] == [2.5, 6.5]
+
+
+def test_what_was_trained_before_another_process_ended_is_saved(small, monkeypatch, capsys):
+    cell, advance = small(script=RISING_AND_FALLING), OuterLoop.advance
+
+    def lost(loop):
+        if loop.step == 2:
+            raise Lost("gone")
+        return advance(loop)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(OuterLoop, "advance", lost)
+        with pytest.raises(Lost):
+            running.run(cell)
+    with recording(Scripted) as noted:
+        running.run(cell)
+    assert [n for seen in noted.of("train") for n in seen.numbers] == list(range(4, 16))
+    assert "goes on from step 2 of 8" in capsys.readouterr().out
+
+
+def test_a_bar_is_for_a_terminal_that_one_cell_has_to_itself(small, monkeypatch):
+    monkeypatch.setattr(running, "tqdm", lambda **options: options)
+    cell = small(script="0")
+    training = Training(cells.parts(cell).loop, 3)
+    assert running.progress_bar(cell, training)["disable"] is None
+    assert running.progress_bar(cell, training)["total"] == 3
+    assert running.progress_bar(replace(cell, world=World(1, 2)), training)["disable"] is True
+    monkeypatch.setattr(running, "at_work", lambda: True)
+    assert running.progress_bar(cell, training)["disable"] is True
 
 
 @pytest.mark.parametrize("training", [False, True])
