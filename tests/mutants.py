@@ -77,7 +77,7 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     "bench/report/leaderboard.py": "test_leaderboard.py",
     "bench/running.py": "test_laws.py test_cell.py test_resume.py test_hostile.py"
     " -k '(test_laws and not all_learners and not seeds and not data_sets_are) or whole_record"
-    " or diverging or by_their_places or test_resume or letters'",
+    " or diverging or by_their_places or test_resume or long_error'",
     "bench/stats.py": "test_stats.py -k 'not covers and not levels_and and not rarely and not careful'",
     "bench/throughput.py": "test_throughput.py test_shared_steps.py test_laws.py"
     " -k 'test_throughput or speed or first_of_equals'",
