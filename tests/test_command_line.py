@@ -340,7 +340,7 @@ def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache, here):
 def test_a_missing_data_file_is_named_with_its_place(tmp_path, here):
     data = tmp_path / "data"
     done = here(
-        "dataset=omniglot", f"data_root={data}", "dataset.url=http://127.0.0.1:9", *SMALL,
+        *SMALL, "dataset=omniglot", f"data_root={data}", "dataset.url=http://127.0.0.1:9",
         f"results_dir={tmp_path}/r", f"cache_dir={tmp_path}/cache",
     )  # fmt: skip
     assert done.returncode == 2
@@ -358,7 +358,7 @@ def test_a_damaged_data_file_is_named(tmp_path, here):
     (tmp_path / "omniglot").mkdir()
     (tmp_path / "omniglot" / "images_background.zip").write_bytes(b"no zip")
     done = here(
-        "dataset=omniglot", f"data_root={tmp_path}", *SMALL, f"results_dir={tmp_path}/r",
+        *SMALL, "dataset=omniglot", f"data_root={tmp_path}", f"results_dir={tmp_path}/r",
         f"cache_dir={tmp_path}/cache",
     )  # fmt: skip
     assert done.returncode == 2
@@ -379,7 +379,7 @@ def test_help_and_cfg_job_teach_the_options(here):
 
 def test_every_learner_on_the_real_omniglot(omniglot_root, tmp_path, cache, here):
     done = here(
-        "-m", "algo=maml,reptile,protonet,metaoptnet", "dataset=omniglot", *SMALL,
+        "-m", "algo=maml,reptile,protonet,metaoptnet", *SMALL, "dataset=omniglot",
         f"results_dir={tmp_path}", f"data_root={omniglot_root}", f"cache_dir={cache}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
