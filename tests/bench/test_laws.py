@@ -442,9 +442,13 @@ def test_speed_is_measured_after_a_call_that_does_not_count(monkeypatch):
             return float(len(events))
 
     monkeypatch.setattr(throughput, "time", Time)
+    monkeypatch.setattr(throughput, "reset_peak_memory", lambda _: events.append("reset"))
     cpu = torch.device("cpu")
     row = throughput._phase("train", lambda: events.append("work"), 4, 30, cpu, seconds=0.0)
-    assert events[:3] == ["work", "clock", "work"] and events.count("work") == row["calls"] + 1
+    assert (
+        events[:4] == ["reset", "work", "clock", "work"]
+        and events.count("work") == row["calls"] + 1
+    )
 
 
 @pytest.mark.parametrize("algo", ALGOS)

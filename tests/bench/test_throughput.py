@@ -98,7 +98,8 @@ def test_processes_make_blocks_of_as_many_calls(monkeypatch, gpu):
 
 
 @pytest.mark.parametrize(
-    ("each", "seconds", "calls"), [(0.01, 0.0, 5), (0.01, 0.075, 8), (0.6, 0.5, 4), (9.0, 0.5, 3)]
+    ("each", "seconds", "calls"),
+    [(0.25, 1.25, 5), (0.01, 0.0, 5), (0.01, 0.075, 8), (0.6, 0.5, 4), (9.0, 0.5, 3)],
 )
 def test_slow_calls_are_fewer(monkeypatch, each, seconds, calls):
     now = iter(i * each / 2 for i in range(1000))
