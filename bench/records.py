@@ -131,6 +131,7 @@ class Done(Protocol):
     val_accuracy: Percent | None  # None where nothing was trained, so that nothing was to be chosen
     train_episodes: Count
     train_seconds: Measured
+    train_process_seconds: Measured | None = None  # older rows do not tell
     elapsed_seconds: Measured | None = None  # older rows do not tell
     throughput: list[Phase]
 

@@ -99,6 +99,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         "val_accuracy": best.val_accuracy if best else None,
         "train_episodes": loop.step * config.train.meta_batch,
         "train_seconds": training.seconds,
+        "train_process_seconds": training.process_seconds,
         "elapsed_seconds": time.monotonic() - begun,
         "throughput": speed,
     }

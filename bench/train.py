@@ -212,6 +212,8 @@ class Training:
         self.best: Checkpoint | None = None
         self.best_state: dict[str, Tensor] = {}
         self.seconds = 0.0
+        self.process_seconds = 0.0
+        """Processor time of all threads in these seconds."""
         self.losses: list[Tensor] = []
         self.accuracies: list[Tensor] = []
         self.repeating = False
@@ -256,6 +258,7 @@ class Training:
             "best": self.best.asdict() if self.best else None,
             "best_state": self.best_state,
             "seconds": self.seconds,
+            "process_seconds": self.process_seconds,
             "losses": _stacked(self.losses),
             "accuracies": _stacked(self.accuracies),
         }
@@ -266,7 +269,7 @@ class Training:
         self.history = [Checkpoint(**each) for each in state["history"]]
         self.best = Checkpoint(**state["best"]) if state["best"] else None
         self.best_state = state["best_state"]
-        self.seconds = state["seconds"]
+        self.seconds, self.process_seconds = state["seconds"], state["process_seconds"]
         device = self.loop.rate.device  # a file is read to the CPU
         self.losses = list(state["losses"].to(device).unbind())
         self.accuracies = list(state["accuracies"].to(device).unbind())
@@ -276,6 +279,7 @@ class Training:
         return {
             "learner": self.loop.learner.state_dict(),
             "seconds": self.seconds,
+            "process_seconds": self.process_seconds,
             "losses": _stacked(self.losses),
             "accuracies": _stacked(self.accuracies),
         }
@@ -285,7 +289,7 @@ class Training:
         state = kept.read(end)
         self.loop.step = end
         self.loop.learner.load_state_dict(state["learner"])
-        self.seconds = state["seconds"]
+        self.seconds, self.process_seconds = state["seconds"], state["process_seconds"]
         self.losses = list(state["losses"].unbind())
         self.accuracies = list(state["accuracies"].unbind())
 
@@ -296,7 +300,7 @@ class Training:
         self.loop.learner.train()
         synchronize()
         pause = time.monotonic() + STRETCH_SECONDS
-        start = time.perf_counter()
+        start, worked = time.perf_counter(), time.process_time()
         try:
             while self.loop.step < end:
                 metrics = self.loop.advance()
@@ -307,6 +311,7 @@ class Training:
             synchronize()
         finally:  # where another process has ended, the steps up to then are kept
             self.seconds += time.perf_counter() - start
+            self.process_seconds += time.process_time() - worked
         losses = torch.stack(self.losses)
         if not losses.isfinite().all():
             self._diverge(losses.tolist())

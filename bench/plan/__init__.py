@@ -72,12 +72,24 @@ def untrained(of: dict[str, Any]) -> bool:
     return not of["train_images"]
 
 
+def idle_share(row: Row) -> float:
+    """Return the share of a row's time that it would have taken on an idle machine, at most 1.
+
+    On a CPU that is the processor time of its training, where that is less than the time it took: with
+    one thread exactly, with more threads an upper bound, as these wait for each other.
+    """
+    worked = row.get("train_process_seconds")
+    if row["device"] != "cpu" or not worked or not row["train_seconds"]:
+        return 1.0
+    return float(min(1.0, worked / row["train_seconds"]))
+
+
 def times(facts: dict[str, Any], row: Row) -> Times:
     """What a row says of a cell: its own times, scaled by the images of training and evaluation.
 
     Validation and test go by the rate at which the row evaluated. What remains of the row's time, such
     as the measurement of speed, is taken as it is. A trial, whose facts have no ``episodes``, has neither
-    test nor rest.
+    test nor rest. All are times of an idle machine, see `idle_share`.
     """
     rates = rate([row], "evaluate", "images_per_s") or math.inf
 
@@ -93,7 +105,8 @@ def times(facts: dict[str, Any], row: Row) -> Times:
         rest = max(0.0, elapsed - sum(parts(row)))
     else:
         rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
-    training, validation, test = parts(facts)
+    share = idle_share(row)
+    training, validation, test, rest = (share * each for each in (*parts(facts), rest))
     job = Job(training + validation, test + rest if "episodes" in facts else 0.0)
     images = facts["train_ways"] * (facts["train_shots"] + facts["train_queries"])
     step = training * facts["meta_batch"] * images / max(1, facts["train_images"])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from bench import usage
 from bench.interrupt import ended
 from bench.mistake import Mistake
-from bench.plan import Estimate, Times, estimate
+from bench.plan import Estimate, Times, estimate, idle_share
 from bench.plan.groups import Group, grouped
 from bench.plan.schedule import Job, simulate
 from bench.report import read
@@ -82,6 +82,8 @@ def main(arguments: list[str]) -> int:
             here = [row for row in rows if machine_of(row) == machine]
             print(f"### {machine.title}, {len(here)} rows of {folder}\n")
             print(plan(its, machine, here, workers), end="\n\n")
+            if machine.device == "cpu":
+                print(load_note(here), end="\n\n")
     return 0
 
 
@@ -154,6 +156,17 @@ def plan(groups: Sequence[Group], machine: Machine, rows: Sequence[Row], workers
             "which times a few steps."
         )
     return "\n\n".join([said, *parts])
+
+
+def load_note(rows: Sequence[Row]) -> str:
+    """Say how busy the machine was when the rows were measured, and what was made of that."""
+    shares = [idle_share(row) for row in rows if "train_process_seconds" in row]
+    if not shares:
+        return "These rows do not tell how busy the machine was: times are as they took them."
+    return (
+        f"Times are those on an idle machine: rows had {min(shares):.0%} to {max(shares):.0%} of the "
+        "processor time that they asked for while they trained, and are reckoned with as much less."
+    )
 
 
 def told(found: Estimate | None) -> list[str]:

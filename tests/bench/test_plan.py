@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bench import progress, running, train
 from bench.interrupt import Interrupt
 from bench.plan import Estimate, Times, estimate
-from bench.plan.__main__ import Machine, failing, main, rounds, totals
+from bench.plan.__main__ import Machine, failing, load_note, main, rounds, totals
 from bench.plan.groups import Group
 from bench.plan.schedule import Job, simulate
 from bench.progress import SAVE_SECONDS
@@ -92,7 +92,9 @@ def longest_without_a_save(data, patch) -> tuple[float, float, float]:
         spend("validation")
         return SimpleNamespace(accuracy=torch.zeros(2))
 
-    clock = SimpleNamespace(monotonic=lambda: now[0], perf_counter=lambda: now[0])
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], perf_counter=lambda: now[0], process_time=lambda: now[0]
+    )
     for module in (train, progress):
         patch.setattr(module, "time", clock)
     patch.setattr(train, "OuterLoop", Rehearsal)
@@ -151,6 +153,18 @@ def test_without_the_whole_time_it_is_training_evaluation_and_the_measurement_of
     del row["elapsed_seconds"]
     speed = sum(each["calls"] * each["ms_median"] for each in row["throughput"]) / 1000
     assert estimate(row, [row]).times[0].job == Job(108, 8 + speed)
+
+
+def test_rows_of_a_busy_machine_are_reckoned_as_on_an_idle_one():
+    facts = measured()
+    half = measured(train_process_seconds=50.0)
+    assert [each[:2] for each in estimate(facts, [half]).times] == [(Job(54, 11), None)]
+    assert estimate(facts, [half]).times[0].pause == estimate(facts, [facts]).times[0].pause / 2
+    two_threads = measured(train_process_seconds=190.0)
+    assert estimate(facts, [two_threads]).times[0].job == Job(108, 22), "no longer than it took"
+    assert estimate(facts, [half | {"device": "cuda"}]).times[0].job == Job(108, 22)
+    assert "had 50% to 100% of the processor time" in load_note([half, two_threads, facts])
+    assert "do not tell how busy" in load_note([facts])
 
 
 def test_the_nearest_rows_count_from_fast_to_slow():
