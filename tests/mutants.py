@@ -83,7 +83,8 @@ SEEING = {  # the tests of each file, the quick ones first, as pytest wants them
     " -k 'test_throughput or speed or first_of_equals'",
     "bench/train.py": "test_laws.py test_shared_steps.py test_cell.py test_graph.py test_resume.py"
     " test_world.py test_cuda_contract.py test_kept.py -k '(test_laws and not all_learners"
-    " and not seeds and not data_sets_are) or test_shared_steps or out_of_memory or other_errors or diverging or off_the"
+    " and not seeds and not data_sets_are) or test_shared_steps or out_of_memory or other_errors"
+    " or diverging or off_the"
     " or schedules or (test_graph and protonet) or interrupted_twice and protonet or no_more_than"
     " or time_counts or saved_training or shared_training'",
     "bench/tuning.py": "test_tuning.py",
