@@ -109,7 +109,8 @@ class Sweep(Callback):
 
             count, total = len(self.foretold), duration(sum(self.foretold))
             if count:  # else other processes know
-                print(f"In all {total} for {count} cells, one after the other; nothing was run.")
+                cells = "1 cell" if count == 1 else f"{count} cells, one after the other"
+                print(f"In all {total} for {cells}; nothing was run.")
                 print(load_note())
             return
         records = [

@@ -330,9 +330,7 @@ def test_a_dry_run_tells_the_time_and_runs_nothing(tmp_path, cache, here):
     done = here("-m", *SMALL, f"results_dir={tmp_path}", "dry_run=true", f"cache_dir={cache}")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(" would take ") == 1
-    assert re.search(
-        r"In all \S+ s for 1 cells, one after the other; nothing was run.", done.stdout
-    )
+    assert re.search(r"In all \S+ s for 1 cell; nothing was run.", done.stdout)
     assert "machine had a load of " in done.stdout
     assert not list(tmp_path.rglob("record.json")) and not list(tmp_path.glob("*.md"))
 

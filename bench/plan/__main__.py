@@ -49,8 +49,9 @@ class Machine(NamedTuple):
 
     @property
     def title(self) -> str:
-        threads = f", {self.threads} threads" if self.device == "cpu" else ""
-        return f"{self.device_name}{threads}"
+        if self.device != "cpu":
+            return self.device_name
+        return f"{self.device_name}, {self.threads} thread{'s' * (self.threads != 1)}"
 
     def hours(self, seconds: float) -> str:
         """What so many seconds of a worker are charged as."""

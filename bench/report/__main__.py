@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         print("\nWritten:")
         print("\n".join(f"  {path}" for path in report.paths))
     except Mistake as mistake:
-        print(mistake, file=sys.stderr)
+        print(f"error: {mistake}", file=sys.stderr)
         return 2
     return 0
 

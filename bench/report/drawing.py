@@ -233,11 +233,16 @@ def percent_ticks(ax: Axes) -> None:
     ax.set_yticks([tick for tick in ax.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
 
 
+def short(value: float, _: object = None) -> str:
+    """Return a number as axes show it: 0.5, 20, 1.5k; below 1, a prefix such as m misleads."""
+    return f"{value:g}" if abs(value) < 1 else str(EngFormatter(sep="")(value))
+
+
 def log_ticks(axis: Axis, low: float, high: float) -> None:
     """Plain numbers (100, 1k, 10k) at decades, and between them where there are few decades."""
     subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=20))
-    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_major_formatter(short)
     axis.set_minor_locator(NullLocator())
     axis.set_minor_formatter(NullFormatter())
 

@@ -168,7 +168,7 @@ def subtitle(rows: Sequence[Row]) -> str:
     counts = sorted({row["episodes"] for row in finished})
     return (
         f"{_count(len({row['label'] for row in finished}), 'learner')} on "
-        f"{_listed(sorted({row['dataset'] for row in finished}))}, {_listed(settings)}, "
+        f"{tables.listed(sorted({row['dataset'] for row in finished}))}, {tables.listed(settings)}, "
         f"{_count(seeds, 'seed')} of training, {' or '.join(f'{n:,}' for n in counts)} test episodes, "
         "the same for all that are compared."
     )
@@ -183,7 +183,7 @@ def summary(boards: Sequence[Leaderboard]) -> str:
     where = "both settings" if len(several) == 2 else f"all {len(several)} settings"
     if not always:
         return f"No learner is best or tied for best in {where}."
-    return f"Best or tied for best in {where}: {_listed(always)}."
+    return f"Best or tied for best in {where}: {tables.listed(always)}."
 
 
 def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
@@ -233,8 +233,11 @@ def verdict(board: Leaderboard) -> str:
         widest = max(among, key=lambda pair: pair.difference)
         text = (
             "Tied: tests over seeds and episodes do not tell them apart; the largest difference is "
-            f"{widest.difference:.2f} ± {widest.half:.2f} points."
+            f"{widest.difference:.2f} ± {widest.half:.2f} points"
         )
+        if abs(widest.difference) > widest.half:
+            text += ", more than its own interval but not significant once corrected for all pairs"
+        text += "."
         if all(pair.equivalent for pair in among):
             text += f" They are equivalent within {_count(widest.margin, 'point')}."
         if not others:
@@ -281,7 +284,7 @@ def sections(
                 *(tables.standing_table(board) for board in boards),
                 *tables.aggregate_tables(boards),
             ],
-            [Details("What the columns mean", note=tables.LEADERBOARD_NOTE)],
+            [Details("What the columns mean", note=tables.leaderboard_note(boards))],
         ),
         Section(
             "Accuracy",
@@ -461,7 +464,9 @@ def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
 def _unranked(board: Leaderboard) -> str:
     """Whom one seed keeps out of an order of learners."""
     single = [entry.label for entry in board.standings if entry.of == MODELS]
-    return f"Not ranked, with one seed: {_listed(single)}." if single and board.winners else ""
+    return (
+        f"Not ranked, with one seed: {tables.listed(single)}." if single and board.winners else ""
+    )
 
 
 def _inductive(board: Leaderboard) -> str:
@@ -481,13 +486,13 @@ def _floor(board: Leaderboard) -> str:
         for entry, row in zip(board.floors, board.comparison.floors_at(board.setting), strict=True)
     ]
     low = tables.at_the_floor(board)
-    return f"Without training, {_listed(known)}. {low}".strip() if known else ""
+    return f"Without training, {tables.listed(known)}. {low}".strip() if known else ""
 
 
 def _failed(board: Leaderboard, rows: Iterable[Row]) -> str:
     """Which learners failed in the setting, with some seed or all."""
     failed = [row for row in rows if row["status"] != "done" and place(row) == board.place]
-    return f"Failed: {_listed(learners(failed))}; see below." if failed else ""
+    return f"Failed: {tables.listed(learners(failed))}; see below." if failed else ""
 
 
 def _milliseconds(rows: Sequence[Row]) -> str:
@@ -502,11 +507,6 @@ def _value(row: Row, fact: str) -> str:
 
 def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
-
-
-def _listed(texts: Iterable[str]) -> str:
-    *most, last = texts
-    return f"{', '.join(most)} and {last}" if most else last
 
 
 def _drawn(plot: Plot, number: int) -> Markup:

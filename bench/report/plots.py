@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import EngFormatter, NullLocator
+from matplotlib.ticker import NullLocator
 
 from bench.report.drawing import (
     CHANCE,
@@ -33,6 +33,7 @@ from bench.report.drawing import (
     new_figure,
     panel_title,
     percent_ticks,
+    short,
     styles,
     write_value,
 )
@@ -133,7 +134,7 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
         for label, seeds in drawn.items():
             _curve(ax, seeds, x, label, looks[label])
         ax.set_xlim(left=0)
-        ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+        ax.xaxis.set_major_formatter(short)
         ax.set_xlabel("Training episodes" if x == "episodes" else "Training time (s)")
         ax.set_ylabel("Validation accuracy (%)")
         percent_ticks(ax)
@@ -205,7 +206,7 @@ def throughput(records: Records) -> Figure | None:
             value = rate(comparison.at(label, setting), phase)
             if value:
                 ax.bar(x, value - bottom, 0.86 * pitch, bottom, linewidth=0.8, **looks[label].bar())
-                write_value(ax, x, value, EngFormatter(sep="")(float(f"{value:.3g}")), upright)
+                write_value(ax, x, value, short(float(f"{value:.3g}")), upright)
         ax.set_yscale("log")
         ax.set_ylim(bottom, top * (top / bottom) ** (0.25 if upright else 0.12))
         log_ticks(ax.yaxis, bottom, top)

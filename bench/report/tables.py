@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
 from bench import stats
-from bench.report.leaderboard import LEVEL, MODELS, Leaderboard, Pair
+from bench.report.leaderboard import LEVEL, MARGIN, MODELS, Leaderboard, Pair
 from bench.report.rows import (
     ACCURACY,
     BOTH,
@@ -120,7 +120,7 @@ LEADERBOARD_NOTE = (
     "interval for other seeds and episodes (models: for other episodes), on the same episodes, corrected "
     f"for all pairs of the setting (Holm); {LEVEL} or more is a tie. Rank: from 1 + the number of others "
     "that are significantly better to the number of all less those significantly worse; the order of "
-    "ranks need not be that of means. Equivalent: whether two differ by less than the margin, in points "
+    "ranks need not be that of means. Equivalent: whether two differ by less than {margin} points "
     "(two one-sided tests, corrected likewise). P(better): probability that one training of the first "
     "beats one of the second on an episode, ties counting half. Effect size: the difference (and the "
     "ends of its interval) in units of the standard deviation over episodes between one training of "
@@ -283,7 +283,13 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
     parts += [table.markdown() for table in aggregate_tables(boards)]
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
     notes = [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
-    return "\n\n".join([*parts, LEADERBOARD_NOTE, *notes]) + "\n"
+    return "\n\n".join([*parts, leaderboard_note(boards), *notes]) + "\n"
+
+
+def leaderboard_note(boards: Iterable[Leaderboard]) -> str:
+    """Return what the columns of standings and pairs mean, with the margin of their tests."""
+    margins = [pair.margin for board in boards for pair in board.pairs]
+    return LEADERBOARD_NOTE.format(margin=f"{margins[0] if margins else MARGIN:g}")
 
 
 def standing_table(board: Leaderboard) -> Table:
@@ -401,13 +407,19 @@ def at_the_floor(board: Leaderboard) -> str:
     )
 
 
+def listed(texts: Iterable[str]) -> str:
+    """Return texts as a list in a sentence, such as ``a, b and c``."""
+    *most, last = texts
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def _winners(board: Leaderboard) -> str:
     single = [entry.label for entry in board.standings if entry.of == MODELS]
     if not board.winners:
         return f"No learner is called best at {board.title}: {one_seed(board)}"
     best, *tied = board.winners
     if tied:
-        ties = f", tied with {' and '.join(tied)}"
+        ties = f", tied with {listed(tied)}"
     elif board.standings[0].worst == 1:
         ties = ", better than all others"
     else:
@@ -418,11 +430,11 @@ def _winners(board: Leaderboard) -> str:
 
 def one_seed(board: Leaderboard) -> str:
     """Why a setting has no order of learners, and what is known of the models, in a few sentences."""
-    first, *others = [entry.label for entry in board.standings if entry.best == 1]
+    top = [entry.label for entry in board.standings if entry.best == 1]
     found = (
-        f"{first} has the highest accuracy"
-        if not others
-        else (f"{first} and {' and '.join(others)} are not told apart at the top")
+        f"{top[0]} has the highest accuracy"
+        if len(top) == 1
+        else f"{listed(top)} are not told apart at the top"
     )
     return (
         f"with one seed, it is trained models that are compared, and another training may give another "

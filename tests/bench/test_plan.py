@@ -190,6 +190,14 @@ def test_energy_is_power_times_time():
     assert estimate(row, [row]).times[0].joules == 300 * 100 + 200 * 30
 
 
+def test_one_thread_is_not_threads():
+    titles = [
+        Machine(device, "X", threads).title
+        for device, threads in (("cpu", 1), ("cpu", 2), ("cuda", 1))
+    ]
+    assert titles == ["X, 1 thread", "X, 2 threads", "X"]
+
+
 def test_totals_are_told_without_what_says_nothing():
     hour = Times(Job(36000.0, 60.0), 3.6e6 * 3.2, 5.0)
     group = Group("cuda", ["a"], {}, 5000, 5000)

@@ -59,6 +59,20 @@ def test_ranks_know_ties() -> None:
     assert "over seeds and episodes" in tables.winners([made])
 
 
+def test_three_that_tie_are_listed_as_in_a_sentence() -> None:
+    algos = ("maml", "protonet", "metaoptnet")
+    made = board([each for algo in algos for each in trained(algo, 95)])
+    first, second, third = made.winners
+    assert f": {first}, tied with {second} and {third}." in tables.winners([made])
+    assert tables.listed("abc") == "a, b and c" and tables.listed("a") == "a"
+
+
+def test_the_note_names_the_margin() -> None:
+    for margin in (1, 0.5):
+        note = tables.leaderboard_markdown(leaderboards(FOUR, played(FOUR), margin))
+        assert f"differ by less than {margin:g} points (two one-sided tests" in note
+
+
 def test_one_seed_ranks_models_and_calls_no_learner_better() -> None:
     made = board(ONE_SEED)
     ranks = [(entry.label, entry.rank) for entry in made.standings]

@@ -135,6 +135,18 @@ def test_a_tie_is_told_with_what_each_costs() -> None:
     assert found.remarks == ["Of these, ProtoNet trains fastest and MetaOptNet adapts fastest."]
 
 
+def test_a_tie_of_learners_far_apart_is_put_down_to_the_correction() -> None:
+    rows = [
+        row(algo, mean + spread * (2 * seed - 1), seed=seed)
+        for algo, mean, spread in (("maml", 92, 1), ("reptile", 82, -1), ("protonet", 87, 3))
+        for seed in range(2)
+    ]
+    made = board(rows)
+    widest = max(made.pairs, key=lambda pair: pair.difference)
+    assert widest.difference > widest.half and not widest.significant, "the situation"
+    assert "but not significant once corrected for all pairs." in answer(made, rows).verdict
+
+
 def test_times_of_other_machines_are_not_compared() -> None:
     alike = [e | {"train_seconds": 9.0} for e in FOUR]
     assert answer(board(alike)).remarks[0].startswith(("Cheapest of these", "Of these"))

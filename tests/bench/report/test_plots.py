@@ -15,6 +15,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from bench.report import plots, rankings
+from bench.report.drawing import short
 from bench.report.leaderboard import leaderboards
 from bench.report.rows import labelled
 from tests.bench.report.samples import Row, curve, episodes, failed, record, timed
@@ -173,6 +174,12 @@ def test_learning_curves_average_what_all_seeds_have() -> None:
     figure = plots.learning_curves(rows, curves, "episodes")
     assert figure is not None
     assert figure.axes[0].lines[-1].get_xdata().tolist() == list(range(0, 24001, 4000))
+
+
+def test_numbers_below_one_have_no_prefix() -> None:
+    assert [short(x) for x in (0, 0.5, 0.0021, 1, 20.5, 1500)] == [
+        "0", "0.5", "0.0021", "1", "20.5", "1.5k"
+    ]  # fmt: skip
 
 
 def test_throughput_figure() -> None:

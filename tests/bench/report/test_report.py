@@ -153,7 +153,7 @@ def test_mistakes_are_one_sentence_and_status_2(
     assert main(arguments) == 2
     printed = capsys.readouterr()
     assert printed.out == ""
-    assert printed.err.startswith(sentence) and printed.err.count("\n") == 1
+    assert printed.err.startswith(f"error: {sentence}") and printed.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
