@@ -337,12 +337,12 @@ class Photos:
         notes = []
         if repeated:
             notes.append(
-                f"{len(repeated)} images repeat one of their own class, as do {some(repeated)}; an "
-                "episode may ask for what it has shown, so delete one of each"
+                f"images that repeat one of their own class: {len(repeated)}, such as {some(repeated)}; "
+                "an episode may ask for what it has shown, so delete one of each"
             )
         if ambiguous:
             notes.append(
-                f"{len(ambiguous)} images are in two classes, as are {some(ambiguous)}; no learner can "
-                "tell which is meant, so delete one of each"
+                f"images that are in two classes: {len(ambiguous)}, such as {some(ambiguous)}; "
+                "no learner can tell which is meant, so delete one of each"
             )
         return notes

@@ -365,10 +365,13 @@ def test_equal_images_of_one_split_are_said_whenever_they_are_read(
         caplog.clear()
         prepare(splits="parts.json")
         assert (
-            "my-photos: 2 images repeat one of their own class, as do ant/0.png and ant/again.png"
+            "my-photos: images that repeat one of their own class: 2, such as ant/0.png and ant/again.png"
             in caplog.text
         )
-        assert "my-photos: 1 images are in two classes, as are ant/0.png and bee/" in caplog.text
+        assert (
+            "my-photos: images that are in two classes: 1, such as ant/0.png and bee/"
+            in caplog.text
+        )
 
 
 def test_small_classes_and_other_files_are_passed_over_and_named(
