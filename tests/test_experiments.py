@@ -88,6 +88,18 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
         assert cell.algo.options["statistics"] == "queries", "transductive"
 
 
+def test_gradients_on_photographs_are_clipped_as_in_mamls_code():
+    """Its loss of a task is a sum over queries of each one's divided by the shots; ours is their mean."""
+    found = [name for name in PAPERS if composed(name).train.clip_value is not None]
+    of_maml = {"maml", "fomaml", "anil", "metasgd"}
+    photographs = [name for name in PAPERS if "omniglot" not in name and words(name)[1] in of_maml]
+    assert found == photographs and len(found) == 14
+    for cell in map(composed, found):
+        queries = cell.ways * cell.train.queries
+        assert queries == 75
+        assert cell.train.clip_value == pytest.approx(10 * cell.shots / queries)
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_experiments_fit_their_data(name):
     """As the runner checks it, on data of the official sizes (without the images)."""
@@ -131,6 +143,7 @@ def differing(one: str, other: str) -> set[str]:
 
 
 SHOTS = {"shots", "queries", "train.images", "train.queries", "train.meta_batch", "train.ways"}
+SHOTS |= {"train.clip_value"}
 OF_METHODS = {
     ("maml", "fomaml"): {"algo.second_order"},
     ("maml", "anil"): {"algo"},
