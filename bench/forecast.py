@@ -71,6 +71,6 @@ def load_note() -> str:
     """Say how busy the machine is, this process included, and that times are not those of a busy one."""
     return (
         f"In the last minute this machine had a load of {os.getloadavg()[0]:.1f} on {os.cpu_count()} "
-        "cores. The times are those on an idle one; with threads=1 they do not depend on the load, with "
-        "more threads a busy machine makes them too long, by so many times at most."
+        "cores. The times are those on an idle one; with threads=1 they do not depend on the load, "
+        "with N threads a busy machine makes them up to N times too long."
     )

@@ -165,7 +165,7 @@ def ended(command: Callable[[list[str]], int]) -> int:
         sys.stdout.flush()
         return status
     except Interrupted as interrupted:
-        said = "\ninterrupted: what was done is kept, run the same command to go on"
+        said = "\ninterrupted: what was saved is kept; the same command goes on from there"
         print(said, file=sys.stderr)
         return interrupted.status
     except BrokenPipeError:

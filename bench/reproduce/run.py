@@ -115,8 +115,9 @@ def tell_next(campaign: Campaign) -> None:
         state = f", saved at step {begun:,} of {cell.steps:,}" if begun else ""
         print(f"  {cell.claim.experiment}, seed {seed}{state}: {time_left(campaign, cell, seed)}")
     known = [run for run in runs if run[0].forecast is not None]
-    total = duration(sum(campaign.remaining(*run) for run in known))
-    print(f"{len(known)} of them would take {total} by forecast; the others were not forecast yet.")
+    if known:
+        total = duration(sum(campaign.remaining(*run) for run in known))
+        print(f"{len(known)} of them would take {total} by forecast.")
 
 
 def time_left(campaign: Campaign, cell: Published, seed: int) -> str:

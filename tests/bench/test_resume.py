@@ -180,7 +180,7 @@ def test_a_signal_outside_of_training_is_raised_at_once_and_handlers_are_put_bac
 def test_every_command_ends_with_a_sentence(number, status, capsys):
     assert ended(lambda _: os.kill(os.getpid(), number) or 0) == status
     said = capsys.readouterr().err
-    assert "interrupted: what was done is kept" in said and "Traceback" not in said
+    assert "interrupted: what was saved is kept" in said and "Traceback" not in said
     assert ended(lambda _: 3) == 3
 
 
