@@ -193,9 +193,12 @@ def progress_bar(cell: Cell, training: Training) -> Any:
 
 
 def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
-    """One row a test episode: how it went, and the numbers of its classes, a turned one as unturned."""
+    """One row a test episode: how it went, its classes and their groups by number.
+
+    A turned class has the number of the unturned one, and a group that of its first class.
+    """
     count = len(tested.accuracy)
-    classes = sampler.pool.unturned[sampler.classes(0, count)]
+    classes = sampler.classes(0, count)
     return pd.DataFrame(
         {
             "episode": range(count),
@@ -203,9 +206,15 @@ def numbered(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
             "loss": tested.loss,
             "ece": tested.ece,
             "brier": tested.brier,
-            "classes": [" ".join(map(str, row)) for row in classes.tolist()],
+            "classes": _joined(sampler.pool.unturned[classes]),
+            "groups": _joined(sampler.pool.grouped[classes]),
         }
     )
+
+
+def _joined(numbers: Tensor) -> list[str]:
+    """A text of each row."""
+    return [" ".join(map(str, row)) for row in numbers.tolist()]
 
 
 def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:

@@ -5,7 +5,7 @@
     results/
         runs/<cell>/record.json      one flat record: what was run, under which protocol, what came out
                     history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
-                    episodes.csv     accuracy (%), loss, calibration, classes of each test episode
+                    episodes.csv     accuracy (%), loss, calibration, classes, groups of each test episode
                     probe.csv        accuracy under other conditions, after bench.probe
                     shift.csv        accuracy on other data sets, after bench.probe datasets=...
                     config.yaml      the whole configuration of the cell
@@ -208,7 +208,9 @@ class Store:
     ) -> pd.DataFrame:
         """A CSV file that has these columns; ``numbers`` are finite."""
         content = read_plain(self.runs / cell / name, MOST_TABLE_BYTES)
-        table = pd.read_csv(BytesIO(content), dtype=dict.fromkeys((*texts, "classes"), str))
+        table = pd.read_csv(
+            BytesIO(content), dtype=dict.fromkeys((*texts, "classes", "groups"), str)
+        )
         for column in (*numbers, *texts):
             if column not in table:
                 raise ValueError(f"it has no column {column}")

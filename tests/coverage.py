@@ -2,8 +2,9 @@
 
 Prints, for scenes of normal and of binomial scores near the ceiling and for several numbers of
 seeds, the level of a test at 5 % of two equally good learners, and the coverage of the 95 % interval
-of the accuracy of one. With one seed, both are of trained models. Takes minutes; the tests have a
-short form of it.
+of the accuracy of one. With one seed, both are of trained models. Then how often intervals over classes
+hold the truth, for the groups of test classes of real data sets. Takes minutes; the tests have a short
+form of it.
 """
 
 import sys
@@ -73,6 +74,26 @@ SCENES = {
 SEEDS = (1, 2, 3, 5, 10)
 UNEQUAL = ((2, 3), (2, 10), (3, 5), (3, 10), (10, 3), (10, 2))
 
+GROUPS = {
+    "glyphs": (26, 26, 17, 11, 7, 4, 4, 4) + 26 * (2,) + 43 * (1,),
+    "glyphs_warped": (3,) + 34 * (2,) + 43 * (1,),
+    "omniglot": (47, 46, 45, 42, 41, 40, 30, 28, 26, 26, 25, 23, 4),
+    "cifar_fs": (3, 3, 2, 2, 2) + 8 * (1,),
+    "fc100": (5, 5, 5, 5),
+    "20 classes": 20 * (1,),
+    "100 classes": 100 * (1,),
+}
+"""The numbers of test classes in each group; `tests.bench.data` holds them to the data sets."""
+EFFECTS = {
+    "groups": (5, 0, 3),
+    "groups and classes": (5, 5, 3),
+    "classes": (0, 5, 3),
+    "both, less": (2, 2, 5),
+    "both, little": (1, 1, 5),
+    "neither": (0, 0, 5),
+}
+"""Standard deviations of the effects of a group, of a class, and of the rest of an episode, in points."""
+
 
 def runs(group: NDArray[np.float64]) -> NDArray[np.float64]:
     """A group as `bench.stats.estimate` takes it: one seed is a model as it is."""
@@ -98,6 +119,36 @@ def coverage(scene: Scene, seeds: int, repetitions: int) -> float:
     return held / repetitions
 
 
+def class_coverage(
+    sizes: tuple[int, ...],
+    effects: tuple[float, float, float],
+    repetitions: int,
+    grouped: bool = True,
+    ways: int = 5,
+    episodes: int = 400,
+) -> float:
+    """The share of 95 % intervals over classes that hold the accuracy of one model.
+
+    ``sizes`` are the classes of each group; not ``grouped``, the interval takes each as its own. 20
+    repetitions have the same episodes, with other effects.
+    """
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    held = 0
+    for number in range(repetitions):
+        generator = np.random.default_rng(number)
+        if number % 20 == 0:
+            order = generator.random((episodes, len(groups))).argpartition(ways, 1)
+            chosen = order[:, :ways]
+            design = stats.ClassDesign.of(groups[chosen] if grouped else chosen)
+        of_group, of_class, rest = effects
+        effect = of_group * generator.normal(size=len(sizes))[groups]
+        effect += of_class * generator.normal(size=len(groups))
+        values = effect[chosen].mean(1) + rest * generator.normal(size=episodes)
+        found = stats.estimate([values], classes=design)
+        held += abs(found.mean) <= found.half
+    return held / repetitions
+
+
 def main(repetitions: int) -> None:
     """Print both tables in percent."""
     print(f"{repetitions} repetitions; level of pairs and coverage of one learner, %, by seeds")
@@ -114,6 +165,22 @@ def main(repetitions: int) -> None:
     for name, scene in SCENES.items():
         cells = [f"{100 * level(scene, counts, repetitions):11.1f}" for counts in UNEQUAL]
         print(f"{name:24}" + "".join(cells), flush=True)
+    print_classes(repetitions)
+
+
+def print_classes(repetitions: int) -> None:
+    """Print the coverage of intervals over classes in percent, with groups and without."""
+    print(
+        "\ncoverage of the interval over classes, %: over groups, and taking classes as independent"
+    )
+    print(f"{'':16}" + "".join(f"{name:>20}" for name in EFFECTS))
+    for name, sizes in GROUPS.items():
+        cells = [
+            f"{100 * class_coverage(sizes, effects, repetitions):12.1f}"
+            f"{100 * class_coverage(sizes, effects, repetitions, grouped=False):8.1f}"
+            for effects in EFFECTS.values()
+        ]
+        print(f"{name:16}" + "".join(cells), flush=True)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def prepare(folders: Folders, name: str, known_shared: int, url: str) -> Dataset
         return Dataset.of(name, splits)
 
     recipe = DIGEST.encode() + TABLE.read_bytes()
-    return replace(cached(folders.cache, name, recipe, build), known_shared=known_shared)
+    dataset = replace(cached(folders.cache, name, recipe, build), known_shared=known_shared)
+    superclasses = {row["class"]: row["superclass"] for row in table()}
+    return dataset.with_groups(superclasses.__getitem__)
 
 
 def split_names(dataset: str) -> dict[str, list[str]]:

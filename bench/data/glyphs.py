@@ -52,7 +52,7 @@ def prepare(folders: Folders) -> Dataset:
     paths = typefaces()
     dataset = cached(folders.cache, "glyphs", recipe(paths), lambda: build(paths))
     check_pin(dataset, DIGEST)
-    return dataset
+    return dataset.with_groups(family_of_name)
 
 
 def typefaces() -> list[Path]:
@@ -104,9 +104,8 @@ def build(paths: list[Path]) -> Dataset:
                 seen.add(image.tobytes())
                 own.append(image)
         if len(own) >= MIN_IMAGES:
-            # upper first: dotless i has the capital of i
-            family = base.upper().casefold()
-            pools[split_of(family)][name_of(letter)] = torch.from_numpy(np.stack(own))[:, None]
+            split = split_of(family_of(letter))
+            pools[split][name_of(letter)] = torch.from_numpy(np.stack(own))[:, None]
 
     splits = {split: Pool.of(classes) for split, classes in pools.items()}
     check(splits)
@@ -116,6 +115,17 @@ def build(paths: list[Path]) -> Dataset:
 def name_of(letter: str) -> str:
     """The name of a letter's class, such as ``U+0041 LATIN CAPITAL LETTER A``."""
     return f"U+{ord(letter):04X} {unicodedata.name(letter)}"
+
+
+def family_of(letter: str) -> str:
+    """Return what a letter, its accented forms and both its cases have in common."""
+    # upper first: dotless i has the capital of i
+    return unicodedata.normalize("NFD", letter)[0].upper().casefold()
+
+
+def family_of_name(name: str) -> str:
+    """Return the family of the letter whose class has this name, as of `name_of`."""
+    return family_of(chr(int(name.split()[0].removeprefix("U+"), 16)))
 
 
 def split_of(family: str) -> str:

@@ -50,7 +50,7 @@ def prepare(folders: Folders) -> Dataset:
     recipe = glyphs.recipe(paths, __file__)
     dataset = cached(folders.cache, "glyphs_warped", recipe, lambda: build(paths))
     glyphs.check_pin(dataset, DIGEST)
-    return dataset
+    return dataset.with_groups(glyphs.family_of_name)
 
 
 def build(paths: list[Path]) -> Dataset:
@@ -62,7 +62,7 @@ def build(paths: list[Path]) -> Dataset:
         drawn = np.flatnonzero(faces.any((1, 2)))
         if letter in doubles or len(drawn) < glyphs.MIN_IMAGES:
             continue
-        split = glyphs.split_of(letter.upper().casefold())
+        split = glyphs.split_of(glyphs.family_of(letter))
         warped = warp(faces[drawn], changes(letter, drawn))
         pools[split][glyphs.name_of(letter)] = torch.from_numpy(warped)[:, None]
     splits = {split: Pool.of(classes) for split, classes in pools.items()}

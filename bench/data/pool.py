@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,12 +18,15 @@ class Pool:
     ``images`` is uint8 [M, C, H, W]; class ``c`` owns the rows ``offsets[c]`` to ``offsets[c + 1]``
     (``offsets`` is int64 [classes + 1]); ``names`` holds one name a class. With ``one_turn``, of the
     turned classes of a drawing (see `rotated`) an episode has one, at random, and never two.
+    ``groups`` holds the name of each class's group, of classes that are alike for a reason, such as a
+    letter and its accented forms; it is empty where each class (or drawing) is a group of its own.
     """
 
     images: Tensor
     offsets: Tensor
     names: tuple[str, ...]
     one_turn: bool = False
+    groups: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
@@ -42,10 +45,17 @@ class Pool:
 
         That is its own, but for the turned classes of `rotated`.
         """
+        return self._first(re.sub("@(90|180|270)$", "", name) for name in self.names)
+
+    @property
+    def grouped(self) -> Tensor:
+        """For each class the number of the first one of its group, int64 [classes]."""
+        return self._first(self.groups) if self.groups else self.unturned
+
+    def _first(self, texts: Iterable[str]) -> Tensor:
+        """For each class the number of the first one with the same text, int64 [classes]."""
         first: dict[str, int] = {}
-        drawings = [re.sub("@(90|180|270)$", "", name) for name in self.names]
-        numbers = [first.setdefault(drawing, n) for n, drawing in enumerate(drawings)]
-        return self.offsets.new_tensor(numbers)
+        return self.offsets.new_tensor([first.setdefault(text, n) for n, text in enumerate(texts)])
 
     @property
     def choices(self) -> Tensor:
@@ -70,6 +80,7 @@ class Pool:
             torch.from_numpy(np.concatenate(turned)),
             torch.cat([*starts, torch.tensor([4 * len(self.images)])]),
             self.names + tuple(f"{name}@{turn}" for turn in (90, 180, 270) for name in self.names),
+            groups=4 * self.groups,
         )
 
 
@@ -106,7 +117,16 @@ class Dataset:
                 )
             }
         )
-        return replace(together, one_turn=parts[0].one_turn)
+        groups = tuple(group for part in parts for group in part.groups)
+        return replace(together, one_turn=parts[0].one_turn, groups=groups)
+
+    def with_groups(self, group: Callable[[str], str]) -> "Dataset":
+        """Return the data set with the group of each class by its name; digests do not depend on it."""
+        splits = {
+            split: replace(pool, groups=tuple(map(group, pool.names)))
+            for split, pool in self.splits.items()
+        }
+        return replace(self, splits=splits)
 
     def rotated(self, only: str | None = None, one_turn: bool = False) -> "Dataset":
         """The data set with four times the classes, in all splits or ``only`` in some: `Pool.rotated`.

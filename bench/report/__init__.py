@@ -303,10 +303,10 @@ def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
     """Raises ValueError where a record is not that of its test episodes, as when one was edited."""
     if len(episodes) != record["episodes"]:
         raise ValueError(f"it does not hold {record['episodes']} accuracies")
-    if "classes" in episodes:
-        pattern = rf"\d{{1,9}}( \d{{1,9}}){{{record['ways'] - 1}}}"
-        if not episodes["classes"].str.fullmatch(pattern).fillna(False).all():
-            raise ValueError(f"its classes are not {record['ways']} numbers in each episode")
+    pattern = rf"\d{{1,9}}( \d{{1,9}}){{{record['ways'] - 1}}}"
+    for column in ("classes", "groups"):
+        if column in episodes and not episodes[column].str.fullmatch(pattern).fillna(False).all():
+            raise ValueError(f"its {column} are not {record['ways']} numbers in each episode")
     mean, ci95 = mean_ci95(episodes["accuracy"])
     for key, value in (("accuracy", mean), ("ci95", ci95)):
         if not math.isclose(record[key], value, rel_tol=1e-6, abs_tol=1e-6):
@@ -324,16 +324,17 @@ def _on_other_episodes(rows: list[Row], tested: dict[str, pd.DataFrame]) -> dict
     wrong: dict[str, str] = {}
     for digest in sorted({row["episodes_digest"] for row in rows}):
         cells = [row["cell"] for row in rows if row["episodes_digest"] == digest]
-        classes = {cell: tuple(t["classes"]) for cell in cells if "classes" in (t := tested[cell])}
-        if len(set(classes.values())) > 1:
-            usual, _ = Counter(classes.values()).most_common(1)[0]
-            other = next(cell for cell in classes if classes[cell] == usual)
-            wrong |= {
-                cell: f"its test episodes have other classes than those of {other}, though both "
-                "carry the same digest"
-                for cell, seen in classes.items()
-                if seen != usual
-            }
+        for column in ("groups", "classes"):
+            found = {cell: tuple(t[column]) for cell in cells if column in (t := tested[cell])}
+            if len(set(found.values())) > 1:
+                usual, _ = Counter(found.values()).most_common(1)[0]
+                other = next(cell for cell in found if found[cell] == usual)
+                wrong |= {
+                    cell: f"its test episodes have other {column} than those of {other}, though "
+                    "both carry the same digest"
+                    for cell, seen in found.items()
+                    if seen != usual
+                }
     return wrong
 
 

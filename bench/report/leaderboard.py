@@ -137,7 +137,8 @@ class Leaderboard:
     """One setting of one comparison: standings in the order of rank, then of mean, and all pairs.
 
     Ranks need not follow means: a learner may be worse than one that is tied with others below it.
-    ``floors`` are on the same episodes, and in no pair.
+    ``floors`` are on the same episodes, and in no pair. ``grouped`` says whether intervals over classes
+    are over the groups of alike ones.
     """
 
     comparison: Comparison
@@ -145,6 +146,7 @@ class Leaderboard:
     standings: list[Standing]
     pairs: list[Pair]
     floors: Sequence[Standing] = ()
+    grouped: bool = False
 
     @property
     def title(self) -> str:
@@ -239,7 +241,9 @@ def _leaderboard(
     margin: float,
 ) -> Leaderboard:
     tested = {label: _accuracies(rows, episodes) for label, rows in learners.items()}
-    classes = _classes(episodes[next(iter(learners.values()))[0]["cell"]])
+    classes, grouped = _classes(
+        [episodes[row["cell"]] for rows in learners.values() for row in rows]
+    )
     of_learners = {label for label, rows in learners.items() if of_learner(rows)}
     if len(of_learners) == 1 < len(learners):
         of_learners = set()  # it has no other to be compared with
@@ -258,7 +262,7 @@ def _leaderboard(
         _standing(row["label"], FLOOR, 0, 0, [row], _accuracies([row], episodes), classes)
         for row in comparison.floors_at(setting)
     ]
-    return Leaderboard(comparison, setting, standings, pairs, floors)
+    return Leaderboard(comparison, setting, standings, pairs, floors, grouped)
 
 
 def _accuracies(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:
@@ -273,7 +277,7 @@ def _standing(
     worst: int,
     rows: Sequence[Row],
     tested: NDArray[np.float64],
-    classes: NDArray[np.int64] | None,
+    classes: stats.ClassDesign | None,
 ) -> Standing:
     seeds, episodes = tested.shape
     accuracy, half = stats.mean_ci95(tested.mean(0))
@@ -298,7 +302,7 @@ def _standing(
 def _pairs(
     tested: Mapping[str, NDArray[np.float64]],
     of_learners: Collection[str],
-    classes: NDArray[np.int64] | None,
+    classes: stats.ClassDesign | None,
     margin: float,
 ) -> list[Pair]:
     chosen = list(combinations(tested, 2))
@@ -342,15 +346,16 @@ def _pairs(
     return pairs
 
 
-def _classes(episodes: pd.DataFrame) -> NDArray[np.int64] | None:
-    """The numbers of the classes of each episode [E, N]; None where others could not be told of.
+def _classes(tested: Sequence[pd.DataFrame]) -> tuple[stats.ClassDesign | None, bool]:
+    """The design of the groups of classes, from runs of the same episodes, and whether they have any.
 
-    That is where they are not on record, or all episodes hold all the classes that there are.
+    Without them each class is a group of its own. There is no design where nothing tells of others.
     """
-    if "classes" not in episodes:
-        return None
-    found = np.array([text.split() for text in episodes["classes"]], dtype=np.int64)
-    return found if len(np.unique(found)) > found.shape[1] else None
+    for column in ("groups", "classes"):
+        if runs := [each for each in tested if column in each]:
+            texts = [text.split() for text in runs[0][column]]
+            return stats.ClassDesign.of(np.array(texts, dtype=np.int64)), column == "groups"
+    return None, False
 
 
 def _mean(rows: Sequence[Row], key: str) -> float | None:

@@ -113,7 +113,8 @@ PAIRS = [
 LEADERBOARD_NOTE = (
     "Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
     "covers: other *episodes* of the same test classes, for these trained models (the usual interval); "
-    "other *seeds* of training and other episodes; other *classes* and images as well as all that. "
+    "other *seeds* of training and other episodes; other *classes* and images as well as all that, where "
+    "classes that are alike count as one draw: the forms of a letter, an alphabet, a superclass. "
     "Learners with two or more seeds (or nothing to train) are compared as learners: > is "
     "better, ≈ a tie. With one seed on either side, two *models* are compared, and another training may "
     "give another order: no learner is called better, and rank and p say model. p: of the t-test of the "
@@ -128,6 +129,10 @@ LEADERBOARD_NOTE = (
     "0.05. "
     "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
     "ECE: expected calibration error, 15 bins, of all queries."
+)
+UNGROUPED_NOTE = (
+    "In some of these settings the runs are of a version that did not record which classes are alike: "
+    "± classes takes them as independent there, and is too narrow where they are not."
 )
 FLOOR_NOTE = (
     "A floor has nothing to train and no rank: what comparing images gives on these episodes."
@@ -282,7 +287,13 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
             parts.append(markdown(pairs.headers, pairs.cells))
     parts += [table.markdown() for table in aggregate_tables(boards)]
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
-    notes = [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
+    ungrouped = any(
+        entry.half_classes is not None and not board.grouped
+        for board in boards
+        for entry in board.standings
+    )
+    notes = [UNGROUPED_NOTE] * ungrouped
+    notes += [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
     return "\n\n".join([*parts, leaderboard_note(boards), *notes]) + "\n"
 
 

@@ -182,8 +182,9 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
             continue
         if not np.allclose(before[column], now[column], rtol=tolerance, atol=tolerance):
             findings.append(f"episodes.csv holds another {column} than the episodes have")
-    if "classes" in before and (before["classes"].astype(str) != now["classes"]).any():
-        findings.append("episodes.csv names other classes than the episodes have")
+    for column in ("classes", "groups"):
+        if column in before and (before[column].astype(str) != now[column]).any():
+            findings.append(f"episodes.csv names other {column} than the episodes have")
     return findings
 
 

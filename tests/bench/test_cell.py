@@ -46,6 +46,9 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
         assert first[measure] == pytest.approx(numbered[measure].mean(), abs=1e-9)
     assert 0 <= first["ece"] <= numbered["ece"].mean() + 1e-9 <= 100  # more queries, less noise
     assert numbered["classes"].str.split().map(set).map(len).eq(cell.config.ways).all()
+    grouped = cell.dataset.splits["test"].grouped.tolist()
+    for classes, groups in zip(numbered["classes"], numbered["groups"], strict=True):
+        assert groups == " ".join(str(grouped[int(number)]) for number in classes.split())
     assert [row["phase"] for row in first["throughput"]] == PHASES
     assert all(row["tasks_per_s"] > 0 and row["peak_mib"] > 0 for row in first["throughput"])
     history = cell.store.history(cell.name)

@@ -26,6 +26,7 @@ from bench.data.cifar100 import images_in, split_names, table
 from bench.data.pool import Dataset, Pool, content_digest
 from bench.mistake import Mistake
 from tests.bench.data.fakes import Cifar, Server, entry, packed, python2, python3
+from tests.coverage import GROUPS
 
 NOWHERE = "http://127.0.0.1:9/cifar-100-python.tar.gz"
 TRAIN, TEST, META = (f"cifar-100-python/{stem}" for stem in ("train", "test", "meta"))
@@ -49,6 +50,20 @@ def test_the_splits_are_those_of_the_papers() -> None:
     assert {"baby", "rocket", "sweet_pepper", "worm"} <= set(split_names("cifar_fs")["test"])
     assert {"bear", "lobster", "squirrel", "tiger"} <= set(split_names("fc100")["val"])
     assert {"boy", "bee", "whale", "raccoon"} <= set(split_names("fc100")["test"])
+
+
+@pytest.mark.parametrize("module", SPLITS)
+def test_groups_are_superclasses(module: ModuleType, cifar: Cifar, tmp_path: Path) -> None:
+    cifar.write(tmp_path / "data")
+    superclasses = {row["class"]: row["superclass"] for row in table()}
+    for pool in module.prepare(folders_of(tmp_path), url=NOWHERE).splits.values():
+        assert pool.groups == tuple(superclasses[each] for each in pool.names)
+
+
+@pytest.mark.parametrize("name", ["cifar_fs", "fc100"])
+def test_test_classes_are_of_so_many_superclasses(name: str) -> None:
+    sizes = Counter(row["superclass"] for row in table() if row[name] == "test").values()
+    assert sorted(sizes) == sorted(GROUPS[name])
 
 
 def test_no_superclass_is_in_two_splits_of_fc100() -> None:

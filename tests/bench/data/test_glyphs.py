@@ -1,4 +1,5 @@
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -10,6 +11,7 @@ from bench.data import glyphs
 from bench.data.cache import Folders
 from bench.data.pool import Dataset
 from bench.mistake import Mistake
+from tests.coverage import GROUPS
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +37,14 @@ def letters(made: Dataset) -> dict[str, str]:
 def test_drawing_again_gives_the_same(made: Dataset, tmp_path: Path) -> None:
     again = glyphs.prepare(Folders(tmp_path, tmp_path))
     assert again.digest == made.digest
+
+
+def test_groups_are_letters_with_their_accents_and_cases(made: Dataset) -> None:
+    pool = made.splits["test"]
+    assert sorted(Counter(pool.groups).values()) == sorted(GROUPS["glyphs"])
+    groups = dict(zip(pool.names, pool.groups, strict=True))
+    letters = ("U+0047 LATIN CAPITAL LETTER G", "U+011D LATIN SMALL LETTER G WITH CIRCUMFLEX")
+    assert [groups[letter] for letter in letters] == ["g", "g"]
 
 
 def test_the_pin_is_that_of_the_versions_it_was_made_with(made: Dataset) -> None:

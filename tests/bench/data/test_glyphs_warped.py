@@ -1,4 +1,5 @@
 import unicodedata
+from collections import Counter
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +16,7 @@ from bench.data.cache import Folders
 from bench.data.episodes import EpisodeSampler
 from bench.data.pool import Dataset
 from bench.evaluate import to_float
+from tests.coverage import GROUPS
 
 SIDE = glyphs_warped.FINE * glyphs.SIDE
 COUNT = 6 + 2 * glyphs_warped.NET**2
@@ -52,6 +54,14 @@ def changed(**numbers: float) -> np.ndarray:
 def test_drawing_again_gives_the_same(made: Dataset, tmp_path: Path) -> None:
     again = glyphs_warped.prepare(Folders(tmp_path, tmp_path))
     assert again.digest == made.digest
+
+
+def test_groups_are_letters_with_their_cases(made: Dataset) -> None:
+    pool = made.splits["test"]
+    assert sorted(Counter(pool.groups).values()) == sorted(GROUPS["glyphs_warped"])
+    groups = dict(zip(pool.names, pool.groups, strict=True))
+    letters = ("U+0416 CYRILLIC CAPITAL LETTER ZHE", "U+0436 CYRILLIC SMALL LETTER ZHE")
+    assert [groups[letter] for letter in letters] == ["ж", "ж"]
 
 
 def test_the_pin_is_that_of_the_versions_it_was_made_with(made: Dataset) -> None:

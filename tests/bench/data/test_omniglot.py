@@ -19,6 +19,7 @@ from bench.data.omniglot import images_in, prepare, split_names
 from bench.data.pool import Dataset
 from bench.mistake import Mistake
 from tests.bench.data.fakes import CLASSES, Archives, Server, png
+from tests.coverage import GROUPS
 
 NOWHERE = "http://127.0.0.1:9/python"
 TRAIN, VAL = CLASSES["images_background"]
@@ -32,6 +33,8 @@ def test_the_split_is_that_of_vinyals() -> None:
         "val": 172,
         "test": 423,
     }
+    alphabets = Counter(name.split("/")[1] for name in names["test"])
+    assert sorted(alphabets.values()) == sorted(GROUPS["omniglot"])
     every = [name for of in names.values() for name in of]
     assert len(set(every)) == 1623
     stems = Counter(name.split("/")[0] for name in every)
@@ -47,7 +50,7 @@ def test_the_pixels_are_those_of_pillow_with_ink_as_255(archives: Archives, tmp_
     made = prepare(folders, rotations="none", url=NOWHERE)
     for split, name in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         pool = made.splits[split]
-        assert pool.names == (name,)
+        assert pool.names == (name,) and pool.groups == (name.rsplit("/", 1)[0],)
         assert torch.equal(pool.images, archives.images[name])
         assert pool.images.unique().tolist() == [0, 255]
 
@@ -78,6 +81,7 @@ def test_classes_may_be_turned_in_some_splits_or_once_an_episode(
     for split, pool in made["one_turn"].splits.items():
         assert pool.one_turn and pool.names == every[split].names
         assert torch.equal(pool.images, every[split].images)
+        assert pool.groups == every[split].groups == 4 * plain[split].groups
     assert not every["test"].one_turn
     assert len({each.digest for each in made.values()}) == len(choices)
 

@@ -42,6 +42,18 @@ def test_turned_classes_know_which_class_was_turned() -> None:
     assert pool(("b", "a@x")).rotated().unturned.tolist() == [0, 1] * 4
 
 
+def test_groups_have_the_number_of_their_first_class_also_turned_and_with_other_splits() -> None:
+    plain = pool(("a1", "b1", "a2"), (1, 2, 2))
+    assert plain.grouped.tolist() == [0, 1, 2]
+    assert plain.rotated().grouped.tolist() == [0, 1, 2] * 4
+    parts = {"train": plain, "val": pool(("b2", "c1"), (2, 3))}
+    made = Dataset.of("x", parts).with_groups(lambda name: name[0])
+    assert made.digest == Dataset.of("x", parts).digest
+    assert made.splits["train"].grouped.tolist() == [0, 1, 0]
+    assert made.pool("train+val").grouped.tolist() == [0, 1, 0, 1, 4]
+    assert made.rotated().splits["train"].grouped.tolist() == [0, 1, 0] * 4
+
+
 def test_an_episode_has_each_class_or_one_turn_of_each_drawing() -> None:
     plain = pool()
     assert not plain.one_turn and plain.choices.tolist() == [[0], [1]]

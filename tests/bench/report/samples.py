@@ -135,6 +135,7 @@ def episodes(row: Row) -> pd.DataFrame:
             "episode": range(len(accuracy)),
             "accuracy": accuracy,
             "classes": [" ".join(map(str, each)) for each in classes],
+            "groups": [" ".join(map(str, each // 3)) for each in classes],
         }
     )
 

@@ -210,12 +210,33 @@ def test_standings_are_those_of_the_statistics(seeds: int) -> None:
     runs = played(rows)
     (entry,) = board(rows).standings
     tested = np.array([each["accuracy"] for each in runs.values()])
-    classes = np.array([x.split() for x in next(iter(runs.values()))["classes"]], dtype=int)
+    groups = np.array([x.split() for x in next(iter(runs.values()))["groups"]], dtype=int)
+    design = stats.ClassDesign.of(groups)
     given = tested if seeds > 1 else tested[0]
     assert (entry.accuracy, entry.half_episodes) == stats.mean_ci95(tested.mean(0))
-    assert entry.half_classes == stats.estimate([given], classes=classes).half
+    assert entry.half_classes == stats.estimate([given], classes=design).half
     both = stats.estimate([given]).half if seeds > 1 else None
     assert entry.half_seeds_and_episodes == both
+
+
+def test_classes_are_independent_where_no_run_says_which_are_alike() -> None:
+    rows = [row("maml", 80), row("protonet", 81)]
+    runs = played(rows)
+    old = {cell: tested.drop(columns="groups") for cell, tested in runs.items()}
+    first = rows[0]["cell"]
+    (new,), (mixed,), (before,) = (
+        leaderboards(rows, each) for each in (runs, old | {first: runs[first]}, old)
+    )
+    assert (new.standings, new.pairs) == (mixed.standings, mixed.pairs)
+    assert new.grouped and mixed.grouped and not before.grouped
+    assert before.standings[0].half_classes != new.standings[0].half_classes
+    assert before.pairs[0].half_classes != new.pairs[0].half_classes
+    assert tables.UNGROUPED_NOTE in tables.leaderboard_markdown([new, before])
+    assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([new])
+    none = {cell: tested.drop(columns=["groups", "classes"]) for cell, tested in runs.items()}
+    (unknown,) = leaderboards(rows, none)
+    assert unknown.standings[0].half_classes is None
+    assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([unknown])
 
 
 def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:
@@ -311,7 +332,7 @@ def test_markdown_golden() -> None:
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     assert lines[4].startswith("| ProtoNet | 1–2 | 95.20 | 0.")
-    assert lines[4].endswith(" | 0.72 | 0.79 | 0.81 | 3 | 600 | – | – | – |")
+    assert lines[4].endswith(" | 0.72 | 0.79 | 1.13 | 3 | 600 | – | – | – |")
     assert lines[7:9] == [
         "| Pair | difference | ± episodes | ± seeds and episodes | ± classes | p | equivalent | "
         "P(better) | effect size | episodes needed |",

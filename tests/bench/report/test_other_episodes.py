@@ -16,15 +16,18 @@ def results(tmp_path):
     return folder(tmp_path, ROWS)
 
 
-def test_other_episodes_under_the_same_digest_are_left_out(results, capsys, caplog) -> None:
+@pytest.mark.parametrize("column", ["classes", "groups"])
+def test_other_episodes_under_the_same_digest_are_left_out(
+    results, capsys, caplog, column: str
+) -> None:
     path = results / "runs" / ROWS[1]["cell"] / "episodes.csv"
     tested = pd.read_csv(path)
-    tested["classes"] = tested["classes"].sample(frac=1, random_state=0).to_numpy()
+    tested[column] = tested[column].sample(frac=1, random_state=0).to_numpy()
     tested.to_csv(path, index=False)
     assert main([f"results_dir={results}"]) == 0
     (message,) = caplog.messages
     assert message == (
-        f"Skipped {path}: its test episodes have other classes than those of {ROWS[0]['cell']}, "
+        f"Skipped {path}: its test episodes have other {column} than those of {ROWS[0]['cell']}, "
         "though both carry the same digest"
     )
     assert "ProtoNet" not in capsys.readouterr().out
