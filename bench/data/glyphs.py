@@ -98,18 +98,29 @@ def build(paths: list[Path]) -> Dataset:
         base = unicodedata.normalize("NFD", letter)[0]
         if letter in doubles or base in doubles:
             continue
-        own = []
-        for image in faces:
-            if image.any() and image.tobytes() not in seen:
-                seen.add(image.tobytes())
-                own.append(image)
+        own = faces[first_drawn(faces, seen)]
         if len(own) >= MIN_IMAGES:
             split = split_of(family_of(letter))
-            pools[split][name_of(letter)] = torch.from_numpy(np.stack(own))[:, None]
+            pools[split][name_of(letter)] = torch.from_numpy(own)[:, None]
 
     splits = {split: Pool.of(classes) for split, classes in pools.items()}
     check(splits)
     return Dataset.of("glyphs", splits)
+
+
+def first_drawn(faces: np.ndarray, seen: set[bytes]) -> np.ndarray:
+    """Return the typefaces whose image of a letter is neither empty nor in ``seen``; add them to it.
+
+    Args:
+        faces: The images of the letter, uint8 [typefaces, side, side].
+        seen: The bytes of the images that letters have had so far.
+    """
+    first = []
+    for face, image in enumerate(faces):
+        if image.any() and image.tobytes() not in seen:
+            seen.add(image.tobytes())
+            first.append(face)
+    return np.array(first, np.int64)
 
 
 def name_of(letter: str) -> str:

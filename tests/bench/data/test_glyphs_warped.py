@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from matplotlib import ft2font
+from numpy.typing import NDArray
 from torch import Tensor
 
 from algorithms.learner import Shape
@@ -29,8 +30,22 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
 
 
 @pytest.fixture(scope="module")
-def made(folders: Folders) -> Dataset:
-    return glyphs_warped.prepare(folders)
+def drawings() -> list[bytes]:
+    """The images that `made` is warped from, once it is there."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def made(folders: Folders, drawings: list[bytes]) -> Dataset:
+    warp = glyphs_warped.warp
+
+    def noting(images: NDArray[np.uint8], change: NDArray[np.float64]) -> NDArray[np.uint8]:
+        drawings.extend(image.tobytes() for image in images)
+        return warp(images, change)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(glyphs_warped, "warp", noting)
+        return glyphs_warped.prepare(folders)
 
 
 def bar() -> np.ndarray:
@@ -71,9 +86,16 @@ def test_the_pin_is_that_of_the_versions_it_was_made_with(made: Dataset) -> None
     assert made.digest == glyphs_warped.DIGEST
 
 
+def test_no_drawing_occurs_twice_before_it_is_warped(made: Dataset, drawings: list[bytes]) -> None:
+    """The leak guard sees warped images only, of which two differ even where their drawings do not."""
+    images, different = len(drawings), len(set(drawings))
+    assert images == sum(len(pool.images) for pool in made.splits.values())
+    assert different == images
+
+
 def test_classes_are_letters_without_accents_in_the_splits_of_glyphs(made: Dataset) -> None:
     assert {split: len(pool.names) for split, pool in made.splits.items()} == {
-        "train": 360,
+        "train": 358,
         "val": 69,
         "test": 114,
     }
