@@ -55,7 +55,6 @@ STEPS = {
     "protonet_resnet12": 60_000,
     "metaoptnet": 60_000,
     "metaoptnet_rr": 60_000,
-    "metaoptnet_trainval": 60_000,
     "protonet_wide": 20_000,
     "matchingnet": 60_000,
     "baseline": 960_000,
@@ -63,6 +62,11 @@ STEPS = {
     "r2d2": 20_000,
     "r2d2_64": 20_000,
 }
+
+
+def epochs_of_both_splits(dataset: str) -> int:
+    """After how many epochs MetaOptNet's training on both splits ends (Lee et al. 2019, section 4.5)."""
+    return 52 if dataset == "tieredimagenet" else 21
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -76,6 +80,7 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
     images = shape.ways * (shape.shots + shape.queries) * cell.train.meta_batch
     method = method.removesuffix("_transductive")
     steps = STEPS | {"reptile": 100_000 if cell.ways == 5 else 200_000}
+    steps["metaoptnet_trainval"] = 1000 * epochs_of_both_splits(dataset)
     assert cell.train.images == steps[method] * images
     method = re.sub("_trainval|_resnet12|_wide|_64|_matched", "", method)
     assert cell.algo.name == {"fomaml": "maml"}.get(method, method)
@@ -86,6 +91,19 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
         assert cell.algo.options["statistics"] == expected
     elif "statistics" in cell.algo.options:
         assert cell.algo.options["statistics"] == "queries", "transductive"
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if "trainval" in name])
+def test_the_step_size_on_both_splits_falls_at_the_epochs_of_the_official_code(name):
+    cell = composed(name)
+    epochs = epochs_of_both_splits(words(name)[0])
+    factors = dict(zip((20, 40, 50), (0.06, 0.012, 0.0024), strict=True))
+    falls = {epoch * 1000: factor for epoch, factor in factors.items() if epoch < epochs}
+    steps = epochs * 1000
+    rates = [recipe.rate_at(cell.train, step, steps) for step in range(steps)]
+    changes = {step: rate for step, rate in enumerate(rates) if step and rate != rates[step - 1]}
+    assert rates[0] == 0.1
+    assert changes == {step: pytest.approx(0.1 * factor) for step, factor in falls.items()}
 
 
 def test_gradients_on_photographs_are_clipped_as_in_mamls_code():
@@ -151,13 +169,15 @@ OF_METHODS = {
     ("reptile", "reptile_transductive"): {"algo.statistics"},
     ("metaoptnet", "metaoptnet_rr"): {"algo"},
     ("metaoptnet", "protonet_resnet12"): {"algo"},
-    ("metaoptnet", "metaoptnet_trainval"): {"train.split", "validation.times"},
+    ("metaoptnet", "metaoptnet_trainval"): {
+        "train.split", "validation.times", "train.images", "train.step_at", "train.step_factors",
+    },
     ("protonet", "protonet_wide"): {"backbone"},
     ("protonet", "protonet_matched"): {"train.ways", "train.images"},
     ("protonet_matched", "matchingnet"): {"algo", "train.images", "train.schedule"},
     ("r2d2", "r2d2_64"): {"backbone.filters", "backbone.widths", "test.episodes"},
     ("baseline", "baselinepp"): {"algo"},
-}
+}  # fmt: skip
 """What two methods may differ in, on the same data in the same setting."""
 OF_DATA = {
     "maml": {"dataset"},
