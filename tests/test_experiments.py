@@ -86,6 +86,8 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
     assert cell.algo.name == {"fomaml": "maml"}.get(method, method)
     order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
     assert cell.algo.options.get("second_order") is order.get(method)
+    if cell.algo.name == "protonet":
+        assert shape.shots == cell.shots
     if method == "reptile":
         expected = "queries" if "transductive" in name else "one_query"
         assert cell.algo.options["statistics"] == expected
@@ -168,7 +170,7 @@ OF_METHODS = {
     ("maml", "metasgd"): {"algo"},
     ("reptile", "reptile_transductive"): {"algo.statistics"},
     ("metaoptnet", "metaoptnet_rr"): {"algo"},
-    ("metaoptnet", "protonet_resnet12"): {"algo"},
+    ("metaoptnet", "protonet_resnet12"): {"algo", "train.shots", "train.images"},
     ("metaoptnet", "metaoptnet_trainval"): {
         "train.split", "validation.times", "train.images", "train.step_at", "train.step_factors",
     },
@@ -196,8 +198,9 @@ def test_experiments_differ_in_what_their_names_say_alone(name):
     """From those with other shots, of a neighbouring method, and on another set of photographs."""
     dataset, method, setting = words(name)
     reptile = {"algo.test_inner_batch"} if method.startswith("reptile") else set()
+    matched = {"train.shots"} if method == "protonet_resnet12" else set()
     if setting.endswith("5s"):
-        assert differing(name, name.removesuffix("5s") + "1s") <= SHOTS | reptile
+        assert differing(name, name.removesuffix("5s") + "1s") <= SHOTS | reptile | matched
     for (one, other), keys in OF_METHODS.items():
         neighbour = f"paper/{dataset}_{one}_{setting}"
         if method == other and neighbour in PAPERS:
@@ -235,7 +238,7 @@ def test_experiments_that_share_one_training():
     of_protonet = {
         (f"omniglot_protonet_20w{shot}s", f"omniglot_protonet_5w{shot}s") for shot in (1, 5)
     }
-    both = {"metaoptnet", "metaoptnet_rr", "metaoptnet_trainval", "protonet_resnet12"}
+    both = {"metaoptnet", "metaoptnet_rr", "metaoptnet_trainval"}
     both |= {"r2d2", "r2d2_64", "baseline", "baselinepp"}
     of_shots = {
         (name.removeprefix("paper/"), name.removeprefix("paper/").replace("5w1s", "5w5s"))
