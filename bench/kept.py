@@ -9,6 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from bench import device as devices
 from bench import tensors
 from bench.cell import Cell, digest_of
 from bench.files import write_whole
@@ -19,7 +22,8 @@ def training_of(cell: Cell) -> str:
     """Return a digest that cells have in common whose training is the same, step by step.
 
     It is of what a cell's numbers depend on but the setting of its validations and its test, how many
-    episodes these have, and the options that its learner needs for nothing else.
+    episodes these have, and the options that its learner needs for nothing else; and of the device and
+    the number of threads, by which sums are rounded.
     """
     config = cell.config
     options = config.determining()
@@ -29,7 +33,8 @@ def training_of(cell: Cell) -> str:
     for key in getattr(config.algo.resolve(), "test_options", ()):
         options["algo"].pop(key, None)
     shape = list(cell.train_shape)  # ways or shots of training may follow from those of the test
-    return digest_of(options, shape, cell.dataset.digest, cell.device.type, maker(config))
+    machine = devices.describe(cell.device), config.threads or torch.get_num_threads()
+    return digest_of(options, shape, cell.dataset.digest, cell.device.type, machine, maker(config))
 
 
 class Kept:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from bench import device as devices
 from bench import running, train
 from bench.interrupt import Interrupted
 from bench.kept import Kept, training_of
@@ -78,6 +79,14 @@ def test_cells_whose_training_differs_share_none(make, other):
         make(*first, "train.shots=2", "shots=2")
     )
     assert training_of(make(*OPTIONS)) != training_of(make(*OPTIONS, "shots=2")), "as in the test"
+
+
+def test_cells_whose_numbers_are_rounded_otherwise_share_none(make, monkeypatch):
+    first, alike, other = (make(*OPTIONS, f"threads={n}") for n in (1, 1, 2))
+    assert training_of(first) == training_of(alike) != training_of(other)
+    before = training_of(first)
+    monkeypatch.setattr(devices, "describe", lambda _: "another processor")
+    assert training_of(first) != before
 
 
 def test_what_is_damaged_or_missing_is_trained_anew(make):
