@@ -55,19 +55,22 @@ def test_stored_runs_of_schema_1(folder: Path, cell: str) -> None:
 
 
 def test_stored_runs_of_schema_2() -> None:
-    folder = REFERENCE / "transduction-cpu"
-    store = Store(folder)
-    for run in (folder / "runs").iterdir():
-        before, record = store.written(run.name), store.record(run.name)
-        assert before["schema"] == 2 and record is not None
-        assert record == before | migrate.RECIPE_SINCE_4 | {
-            "schema": migrate.SCHEMA,
-            "deterministic": False,
-            "clip_value": None,
-            "algo_options": before["algo_options"] | MORE.get(record["algo"], {}),
-            "backbone_options": before["backbone_options"] | {"init": "torch", "norm_eps": 1e-5},
-        }
-        assert store.config(run.name)["deterministic"] is False
+    row = {"schema": 2, "algo": "maml", "algo_options": {"inner_steps": 1}}
+    row |= {"backbone": "conv4", "backbone_options": {"filters": 32, "spatial": "flatten"}}
+    assert migrate.record(row) == row | migrate.RECIPE_SINCE_4 | {
+        "schema": migrate.SCHEMA,
+        "deterministic": False,
+        "clip_value": None,
+        "algo_options": {"inner_steps": 1, "adapts": "all"},
+        "backbone_options": row["backbone_options"] | {"init": "torch", "norm_eps": 1e-5},
+    }
+    options = {
+        "algo": {"name": "maml"},
+        "backbone": {"name": "conv4", "filters": 32, "spatial": "flatten"},
+        "dataset": {"name": "omniglot", "rotations": "train"},
+        "train": {"rate": 0.1},
+    }
+    assert migrate.config(options, 2)["deterministic"] is False
 
 
 def test_stored_runs_of_schema_3() -> None:
