@@ -141,8 +141,8 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
         alike = [{**cells[algo, recipe], "algo": None} for algo in algos]
         assert alike[0] == alike[1] == alike[2]
     full = cells["protonet", "metaoptnet"]["train"]
-    for part in ("sgd", "augmented"):
-        plain, some = (cells["protonet", name]["train"] for name in ("plain", part))
+    for part in ("sgd", "adam_augmented"):
+        plain, some = (cells["protonet", name]["train"] for name in ("adam", part))
         changed = {key: value for key, value in some.items() if value != plain[key]}
         assert changed and changed.items() <= full.items()
 

@@ -111,7 +111,7 @@ class Pacing(ProtoNet):
 class Hashing(ProtoNet):
     """A weight starts from the hash of a text, which is another in each process."""
 
-    def __init__(self, backbone, ways):
+    def __init__(self, backbone, ways, *, initial_scale: float | None = None):
         super().__init__(backbone, ways)
         self.scale = torch.nn.Parameter(torch.tensor(hash("scale") / 2**63))
 

@@ -121,7 +121,7 @@ def test_what_is_logged_can_be_read_again(make, engine):
         assert [step for step, _ in found[name]] == [step for step, _ in points], name
         values = [value for _, value in points]
         assert [value for _, value in found[name]] == pytest.approx(values, rel=1e-5), name
-    assert options["algo.name"] == "protonet" and float(options["train.rate"]) == 0.002
+    assert options["algo.name"] == "protonet" and float(options["train.rate"]) == 0.005
     assert "results_dir" not in options
 
 
