@@ -283,7 +283,7 @@ def test_predictions_by_places_cost_no_training(tune, checked, monkeypatch):
 
 def test_trials_by_other_code_are_not_mixed(tune, checked, monkeypatch, capsys, cache, tmp_path):
     tune(["tune.trials=1"])
-    monkeypatch.setattr(tuning.protocol, "code", lambda *_: "edited")
+    monkeypatch.setattr(tuning.protocol, "code", lambda *_: "ed17ed0000000000")
     cell = checked(["tune.trials=1"])
     assert len(tune(["tune.trials=1"])) == 1, "what was found is still true"
     folder = tuning.Study.of([], cell).store.root
