@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize_scalar
-from scipy.special import stdtr, stdtridf, stdtrit
+from scipy.special import stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -17,6 +17,8 @@ RATIOS = (-9.0, 9.0)
 """Logarithms of the least and the greatest ratio of variances that REML looks for."""
 TIE = 1e-6
 """Points of accuracy, far below one query, up to which two runs are equal on an episode."""
+BISECTIONS = 50
+"""They find a probability to 1e-15."""
 
 
 def mean_ci95(values: ArrayLike) -> tuple[float, float]:
@@ -30,16 +32,21 @@ def mean_ci95(values: ArrayLike) -> tuple[float, float]:
 
 
 class Estimate(NamedTuple):
-    """A mean or a difference of means, with its standard error and the t distribution of their ratio."""
+    """A mean or a difference of means, its standard error, and what tells the quantiles of their ratio.
+
+    ``df`` are the degrees of freedom of episodes; ``share`` is that of the seeds in the variance.
+    """
 
     mean: float
     error: float
     df: float
+    df_seeds: float = math.inf
+    share: float = 0.0
 
     @property
     def half(self) -> float:
         """Half-width of the 95 % interval."""
-        return float(stdtrit(self.df, 0.975)) * self.error
+        return self._quantile(0.025) * self.error
 
     @property
     def p(self) -> float:
@@ -54,11 +61,25 @@ class Estimate(NamedTuple):
         """
         return self._above(margin - abs(self.mean))
 
+    def _quantile(self, tail: float) -> float:
+        """The ratio that is exceeded in one direction with this probability, of at most a half."""
+        t_episodes, t_seeds = stdtrit([self.df, self.df_seeds], tail)
+        return math.sqrt(t_episodes**2 + (t_seeds**2 - t_episodes**2) * self.share**1.5)
+
     def _above(self, distance: float) -> float:
         """The probability of so large an error or a larger one, in one direction."""
+        if distance < 0:
+            return 1 - self._above(-distance)
         if self.error == 0:
-            return float(distance <= 0)
-        return float(stdtr(self.df, -distance / self.error))
+            return float(distance == 0)
+        ratio = distance / self.error
+        if not self.share:
+            return float(stdtr(self.df, -ratio))
+        low, high = sorted(map(float, stdtr([self.df, self.df_seeds], -ratio)))
+        for _ in range(BISECTIONS):
+            tail = (low + high) / 2
+            low, high = (tail, high) if self._quantile(tail) > ratio else (low, tail)
+        return high
 
 
 def estimate(
@@ -86,8 +107,9 @@ def estimate(
 
         t^2 = t_{E-1}^2 + (t_seeds^2 - t_{E-1}^2) share^1.5,
 
-    and the degrees of freedom are those with this quantile. `tests.coverage` measures what it covers: of
-    two seeds, a test at 5 % is careful (2 to 5 %), but for two seeds against ten (up to 11 %).
+    at every level, so that p is the level of which the ratio is the quantile. `tests.coverage` measures
+    what it covers: of two seeds, a test at 5 % is careful (2 to 5 %), but for two seeds against ten (up
+    to 11 %).
     """
     arrays = [np.asarray(group, dtype=np.float64) for group in groups]
     sums = sum(w * np.atleast_2d(y).mean(0) for y, w in zip(arrays, weights, strict=True))
@@ -126,10 +148,8 @@ def _combined(
     """An estimate from both variances; ``squares`` is that of seeds squared by degree of freedom."""
     if not of_seeds:
         return Estimate(mean, math.sqrt(of_episodes), df)
-    share = of_seeds / (of_seeds + of_episodes)
-    t_seeds, t_episodes = stdtrit([of_seeds**2 / squares, df], 0.975)
-    t = math.sqrt(t_episodes**2 + (t_seeds**2 - t_episodes**2) * share**1.5)
-    return Estimate(mean, math.sqrt(of_seeds + of_episodes), float(stdtridf(0.975, t)))
+    variance = of_seeds + of_episodes
+    return Estimate(mean, math.sqrt(variance), df, of_seeds**2 / squares, of_seeds / variance)
 
 
 class ClassDesign(NamedTuple):

@@ -102,6 +102,18 @@ def test_a_test_rejects_exactly_where_the_interval_excludes_zero():
     assert 30 < rejected < 270
 
 
+@pytest.mark.parametrize("level", [0.2, 0.05, 0.05 / 120])
+def test_the_quantile_is_between_those_of_seeds_and_episodes_at_every_level(level):
+    """What a correction for many pairs asks is far out, where few seeds know little."""
+    y = np.array([[10.0], [14.0]]) + np.array([0.0, 3.0, 6.0, 9.0])
+    share = 4 / (4 + 15 / 4)
+    t_seeds, t_episodes = scipy.stats.t.ppf(1 - level / 2, [1, 3])
+    t = math.sqrt(t_episodes**2 + (t_seeds**2 - t_episodes**2) * share**1.5)
+    error = stats.estimate([y]).error
+    assert stats.estimate([y - y.mean() - t * error]).p == pytest.approx(level)
+    assert stats.estimate([y - y.mean()]).p_beyond(t * error) == pytest.approx(level / 2)
+
+
 def test_equivalence_is_two_one_sided_tests():
     """As scipy's one-sided tests of the differences against either margin (Schuirmann 1987)."""
     d = np.random.default_rng(2).normal(0.3, 2, 60)
