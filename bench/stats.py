@@ -273,10 +273,16 @@ def episodes_to_separate(effect: float) -> float:
 
 
 def interquartile_means(scores: ArrayLike) -> Floats:
-    """Return the mean of the middle half of each row of scores [..., n] (Agarwal et al. 2021)."""
+    """Return the mean of the middle half of each row of scores [..., n] (Agarwal et al. 2021).
+
+    A score that a quarter ends in counts with the part of it inside, so that the share that is left out
+    does not depend on n.
+    """
     ordered = np.sort(np.asarray(scores, dtype=np.float64), axis=-1)
-    cut = ordered.shape[-1] // 4
-    return ordered[..., cut : ordered.shape[-1] - cut].mean(-1)
+    count = ordered.shape[-1]
+    places = np.arange(count)
+    weights = np.minimum(places + 1, 0.75 * count) - np.maximum(places, 0.25 * count)
+    return ordered @ (weights.clip(0) / (count / 2))
 
 
 def mean_ranks(scores: ArrayLike) -> Floats:

@@ -311,6 +311,7 @@ def test_episodes_to_separate_find_it_in_four_of_five_tests():
 def test_aggregates_over_settings_by_hand():
     assert list(stats.interquartile_means([[8.0, 1, 2, 3, 4, 5, 6, 7], [1.0] * 8])) == [4.5, 1]
     assert stats.interquartile_means([1.0, 2.0]) == 1.5
+    assert stats.interquartile_means([9.0, 0, 6, 3, 12]) == pytest.approx((0.75 * 12 + 6) / 2.5)
     assert list(stats.mean_ranks([[9.0, 5], [8.0, 5], [7.0, 6]])) == [1.75, 2.25, 2]
     generator = np.random.default_rng(0)
     shared = 8 * generator.normal(size=(2, 300))
@@ -323,6 +324,19 @@ def test_aggregates_over_settings_by_hand():
     value, low, high = middles[1]
     assert value == pytest.approx(50 + shared.mean())
     assert high - low == pytest.approx(2 * 1.96 * 8 / math.sqrt(600), rel=0.15)
+
+
+def test_an_interquartile_mean_of_unequal_settings_is_in_its_interval():
+    """The bootstrap has fewer runs of each setting, of which the middle half must be as wide."""
+    scene, settings = SCENES["seeds matter little"], np.array([80.0, 95.0, 98.0])
+    truth, held = stats.interquartile_means(settings), 0
+    for number in range(100):
+        generator = np.random.default_rng(number)
+        runs = [mean + scene.draw(generator, 3)[0] for mean in settings]
+        ((value, low, high),), _ = stats.aggregates([runs], 199)
+        assert low < value < high
+        held += low <= truth <= high
+    assert held >= 90
 
 
 def test_aggregates_cover_what_they_say():
