@@ -52,12 +52,17 @@ def verdict(values: ArrayLike, claimed: float, claimed_half: float) -> str:
     """Return match, below, above or undecided; ``values`` is [S, E] in percent.
 
     One or two seeds decide where any spread of training up to a plausible one leads to the same verdict.
+    More seeds match where their own spread allows the difference, and a plausible one would as well: a
+    few that lie far apart would excuse anything.
     """
     y = np.asarray(values, dtype=np.float64)
     difference = float(y.mean()) - claimed
     side = "above" if difference > 0 else "below"
     if len(y) >= ENOUGH_SEEDS:
-        return "match" if abs(difference) <= half_of_replication(y, claimed_half) else side
+        if abs(difference) > half_of_replication(y, claimed_half):
+            return side
+        most = half_with_sd(y, claimed_half, PLAUSIBLE_SD)
+        return "match" if abs(difference) <= most else "undecided"
     seen = float(y.mean(1).std(ddof=1)) if len(y) > 1 else 0.0
     if abs(difference) <= half_with_sd(y, claimed_half, 0.0):
         return "match"

@@ -25,12 +25,13 @@ ABOVE = "above (as suspicious as below)"
 NOTE = (
     "Test accuracy in %, ± 95 % interval over test episodes, and over training seeds where there are "
     "several. Match: they differ by no more than the luck of training and of episodes allows, the claim "
-    f"being one more training (t-interval over {ENOUGH_SEEDS} or more seeds). With fewer seeds it is "
-    "undecided, unless the verdict is the same for every spread of trainings up to a deviation of "
-    f"{PLAUSIBLE_SD:g} point. A claim's interval is taken as printed, but not narrower than that of as "
-    "many episodes as it was tested on, with the spread of ours. Above is as suspicious as below. A "
-    "run counts when its configuration is that of the experiment, but for seed and device; a seed "
-    "counts once."
+    f"being one more training (t-interval over {ENOUGH_SEEDS} or more seeds), and no more than a "
+    f"deviation of {PLAUSIBLE_SD:g} point over trainings would explain; between the two it is undecided. "
+    "With fewer seeds it is undecided, unless the verdict is the same for every spread of trainings up "
+    f"to a deviation of {PLAUSIBLE_SD:g} point. A claim's interval is taken as printed, but not narrower "
+    "than that of as many episodes as it was tested on, with the spread of ours. Above is as suspicious "
+    "as below. A run counts when its configuration is that of the experiment, but for seed and device; "
+    "a seed counts once."
 )
 
 

@@ -88,6 +88,8 @@ def test_figures_as_printed() -> None:
         ([90.3, 96.3], "undecided"),  # seeds that differ by more than is plausible
         ([98.6, 98.6, 98.6], "below"),
         ([98.6, 98.5, 98.7], "match"),
+        ([94.8, 94.8], "below"),
+        ([94.8, 94.8, 97.8], "undecided"),  # a third that is nearer the claim makes it no match
         ([99.1, 99.1, 99.1], claims.ABOVE),
     ],
 )
