@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
 from bench import stats
-from bench.report.leaderboard import LEVEL, MARGIN, MODELS, Leaderboard, Pair
+from bench.report.leaderboard import LEVEL, MARGIN, MODELS, Leaderboard, Pair, Standing
 from bench.report.rows import (
     ACCURACY,
     BOTH,
@@ -312,7 +312,7 @@ def standing_table(board: Leaderboard) -> Table:
             _fixed(entry.accuracy),
             _fixed(entry.half_episodes),
             _fixed(entry.half_seeds_and_episodes),
-            _fixed(entry.half_classes),
+            _over_classes(entry),
             str(entry.seeds) if entry.best else ABSENT,
             str(entry.episodes),
             _fixed(entry.loss, 3),
@@ -332,7 +332,7 @@ def pair_table(board: Leaderboard) -> Table:
             _fixed(pair.difference),
             _fixed(pair.half_episodes),
             _fixed(pair.half_seeds_and_episodes),
-            _fixed(pair.half_classes),
+            _over_classes(pair),
             p_of(pair),
             equivalence(pair),
             _fixed(pair.first_better),
@@ -595,6 +595,11 @@ def _accuracy_caption(comparison: Comparison) -> str:
 
 def _fixed(value: float | None, digits: int = 2) -> str:
     return ABSENT if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00
+
+
+def _over_classes(found: Standing | Pair) -> str:
+    """The half-width for other classes too: no narrower than without, as few seeds could make it."""
+    return _fixed(None if found.half_classes is None else max(found.half, found.half_classes))
 
 
 def p_text(value: float) -> str:

@@ -1,5 +1,6 @@
 """Standings and pairs: ties, ranks, refusals, and what the report says of them."""
 
+import dataclasses
 import json
 import logging
 from pathlib import Path
@@ -46,6 +47,20 @@ def trained(algo: str, mean: float, spread: float = 0.2, **changes: object) -> l
 MEANS = {"maml": 92, "reptile": 84, "protonet": 95.2, "metaoptnet": 95.1}
 ONE_SEED = [row(algo, mean) for algo, mean in MEANS.items()]
 FOUR = [each for algo, mean in MEANS.items() for each in trained(algo, mean)]
+
+
+def test_intervals_over_classes_are_shown_no_narrower_than_without_them() -> None:
+    """With few seeds the quantile may shrink by more than the variance grows."""
+    made = board(FOUR)
+    narrow = dataclasses.replace(
+        made,
+        standings=[dataclasses.replace(e, half_classes=e.half / 2) for e in made.standings],
+        pairs=[dataclasses.replace(pair, half_classes=2 * pair.half) for pair in made.pairs],
+    )
+    for entry, cells in zip(made.standings, tables.standing_table(narrow).cells, strict=False):
+        assert cells[5] == cells[4] == f"{entry.half:.2f}"
+    for pair, cells in zip(made.pairs, tables.pair_table(narrow).cells, strict=True):
+        assert cells[4] == f"{2 * pair.half:.2f}"
 
 
 def test_ranks_know_ties() -> None:
