@@ -394,7 +394,7 @@ def p_of(pair: Pair) -> str:
 def equivalence(pair: Pair) -> str:
     """Whether a pair is equivalent within its margin; nothing where it differs by more."""
     if pair.equivalent:
-        return f"within {pair.margin:g}"
+        return f"within {pair.margin:g}{' (models)' if pair.of == MODELS else ''}"
     return ABSENT if pair.significant else "undecided"
 
 

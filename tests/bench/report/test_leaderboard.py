@@ -63,6 +63,13 @@ def test_intervals_over_classes_are_shown_no_narrower_than_without_them() -> Non
         assert cells[4] == f"{2 * pair.half:.2f}"
 
 
+def test_equivalence_of_one_seed_is_said_to_be_of_models() -> None:
+    (pair,) = board([row("protonet", 95.2), row("metaoptnet", 95.1)]).pairs
+    assert pair.equivalent and tables.equivalence(pair) == "within 1 (models)"
+    (pair,) = board(trained("protonet", 95.2) + trained("metaoptnet", 95.1)).pairs
+    assert tables.equivalence(pair) == "within 1"
+
+
 def test_ranks_know_ties() -> None:
     made = board(FOUR)
     ranks = [(entry.label, entry.rank) for entry in made.standings]
