@@ -246,7 +246,11 @@ def verdict(board: Leaderboard) -> str:
             return f"{text} Each is better than the other {others}."
         return f"{text} Some tie with one of the other {others} as well: see the pairs."
     second = outside[0]
-    text = f"Better than the {_count(others, 'other')} by tests over seeds and episodes."
+    several = any(entry.of == MODELS for entry in board.standings)
+    text = (
+        f"Better than the {_count(others, 'other')}{' of several seeds' if several else ''} by tests "
+        "over seeds and episodes."
+    )
     if not clear:
         text = "No other is better, but not all are worse: see the pairs."
     return f"{text} Next is {second.second}, {_behind(second)}."
@@ -462,11 +466,16 @@ def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _unranked(board: Leaderboard) -> str:
-    """Whom one seed keeps out of an order of learners."""
+    """Whom one seed keeps out of an order of learners, and who of them is ahead of the best."""
     single = [entry.label for entry in board.standings if entry.of == MODELS]
-    return (
-        f"Not ranked, with one seed: {tables.listed(single)}." if single and board.winners else ""
-    )
+    if not single or not board.winners:
+        return ""
+    text = f"Not ranked, with one seed: {tables.listed(single)}."
+    if ahead := tables.models_ahead(board):
+        text += (
+            f" Significantly ahead of {board.winners[0]} as trained models: {tables.listed(ahead)}."
+        )
+    return text
 
 
 def _inductive(board: Leaderboard) -> str:

@@ -432,11 +432,22 @@ def _winners(board: Leaderboard) -> str:
     if tied:
         ties = f", tied with {listed(tied)}"
     elif board.standings[0].worst == 1:
-        ties = ", better than all others"
+        ties = ", better than all others" + (" of several seeds" if single else "")
     else:
         ties = ", which none is better than, though not all are worse"
     unranked = f" Of one seed, and so not ranked: {', '.join(single)}." if single else ""
+    if ahead := models_ahead(board):
+        unranked += f" Significantly ahead of {best} as trained models: {', '.join(ahead)}."
     return f"Best at {board.title}: {best}{ties}.{unranked}"
+
+
+def models_ahead(board: Leaderboard) -> list[str]:
+    """The models of one seed, out of the order of learners, that are ahead of the best learner."""
+    single = {entry.label for entry in board.standings if entry.of == MODELS}
+    best = board.winners[:1]
+    return [
+        p.first for p in board.pairs if p.significant and p.first in single and [p.second] == best
+    ]
 
 
 def one_seed(board: Leaderboard) -> str:

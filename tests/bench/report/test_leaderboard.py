@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench import stats
-from bench.report import leaderboard, rankings, read, tables
+from bench.report import leaderboard, page, rankings, read, tables
 from bench.report.leaderboard import Leaderboard, leaderboards
 from tests.bench.report.samples import Row, episodes, failed, folder, record
 
@@ -157,9 +157,13 @@ def test_a_single_seed_among_learners_is_out_of_their_order() -> None:
     assert ranks == [("ProtoNet", "1"), ("MAML", "2"), ("Reptile", "model 1")]
     assert made.winners == ["ProtoNet"]
     assert tables.winners([made]).split("\n")[0] == (
-        "Best at omniglot, 5-way 1-shot: ProtoNet, better than all others. Of one seed, and so not "
-        "ranked: Reptile."
+        "Best at omniglot, 5-way 1-shot: ProtoNet, better than all others of several seeds. Of one "
+        "seed, and so not ranked: Reptile. Significantly ahead of ProtoNet as trained models: Reptile."
     )
+    assert "Better than the 1 other of several seeds" in page.verdict(made)
+    assert "ahead of ProtoNet as trained models: Reptile." in page._unranked(made)
+    behind = board([*trained("maml", 90), *trained("protonet", 92), row("reptile", 80)])
+    assert "Significantly ahead" not in tables.winners([behind])
     alone = board([*trained("maml", 90), row("reptile", 99)])
     assert [entry.rank for entry in alone.standings] == ["model 1", "model 2"]
 

@@ -164,7 +164,9 @@ def test_the_best_of_all_and_the_next() -> None:
         found.verdict,
     )
     found = answer(board([*rows, row("mine", 99)]), rows)
-    assert found.best == "ProtoNet" and found.remarks == ["Not ranked, with one seed: mine."]
+    assert found.best == "ProtoNet" and found.remarks == [
+        "Not ranked, with one seed: mine. Significantly ahead of ProtoNet as trained models: mine."
+    ]
 
 
 def test_the_luck_of_training_decides_what_is_called_better() -> None:
