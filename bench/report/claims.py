@@ -74,6 +74,8 @@ class Check:
     claimed_half: float | None
     verdict: str
     """match, below, above, undecided, failed or not run."""
+    others: tuple[str, ...] = ()
+    """Finished runs by other versions of the code, which are left out."""
 
     @property
     def setting(self) -> str:
@@ -127,7 +129,7 @@ def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
             wanted, episodes = _determining(experiment), experiment["test"]["episodes"]
             runs = [row for row in runs if _determining(configs.get(row["cell"])) == wanted]
             runs = [row for row in runs if row.get("episodes", episodes) == episodes]
-        finished = one_a_seed(done(runs))
+        finished, others = of_one_code(done(runs))
         if not finished:
             found.append(Check(claim, None, claim.half, "failed" if runs else "not run"))
             continue
@@ -135,8 +137,27 @@ def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
         spread = float(values.std(axis=1, ddof=1).mean())
         half = max(claim.half or 0.0, 1.96 * spread / math.sqrt(claim.episodes))
         judged = verdict(values, claim.accuracy, half)
-        found.append(Check(claim, score(finished), half, ABOVE if judged == "above" else judged))
+        judged = ABOVE if judged == "above" else judged
+        found.append(Check(claim, score(finished), half, judged, others))
     return found
+
+
+def of_one_code(rows: Iterable[Row]) -> tuple[list[Row], tuple[str, ...]]:
+    """Return the rows, one a seed, of the version of the code that has most seeds, and the other cells.
+
+    Of several versions with as many seeds it is the one that ran last.
+    """
+    by_code: dict[str | None, list[Row]] = {}
+    for row in rows:
+        by_code.setdefault(row.get("code"), []).append(row)
+    if not by_code:
+        return [], ()
+    chosen = max(
+        by_code.values(),
+        key=lambda own: (len({row["seed"] for row in own}), max(row["created"] for row in own)),
+    )
+    others = tuple(row["cell"] for own in by_code.values() if own is not chosen for row in own)
+    return one_a_seed(chosen), others
 
 
 def one_a_seed(rows: Iterable[Row]) -> list[Row]:
@@ -198,6 +219,11 @@ def notes(found: Sequence[Check]) -> list[str]:
         for (source, differs), alike in methods.items()
     ]
     sentences += published()[1]
+    if others := [cell for check in found for cell in check.others]:
+        sentences.append(
+            "Left out, as other versions of the code made them than most seeds of their experiment: "
+            f"{', '.join(others)}."
+        )
     missing = [check.claim.experiment for check in found if check.verdict == "not run"]
     if missing:
         sentences.append(

@@ -131,6 +131,22 @@ def test_a_seed_counts_once_wherever_it_was_run(wanted: dict) -> None:
         assert (found.measured.seeds, found.measured.mean) == (2, 98.5)
 
 
+def test_versions_of_the_code_are_not_taken_together(wanted: dict) -> None:
+    rows = [
+        record("protonet", seed=seed, accuracy=accuracy, dataset="omniglot") | {"code": code}
+        for seed, accuracy, code in ((0, 98.8, "a1"), (1, 98.9, "a1"), (2, 90.0, "b2"))
+    ]
+    rows = [row | {"cell": f"protonet-{i}"} for i, row in enumerate(rows)]
+    configs = {row["cell"]: wanted[PROTONET] for row in rows}
+    found = check(PROTONET, rows, configs)
+    assert found.measured is not None and found.measured.seeds == 2
+    assert found.measured.mean == pytest.approx(98.85) and found.others == ("protonet-2",)
+    assert any("Left out" in note and "protonet-2" in note for note in claims.notes([found]))
+    newer = {"code": "b2", "created": "2030-01-01T00:00:00+00:00"}
+    found = check(PROTONET, [rows[0], rows[2] | newer], configs)
+    assert found.others == ("protonet-0",), "of as many seeds, the newer version"
+
+
 def test_rows_that_do_not_have_the_episodes_of_the_experiment_are_none_of_it(wanted: dict) -> None:
     row = record("protonet", episodes=999)
     assert check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}).verdict == "not run"
