@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import stdtr, stdtrit
 
 Floats = NDArray[np.float64]
@@ -213,9 +213,19 @@ def over_classes(values: ArrayLike, design: ClassDesign) -> tuple[float, float]:
         determinant = float(np.log1p(ratio * design.scales).sum())
         return ((episodes - 1) * math.log(rest(ratio)) + determinant) / 2 - log_ratio / 4
 
+    def slope(log_ratio: float) -> float:
+        ratio = math.exp(log_ratio) / typical
+        shrunk = design.scales / (1 + ratio * design.scales)
+        by_rest = float((along * shrunk / (1 + ratio * design.scales)).sum()) / rest(ratio)
+        return ratio * (float(shrunk.sum()) - by_rest) / 2 - 1 / 4
+
     if not rest(0) > TIE**2:
         return 0.0, df
-    ratio = math.exp(minimize_scalar(loss, bounds=RATIOS, options={"xatol": 1e-8}).x) / typical
+    best = float(minimize_scalar(loss, bounds=RATIOS, options={"xatol": 1e-6}).x)
+    near = best - 1e-3, best + 1e-3
+    if slope(near[0]) < 0 < slope(near[1]):  # the loss is too flat there to tell more digits
+        best = float(brentq(slope, *near, xtol=1e-13))
+    ratio = math.exp(best) / typical
     return rest(ratio) * (ratio * float(design.shares @ design.shares) + 1 / episodes), df
 
 

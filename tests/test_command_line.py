@@ -159,7 +159,7 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
     [
         (["algo=mamml"], "There is no algo 'mamml'; choose one of anil, "),
         (["logger=tensorbord"], "There is no logger 'tensorbord'; choose one of mlflow, "),
-        (["recipe=null"], "There is no recipe 'null'; choose one of augmented, "),
+        (["recipe=null"], "There is no recipe 'null'; choose one of adam, "),
         (["-m", "algo=maml,"], "There is no algo ''; choose one of anil, "),
         (
             ["dataset=imagenet"],
