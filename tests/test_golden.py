@@ -66,7 +66,7 @@ RUNS = {
     "learn2learn-maml": ["algo=learn2learn/maml", CONV],
     "learn2learn-protonet": ["algo=learn2learn/protonet", CONV],
     INTERRUPTED: ["algo=reptile", "train.images=1500", CONV],
-    TUNED: ["algo=protonet", "tune=optuna", "tune.trials=2", "tune.images=240", CONV],
+    TUNED: ["algo=protonet", "tune=optuna", "tune.trials=1", "tune.images=240", CONV],
 }
 
 
