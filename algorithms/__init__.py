@@ -1,0 +1,1 @@
+"""Few-shot learners, their backbones and the layers and solvers they use."""

@@ -1,23 +1,24 @@
-"""Baseline: ordinary classification of all training classes, and for each test task a new head.
+"""Baseline: classify all training classes, then fit a new head for each test task.
 
 Chen, Liu, Kira, Wang, Huang 2019, "A Closer Look at Few-shot Classification" (arXiv 1904.04232). In
-training, a linear head tells all C training classes apart: the outer loss is the cross-entropy of
+training, a linear head classifies all C training classes: the outer loss is the cross-entropy of
 
     logits = W f(x) + b,     W [C, F], b [C].
 
-In a test task the backbone stays as it is, and a new head for its N ways is fitted to the support
+In a test task the backbone is frozen, and a new head for its N ways is fitted to the support
 features by gradient descent with momentum m and weight decay,
 
-    v <- m v + (1 - m) (grad + decay theta),   theta <- theta - rate v,   v = grad + decay theta at first,
+    v <- m v + (1 - m) (grad + decay theta),   theta <- theta - lr v,   v_0 = grad + decay theta,
 
-on mini-batches that go through the support set once an epoch. The gradient is written out, which is
-several times as fast as torch's for heads this small. A training "episode" is a batch: one image
-of each of so many classes, as support set, and no queries.
+on mini-batches that cover the support set once per epoch. The gradient is written out by hand,
+which is several times as fast as autograd for heads this small. A training "episode" is a batch:
+its support set has one image of each of ``ways`` classes, and it has no queries.
 
-What differs from the official code: a training batch has no two images of a class; the new head starts at
-zero, where the code draws it; the order of the images in an epoch is the same for all tasks and
-each time, where the code draws it; the parameters of the best validation, where the code takes
-the last. As in the code, batch norm uses its running statistics in evaluation.
+Differences from the official code: a training batch has no two images of a class; the new head
+starts at zero, where the code draws it at random; the order of the images in an epoch is the same
+for all tasks and every time, where the code draws it; the parameters are those of the best
+validation, where the code takes the last. As in the code, batch norm uses its running statistics in
+evaluation.
 """
 
 import torch
@@ -25,9 +26,9 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.features import FeatureLearner, one_hot
-from algorithms.layers import Linear
 from algorithms.learner import Episodes
-from algorithms.shuffles import shuffles
+from algorithms.nn.layers import Linear
+from algorithms.nn.permutations import permutations
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 0.001
@@ -39,59 +40,62 @@ Head = dict[str, Tensor]
 class Baseline(FeatureLearner):
     """A backbone pre-trained with a linear head; ``ways`` is the number of training classes.
 
-    ``test_epochs`` is how often a test task's new head sees each support image, in mini-batches of
-    ``test_batch`` images; ``head_rate`` is the step size.
+    ``test_epochs`` is the number of epochs over the support set of a test task, in mini-batches of
+    ``test_batch`` images; ``head_lr`` is the learning rate of the new head.
     """
 
-    learns_classes = True
-    learns_from_queries = False
+    trains_classifier = True
+    uses_query_loss = False
 
     def __init__(
         self,
         backbone: Backbone,
         ways: int,
         *,
-        head_rate: float = 0.01,
+        head_lr: float = 0.01,
         test_epochs: int = 100,
         test_batch: int = 4,
     ) -> None:
         super().__init__(backbone)
         self.head = self.new_head(ways)
-        self.head_rate = head_rate
+        self.head_lr = head_lr
         self.test_epochs, self.test_batch = test_epochs, test_batch
 
     def new_head(self, classes: int) -> nn.Module:
-        """The head that is trained along with the backbone."""
-        head = Linear(self.backbone.features, classes)
+        """Return the head that is trained together with the backbone."""
+        head = Linear(self.backbone.num_features, classes)
         nn.init.zeros_(head.bias)
         return head
 
     def start(self, tasks: int, ways: int, like: Tensor) -> Head:
-        """Where the heads of test tasks start."""
-        weight = like.new_zeros(tasks, ways, self.backbone.features)
+        """Return the initial heads of test tasks."""
+        weight = like.new_zeros(tasks, ways, self.backbone.num_features)
         return {"weight": weight, "bias": like.new_zeros(tasks, ways)}
 
     def classify(self, fitted: Head, features: Tensor) -> Tensor:
-        """Logits [T, B, N] of features [T, B, F] under each task's own head."""
+        """Return logits [T, B, N] of features [T, B, F] under each task's own head."""
         return torch.baddbmm(fitted["bias"].unsqueeze(1), features, fitted["weight"].mT)
 
     def gradient(self, head: Head, features: Tensor, errors: Tensor) -> Head:
-        """That of a loss whose gradient with respect to the logits [T, B, N] is ``errors``."""
+        """Return the gradient of a loss with respect to the head.
+
+        ``errors`` [T, B, N] is the gradient of that loss with respect to the logits.
+        """
         return {"weight": errors.mT @ features, "bias": errors.sum(1)}
 
     def outer(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
-        """Logits for all training classes [T, N*K, C] of the support images, and their classes."""
+        """Return the logits [T, N*K, C] of the support images, and their training classes."""
         classes = episodes.classes.unsqueeze(-1).expand(episodes.support_y.shape)
         return self.head(self.backbone(episodes.support_x.flatten(1, 2))), classes.flatten(1)
 
     @torch.no_grad()
     def fit(self, features: Tensor, support_y: Tensor) -> Head:
-        """A head for each task, fitted to its support features."""
+        """Return a head for each task, fitted to its support features."""
         labels = one_hot(support_y).to(features)
         head = self.start(len(features), support_y.shape[1], features)
         velocity: Head = {}
         zero = torch.zeros((), dtype=torch.int64, device=labels.device)
-        for order in shuffles(labels.shape[1], self.test_epochs, zero):
+        for order in permutations(labels.shape[1], self.test_epochs, zero):
             parts = (
                 each.index_select(1, order).split(self.test_batch, 1) for each in (features, labels)
             )
@@ -100,5 +104,5 @@ class Baseline(FeatureLearner):
                 for name, gradient in self.gradient(head, x, errors).items():
                     gradient = gradient.add_(head[name], alpha=WEIGHT_DECAY)
                     velocity[name] = velocity.get(name, gradient).lerp(gradient, 1 - MOMENTUM)
-                    head[name] = head[name].sub(velocity[name], alpha=self.head_rate)
+                    head[name] = head[name].sub(velocity[name], alpha=self.head_lr)
         return head

@@ -1,14 +1,15 @@
-"""Baseline++: as Baseline, with a head that takes the cosine of a feature with each class's direction.
+"""Baseline++: Baseline with a head that uses the cosine of a feature and each class's direction.
 
 Chen, Liu, Kira, Wang, Huang 2019 (arXiv 1904.04232). With directions v_n and lengths g_n that are
 learned, in training and for each test task, the logits are
 
     logit_n = scale * g_n * cos(v_n, f(x)),     scale = 2, or 10 for more than 200 classes.
 
-As in the official code, weight norm gives the cosine a learned length for each class, which the paper
-does not speak of. What differs is told in `algorithms.baseline`, but that a test task's head starts with
-one direction for all classes, (1, -1, 1, -1, ...), where the code draws them: near orthogonal
-to features, as random ones are. All logits are equal at first, and no order of the classes matters.
+As in the official code, weight norm gives the cosine a learned length for each class, which the
+paper does not mention. The differences are those listed in `algorithms.baseline`, except that the
+head of a test task starts with the same direction for all classes, (1, -1, 1, -1, ...), where the
+code draws random ones: like those, it is nearly orthogonal to features. So all logits are equal at
+first, and the result does not depend on the order of the classes.
 """
 
 import torch
@@ -22,12 +23,12 @@ class BaselinePP(Baseline):
     """Baseline with a cosine head, see `Baseline` for its options."""
 
     def new_head(self, classes: int) -> nn.Module:
-        """The head that is trained along with the backbone."""
-        return CosineHead(self.backbone.features, classes)
+        """Return the head that is trained together with the backbone."""
+        return CosineHead(self.backbone.num_features, classes)
 
     def start(self, tasks: int, ways: int, like: Tensor) -> Head:
-        """Where the heads of test tasks start: as long as random directions are on average."""
-        size = self.backbone.features
+        """Return the initial heads of test tasks: as long as random directions are on average."""
+        size = self.backbone.num_features
         signs = 1.0 - 2.0 * (torch.arange(size, device=like.device) % 2).to(like.dtype)
         return {
             "direction": (signs * (3 * size) ** -0.5).repeat(tasks, ways, 1),
@@ -35,11 +36,11 @@ class BaselinePP(Baseline):
         }
 
     def classify(self, fitted: Head, features: Tensor) -> Tensor:
-        """Logits [T, B, N] of features [T, B, F] under each task's own head."""
+        """Return logits [T, B, N] of features [T, B, F] under each task's own head."""
         return cosine_logits(fitted["direction"], fitted["length"], features)
 
     def gradient(self, head: Head, features: Tensor, errors: Tensor) -> Head:
-        """See `Baseline`: of the directions, what is across them."""
+        """Return the gradient as `Baseline` does; that of directions is orthogonal to them."""
         size = head["direction"].norm(dim=-1, keepdim=True)
         direction = head["direction"] / size
         summed = scale_for(errors.shape[-1]) * (errors.mT @ F.normalize(features, dim=-1))
@@ -52,7 +53,7 @@ class BaselinePP(Baseline):
 
 
 class CosineHead(nn.Module):
-    """Logits [T, B, N] of features [T, B, F]; weights start as in the official code."""
+    """A head from features [T, B, F] to logits [T, B, N], initialised as in the official code."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
@@ -61,15 +62,19 @@ class CosineHead(nn.Module):
         self.length = nn.Parameter(start.norm(dim=1))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of features."""
         return cosine_logits(self.direction, self.length, x)
 
 
 def cosine_logits(direction: Tensor, length: Tensor, x: Tensor) -> Tensor:
-    """Logits [T, B, N] of x [T, B, F]; directions [N, F] and lengths [N] may have a task axis, too."""
+    """Return logits [T, B, N] of features ``x`` [T, B, F].
+
+    ``direction`` is [N, F] and ``length`` [N]; both may have a leading task axis.
+    """
     factor = scale_for(length.shape[-1]) * length.unsqueeze(-1)
     return F.normalize(x, dim=-1) @ (factor * F.normalize(direction, dim=-1)).mT
 
 
 def scale_for(classes: int) -> float:
-    """What logits are multiplied by."""
+    """Return the factor of the logits for a number of classes."""
     return 2.0 if classes <= 200 else 10.0

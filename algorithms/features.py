@@ -1,4 +1,4 @@
-"""What learners have in common whose tasks share the backbone: features by chosen statistics."""
+"""Base class of learners that share one backbone across tasks and fit a head to its features."""
 
 from typing import Any, ClassVar
 
@@ -7,56 +7,62 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.learner import Learner
-from algorithms.statistics import OF_BATCHES, of_queries
+from algorithms.nn.norm_statistics import BATCH_STATISTICS, run_queries
 
 
 class FeatureLearner(Learner):
     """A learner that fits a classifier to features; its tasks share the weights of the backbone.
 
-    Batch norm normalises by the images of a pass in training, by its running averages in evaluation,
-    unless ``statistics`` of the trained learner is set to something else.
+    Batch norm normalises by the images of a pass in training and by its running averages in
+    evaluation, unless ``norm_statistics`` of the trained learner is set to something else.
     """
 
-    statistics_choices = ("running", *OF_BATCHES)
+    norm_statistics_choices = ("running", *BATCH_STATISTICS)
 
-    one_pass: ClassVar[bool] = True
-    """Whether support and query images pass the backbone together where that may be, so that in
-    training they are normalised together; if not, one after the other."""
+    joint_forward: ClassVar[bool] = True
+    """Whether support and query images pass the backbone together where possible.
+
+    In training they are then normalised together; otherwise one after the other.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
     def fit(self, features: Tensor, support_y: Tensor) -> Any:
-        """Classifiers for `classify`, from support features [T, N*K, F] with labels [T, N, K]."""
+        """Return the classifiers of support features [T, N*K, F] with labels [T, N, K]."""
         raise NotImplementedError
 
     def classify(self, fitted: Any, features: Tensor) -> Tensor:
-        """Logits [T, M, N] of query features [T, M, F] by what `fit` returned."""
+        """Return logits [T, M, N] of query features [T, M, F] under the result of `fit`."""
         raise NotImplementedError
 
     @property
-    def by_batches(self) -> bool:
-        """Whether evaluation normalises by images at hand, and not by running averages."""
-        return not self.training and self.statistics != "running"
+    def uses_batch_statistics(self) -> bool:
+        """Whether evaluation normalises by the images of the task instead of running averages."""
+        return not self.training and self.norm_statistics != "running"
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Any, Tensor]:
-        """What `fit` makes of the support set, with its images for `predict`."""
+        """Return the classifiers fitted to the support set, and its images for `predict`."""
         images = support_x.flatten(1, 2)
-        features = self.backbone.by_task(images) if self.by_batches else self.backbone(images)
+        features = (
+            self.backbone.forward_per_task(images)
+            if self.uses_batch_statistics
+            else self.backbone(images)
+        )
         return self.fit(features, support_y), images
 
     def predict(self, adapted: tuple[Any, Tensor], query_x: Tensor) -> Tensor:
-        """Classify the queries, normalised as ``statistics`` says."""
+        """Classify the queries, normalised according to ``norm_statistics``."""
         fitted, support_x = adapted
-        if self.by_batches:
-            run = self.backbone.by_task
-            return self.classify(fitted, of_queries(run, support_x, query_x, self.statistics))
+        if self.uses_batch_statistics:
+            run = self.backbone.forward_per_task
+            return self.classify(fitted, run_queries(run, support_x, query_x, self.norm_statistics))
         return self.classify(fitted, self.backbone(query_x))
 
     def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-        """As `adapt` and `predict`, with all images in one pass of the backbone where that may be."""
-        if self.by_batches or not self.one_pass:
+        """Adapt and predict, with all images in one pass of the backbone where possible."""
+        if self.uses_batch_statistics or not self.joint_forward:
             return super().forward(support_x, support_y, query_x)
         features = self.backbone(torch.cat((support_x.flatten(1, 2), query_x), 1))
         support, query = features.tensor_split([support_y[0].numel()], dim=1)
@@ -64,9 +70,10 @@ class FeatureLearner(Learner):
 
 
 def one_hot(support_y: Tensor) -> Tensor:
-    """Whether an image has a label: bool [T, N*K, N] from labels [T, N, K].
+    """Return bool [T, N*K, N] from labels [T, N, K]: whether an image has a label.
 
-    Unlike torch's, this asks nothing of the labels that a GPU would be waited for.
+    Unlike torch's ``one_hot``, this does not check the labels, which would need a host sync on a
+    GPU.
     """
     labels = torch.arange(support_y.shape[1], device=support_y.device)
     return support_y.flatten(1).unsqueeze(-1) == labels

@@ -1,19 +1,20 @@
 """MetaOptNet: a convex classifier on learned features, differentiated through its solution.
 
-Lee, Maji, Ravichandran, Soatto 2019, "Meta-Learning with Differentiable Convex Optimization"
-(arXiv 1904.03758). On the features of the support set, a Crammer-Singer SVM (or ridge regression)
-is solved in its dual, whose size is that of the support set; the gradient of the query loss comes
-back through the optimality conditions (`algorithms.svm`). With support features F, dual solution
-Z and learned scale gamma,
+Lee, Maji, Ravichandran, Soatto 2019, "Meta-Learning with Differentiable Convex Optimization" (arXiv
+1904.03758). On the features of the support set, a Crammer-Singer SVM (or ridge regression) is
+solved in its dual, whose size is that of the support set; the gradient of the query loss is
+propagated through the optimality conditions (`algorithms.solvers.svm`). With support features F,
+dual solution Z and learned scale gamma,
 
     logits = gamma * f(query) F' Z.
 
-The ridge head (`algorithms.ridge`) is stated as the quadratic programme with the kernel K = FF',
-min_z 1/2 z'(K + lambda I)z - 2 <y, z>, whose solution is twice that of the textbook's regression.
+The ridge head (`algorithms.solvers.ridge`) is the quadratic programme with the kernel K = FF',
+min_z 1/2 z'(K + lambda I)z - 2 <y, z>, whose solution is twice that of textbook ridge regression.
 
-As in the official code, support and query sets pass the backbone one after the other, and batch norm
-uses its running statistics in evaluation. What differs: in training, batch norm sees one task, where
-the official code has all tasks of a meta-batch in one batch; so tasks do not depend on each other.
+As in the official code, support and query sets pass the backbone one after the other, and batch
+norm uses its running statistics in evaluation. Difference: in training, batch norm sees one task at
+a time, where the official code has all tasks of a meta-batch in one batch; so tasks do not depend
+on each other.
 """
 
 from typing import Literal
@@ -23,19 +24,20 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.features import FeatureLearner, one_hot
-from algorithms.ridge import ridge
-from algorithms.svm import TOLERANCE, crammer_singer, kkt_residual, linear_kernel
+from algorithms.solvers.ridge import ridge
+from algorithms.solvers.svm import TOLERANCE, crammer_singer, kkt_residual, linear_kernel
 
 
 class MetaOptNet(FeatureLearner):
-    """MetaOptNet with an SVM or ridge head on any backbone; training shape may differ from test.
+    """MetaOptNet with an SVM or ridge head on any backbone; training and test shapes may differ.
 
-    ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression; the learned scale
-    gamma starts at ``initial_scale`` (the official code starts at 1, but has a rate of 0.1 to leave
-    it with; Adam's smaller steps would take most of a short training to get there).
+    ``svm_c`` is C of the SVM, ``ridge_lambda`` the lambda of the ridge regression; the learned
+    scale gamma starts at ``initial_scale`` (the official code starts at 1, but with a learning rate
+    of 0.1; with the smaller steps of Adam, a short training would spend most of its time reaching
+    the right scale).
     """
 
-    one_pass = False
+    joint_forward = False
 
     def __init__(
         self,
@@ -54,7 +56,7 @@ class MetaOptNet(FeatureLearner):
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
-        """Return one weight vector a class, [T, N, F]; in evaluation, check the SVM's solution."""
+        """Return one weight vector per class [T, N, F]; in evaluation, check the SVM's solution."""
         labels = one_hot(support_y)
         if self.head == "ridge":
             return 2 * ridge(features, labels, self.ridge_lambda).mT
@@ -66,5 +68,5 @@ class MetaOptNet(FeatureLearner):
         return dual.to(features.dtype).mT @ features
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Scaled inner products of the queries' features with each class's weight vector."""
+        """Return the scaled inner products of query features with each class's weight vector."""
         return self.scale * (features @ fitted.mT)

@@ -1,8 +1,8 @@
-"""The nearest centroid: what comparing features gives without any training.
+"""Nearest centroid: what comparing features achieves without any training.
 
-A query has the class whose support images have the nearest mean, by the Euclidean distance of features
-that are taken as they are (scikit-learn's ``NearestCentroid``). On the backbone ``pixels`` the features
-are the pixels: a floor, which any learner should be well above.
+A query gets the class whose support images have the nearest mean, by the Euclidean distance of the
+unmodified features (scikit-learn's ``NearestCentroid``). On the backbone ``pixels`` the features
+are the pixels: a floor that any learner should clearly exceed.
 """
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from algorithms.protonet import minus_squared_distance
 
 
 class NearestCentroid(Learner):
-    """Nearest centroid on a frozen backbone; it has no parameters to train."""
+    """Nearest centroid on a frozen backbone, without parameters to train."""
 
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()

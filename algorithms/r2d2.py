@@ -1,20 +1,22 @@
 """R2D2: ridge regression on learned features, differentiated through its closed form.
 
 Bertinetto, Henriques, Torr, Vedaldi 2019, "Meta-learning with differentiable closed-form solvers"
-(arXiv 1805.08136). The features of the S = N*K support images, each with a 1 behind it, are the rows of
-X, their one-hot labels those of Y. With a learned scale alpha, the logits of a query are
+(arXiv 1805.08136). The rows of X are the features of the S = N*K support images, each with a 1
+appended; those of Y are their one-hot labels. With a learned scale alpha, the logits of a query are
 
-    alpha [f(query), 1] W,   W = argmin ||X W - Y||^2 / S + lambda ||W||^2 = X'(XX' + lambda S I)^-1 Y.
+    alpha [f(query), 1] W,
+    W = argmin ||X W - Y||^2 / S + lambda ||W||^2 = X'(XX' + lambda S I)^-1 Y.
 
-The official code divides X and Y by sqrt(S), which is what the S beside lambda says; that
-MetaOptNet's ridge head has none, nor the 1. As in the official code, support and query images pass the
-backbone together in training, and batch norm uses its running statistics in evaluation.
+The official code divides X and Y by sqrt(S), which is equivalent to the factor S of lambda;
+MetaOptNet's ridge head has neither that factor nor the 1. As in the official code, support and
+query images pass the backbone together in training, and batch norm uses its running statistics in
+evaluation.
 
-What differs: the paper learns lambda, alpha and a bias beta of all logits. The official scripts fix
-lambda at 50, for thousands of features; the default here is for tens of them. Where it is learned, its
-logarithm is, so that it stays positive. There is no beta: a number that is added to all logits of a
-query changes neither the softmax nor its loss. The code draws the shots of a training episode anew
-each time (1 to 9); here they are fixed.
+Differences: the paper learns lambda, alpha and a bias beta of all logits. The official scripts fix
+lambda at 50, for thousands of features; the default here is for tens of them. If lambda is learned,
+its logarithm is the parameter, so that it stays positive. There is no beta: a number added to all
+logits of a query changes neither the softmax nor its loss. The code draws the number of shots of
+each training episode (1 to 9); here it is fixed.
 """
 
 import math
@@ -25,14 +27,14 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.features import FeatureLearner, one_hot
-from algorithms.ridge import ridge
+from algorithms.solvers.ridge import ridge
 
 
 class R2D2(FeatureLearner):
-    """R2D2 on any backbone; the shape of training episodes may differ from the test's.
+    """R2D2 on any backbone; training and test shapes may differ.
 
-    ``ridge_lambda`` is lambda, or with ``learn_lambda`` where it starts; ``initial_scale`` is where the
-    learned scale alpha starts. Raises ValueError on a lambda that is not positive.
+    ``ridge_lambda`` is lambda, or its initial value with ``learn_lambda``; ``initial_scale`` is the
+    initial value of the learned scale alpha. Raises ValueError if lambda is not positive.
     """
 
     def __init__(
@@ -53,15 +55,15 @@ class R2D2(FeatureLearner):
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
-        """The weights W [T, F + 1, N] of the ridge regression."""
+        """Return the weights W [T, F + 1, N] of the ridge regression."""
         lam = self.log_lambda.double().exp() * support_y[0].numel()
-        return ridge(with_one(features), one_hot(support_y), lam)
+        return ridge(append_bias(features), one_hot(support_y), lam)
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """Scaled predictions of the ridge regression."""
-        return self.scale * (with_one(features) @ fitted)
+        """Return the scaled predictions of the ridge regression."""
+        return self.scale * (append_bias(features) @ fitted)
 
 
-def with_one(features: Tensor) -> Tensor:
-    """Features [T, B, F] with a 1 behind each: [T, B, F + 1]."""
+def append_bias(features: Tensor) -> Tensor:
+    """Return features [T, B, F] with a 1 appended to each: [T, B, F + 1]."""
     return F.pad(features, (0, 1), value=1.0)

@@ -1,0 +1,1 @@
+"""Benchmark of few-shot learners on the same episodes."""

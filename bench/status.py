@@ -1,25 +1,13 @@
-"""``python -m bench.status``: which cells of a sweep are done, and what became of the others."""
+"""``python -m bench.status``: which cells of a sweep are done, and the state of the others."""
 
 import sys
 from collections import Counter
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-import hydra
-import yaml
-
-from bench import usage
-from bench.compose import configuration
-from bench.files import read_plain
-from bench.interrupt import ended
-from bench.mistake import Mistake
-from bench.report.tables import markdown
-from bench.store import MOST_BYTES, plain_yaml
-from bench.sweep import grid, swept
-
-if TYPE_CHECKING:
-    from bench.cell import Cell
-    from bench.config import Config
+from bench.config import explain
+from bench.core.errors import UserError
+from bench.core.signals import run_command
+from bench.sweep.callback import grid
+from bench.sweep.status import overrides_of, state, table
 
 USAGE = """\
 Usage: python -m bench.status [OVERRIDE...]
@@ -37,17 +25,17 @@ The status is 0 when all are done, 1 when some are not, 2 for a mistake. Nothing
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status."""
+    """Run the command and return its exit status."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
     try:
         cells = [(each, state(each)) for each in grid(overrides_of(arguments))]
-    except Mistake as mistake:
+    except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
-    except usage.HYDRA_MISTAKES as error:
-        print(f"error: {usage.explain(error)}", file=sys.stderr)
+    except explain.HYDRA_MISTAKES as error:
+        print(f"error: {explain.explain(error)}", file=sys.stderr)
         return 2
     print(table(cells))
     counts = Counter(word for _, (word, _) in cells)
@@ -61,100 +49,5 @@ def main(arguments: list[str]) -> int:
     return int(set(counts) != {"done"})
 
 
-def overrides_of(arguments: list[str]) -> list[str]:
-    """The overrides of a command's cells, of the last sweep when it names none.
-
-    Those come first that an experiment sweeps over by itself. Raises Mistake and what Hydra raises.
-    """
-    overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
-    if all(argument.startswith("results_dir=") for argument in overrides):
-        overrides = last(overrides)
-    experiment = [o for o in overrides if o.startswith("experiment=") and "," not in o]
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        config = hydra.compose("config", experiment, return_hydra_config=True)
-    return [*swept(config), *overrides]
-
-
-def last(arguments: list[str]) -> list[str]:
-    """The overrides of the last sweep in a results folder; raises Mistake without one."""
-    folder = arguments[-1].partition("=")[2] if arguments else "results"
-    sweeps = sorted(Path(folder).glob("sweeps/*/multirun.yaml"))
-    if not sweeps:
-        raise Mistake(f"There is no sweep in {folder}/sweeps; give the overrides of one.")
-    try:
-        stored = plain_yaml(read_plain(sweeps[-1], MOST_BYTES).decode())
-        ran = [str(override) for override in stored["hydra"]["overrides"]["task"]]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        raise Mistake(f"{sweeps[-1]} is damaged; give the overrides of the sweep.") from None
-    return [*(o for o in ran if not o.startswith("results_dir=")), f"results_dir={folder}"]
-
-
-def checked(overrides: list[str]) -> "Cell":
-    """The cell that overrides describe; raises Mistake and what Hydra raises."""
-    from bench import cell as cells  # imports torch, which a mistake need not wait for
-
-    return cells.check(config_of(overrides))
-
-
-def config_of(overrides: list[str]) -> "Config":
-    """The configuration of the same, not yet held to its data; raises Mistake and what Hydra raises."""
-    from bench import config
-    from bench.stored import check_known
-
-    options = config.read(configuration(overrides))
-    check_known(options)  # a folder of results may be a stranger's
-    return options
-
-
-def state(overrides: list[str]) -> tuple[str, str]:
-    """What became of a cell, in a word, and why; raises Mistake and what Hydra raises."""
-
-    cell = checked(overrides)
-    if cell.config.tune:
-        from bench import tuning  # imports optuna, which only this needs
-
-        study = tuning.Study.of(overrides, tuning.check(cell))
-        if not study.finished:
-            told = f"{study.ended} of {study.tune.trials} trials have ended"
-            try:
-                study.check_maker()
-            except Mistake as mistake:
-                told += f". {mistake}"
-            return ("tuning", told) if study.trials else ("missing", "")
-        cell = checked([*overrides, *study.found()])
-    record = cell.store.record(cell.name)
-    if cell.store.running(cell.name):
-        return "running", ""
-    if record and record["status"] == "failed":
-        return "failed", str(record["reason"])
-    if record:
-        from bench.version import commit
-
-        code = commit()
-        if record.get("commit") == code:
-            return "done", ""
-        return "stale", f"by commit {record.get('commit')}, now {code}"
-    return ("interrupted" if cell.store.progress(cell.name) else "missing"), ""
-
-
-def table(cells: list[tuple[list[str], tuple[str, str]]]) -> str:
-    """A Markdown table: a line for each combination of overrides, a column for each seed."""
-    varied = [o for o in cells[0][0] if any(o not in other for other, _ in cells)]
-    keys = [override.partition("=")[0] for override in varied]
-    found: dict[tuple[str, ...], dict[str, str]] = {}
-    for overrides, (word, _) in cells:
-        values: dict[str, Any] = dict(o.split("=", 1) for o in overrides if "=" in o)
-        place = tuple(values[key] for key in keys if key != "seed")
-        found.setdefault(place, {})[values.get("seed", "")] = word
-    seeds = list(dict.fromkeys(seed for each in found.values() for seed in each))
-    headers = [key for key in keys if key != "seed"] or ["cell"]
-    columns = [f"seed {seed}" if seed else "status" for seed in seeds]
-    lines = [
-        [*(place or ("all",)), *(each.get(seed, "") for seed in seeds)]
-        for place, each in found.items()
-    ]
-    return markdown([*headers, *columns], lines)
-
-
 if __name__ == "__main__":
-    sys.exit(ended(main))
+    sys.exit(run_command(main))

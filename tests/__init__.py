@@ -1,0 +1,1 @@
+"""Tests, and campaigns that run longer than tests."""

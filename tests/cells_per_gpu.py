@@ -1,8 +1,9 @@
-"""``python -m tests.cells_per_gpu``: how many cells at a time does one device finish most of in an hour?
+"""``python -m tests.cells_per_gpu``: find the number of concurrent cells with most cells per hour.
 
-A cell of small images leaves most of a large GPU idle. This runs the same cells with 1, 2, 4 and 8 at a
-time by ``launcher=joblib``, each time in a fresh folder, and counts from the begin of the first cell to
-the end of the last; what comes before (loading, checks, data) and after (the report) is left out.
+One cell of small images leaves most of a large GPU idle. This runs the same cells with 1, 2, 4 and
+8 at a time with ``launcher=joblib``, each time in a fresh folder, and measures from the start of
+the first cell to the end of the last, without what comes before (loading, checks, data) and after
+(the report).
 """
 
 import argparse
@@ -20,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def main(arguments: list[str]) -> int:
-    """Measure, and print a table and the best setting; options of the cells come last."""
+    """Measure, and print a table and the best setting; the overrides of the cells come last."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--at-once", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N")
     parser.add_argument("--cells", type=int, default=16, help="in each sweep, seeds 0, 1 ... (16)")
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_intermixed_args(arguments)
     rates: dict[int, list[float]] = {count: [] for count in given.at_once}
     for _ in range(given.times):
-        for count in given.at_once:  # in turns, so that a disturbance meets all of them
+        for count in given.at_once:  # in turns, so that a disturbance affects all of them
             with tempfile.TemporaryDirectory() as folder:
                 seconds = measured(Path(folder), count, given.cells, given.overrides)
             rates[count].append(3600 * given.cells / seconds)
@@ -40,7 +41,7 @@ def main(arguments: list[str]) -> int:
 
 
 def measured(folder: Path, count: int, cells: int, overrides: list[str]) -> float:
-    """Seconds in which a sweep with so many cells at a time runs them."""
+    """Return the seconds that a sweep with `count` cells at a time takes for all cells."""
     seeds = f"seed={','.join(map(str, range(cells)))}"
     workers = ["launcher=joblib", f"hydra.launcher.n_jobs={count}"]
     sweep = subprocess.Popen(
@@ -60,7 +61,7 @@ def measured(folder: Path, count: int, cells: int, overrides: list[str]) -> floa
 
 
 def table(rates: dict[int, list[float]]) -> str:
-    """A Markdown table: the median and the range of the times it was measured."""
+    """Return a Markdown table: median and range of the measured cells per hour."""
     lines = []
     first = statistics.median(next(iter(rates.values())))
     for count, found in rates.items():

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from bench import process
+from bench.core import process
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # workers share the cores: more threads would only wait
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-process.tune()  # before torch is imported, as in bench itself
+process.configure()  # before torch is imported, as in bench itself
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""``python -m tests.coverage``: how often intervals hold the truth and tests reject it wrongly.
+"""``python -m tests.coverage``: simulate the coverage of intervals and the level of tests.
 
-Prints, for scenes of normal and of binomial scores near the ceiling and for several numbers of
-seeds, the level of a test at 5 % of two equally good learners, and the coverage of the 95 % interval
-of the accuracy of one. With one seed, both are of trained models. Then how often intervals over classes
-hold the truth, for the groups of test classes of real data sets. Takes minutes; the tests have a short
-form of it.
+Prints, for scenes of normal scores and of binomial scores near the ceiling and for several numbers
+of seeds, the level of a 5 % test of two equally good learners, and the coverage of the 95 %
+interval of the accuracy of one. With one seed, both are about trained models. Then prints the
+coverage of intervals over classes, for the groups of test classes of real data sets. Takes minutes;
+the test suite runs a short form.
 """
 
 import sys
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import stats
+from bench.stats import intervals
 
 QUERIES = 75
 
@@ -22,8 +22,9 @@ QUERIES = 75
 class Scene:
     """Standard deviations of the effects on accuracy, in points or, near the ceiling, in logits.
 
-    ``seeds`` are those of the two learners; ``shared`` is of episodes, the same for both learners,
-    ``own`` of episodes for one of them, ``rest`` of an episode and seed. ``accuracy`` is in percent.
+    ``seeds`` are the seed effects of the two learners; ``shared`` is the episode effect common to
+    both learners, ``own`` the episode effect of each learner, ``rest`` the effect of each episode
+    and seed. ``accuracy`` is in percent.
     """
 
     seeds: tuple[float, float]
@@ -34,7 +35,7 @@ class Scene:
     episodes: int = 400
 
     def truth(self, seeds: int) -> float:
-        """The accuracy over all episodes and seeds, or of the one model where there is one."""
+        """Return the true accuracy over all episodes and seeds, or of the one model if one seed."""
         if self.accuracy is None:
             return 0.0
         z, weights = np.polynomial.hermite_e.hermegauss(60)
@@ -42,7 +43,7 @@ class Scene:
         return float(100 * (weights * self._share(z * spread)).sum() / weights.sum())
 
     def draw(self, generator: np.random.Generator, *counts: int) -> list[NDArray[np.float64]]:
-        """Accuracies [S, E] of learners with these numbers of seeds, on shared episodes."""
+        """Draw accuracies [S, E] of learners with these numbers of seeds, on shared episodes."""
         shared = self.shared * generator.normal(size=self.episodes)
         drawn = []
         for count, of_seeds in zip(counts, self.seeds, strict=False):
@@ -83,7 +84,7 @@ GROUPS = {
     "20 classes": 20 * (1,),
     "100 classes": 100 * (1,),
 }
-"""The numbers of test classes in each group; `tests.bench.data` holds them to the data sets."""
+"""Numbers of test classes per group; `tests.bench.data` checks them against the data sets."""
 EFFECTS = {
     "groups": (5, 0, 3),
     "groups and classes": (5, 5, 3),
@@ -92,29 +93,29 @@ EFFECTS = {
     "both, little": (1, 1, 5),
     "neither": (0, 0, 5),
 }
-"""Standard deviations of the effects of a group, of a class, and of the rest of an episode, in points."""
+"""Standard deviations of the effects of group, class, and rest of an episode, in points."""
 
 
 def runs(group: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A group as `bench.stats.estimate` takes it: one seed is a model as it is."""
+    """Return accuracies in the format of `bench.stats.intervals.estimate`: [E] if one seed."""
     return group if len(group) > 1 else group[0]
 
 
 def level(scene: Scene, counts: tuple[int, int], repetitions: int) -> float:
-    """The share of tests at 5 % that tell two equally good learners apart."""
+    """Return the fraction of 5 % tests that reject for two equally good learners."""
     found = 0
     for number in range(repetitions):
         a, b = scene.draw(np.random.default_rng(number), *counts)
-        found += stats.estimate([runs(a), runs(b)], (1, -1)).p < 0.05
+        found += intervals.estimate([runs(a), runs(b)], (1, -1)).p < 0.05
     return found / repetitions
 
 
 def coverage(scene: Scene, seeds: int, repetitions: int) -> float:
-    """The share of 95 % intervals that hold the accuracy of a learner."""
+    """Return the fraction of 95 % intervals that contain the accuracy of a learner."""
     truth, held = scene.truth(seeds), 0
     for number in range(repetitions):
         (a,) = scene.draw(np.random.default_rng(number), seeds)
-        found = stats.estimate([runs(a)])
+        found = intervals.estimate([runs(a)])
         held += abs(found.mean - truth) <= found.half
     return held / repetitions
 
@@ -127,10 +128,10 @@ def class_coverage(
     ways: int = 5,
     episodes: int = 400,
 ) -> float:
-    """The share of 95 % intervals over classes that hold the accuracy of one model.
+    """Return the fraction of 95 % intervals over classes that contain the accuracy of one model.
 
-    ``sizes`` are the classes of each group; not ``grouped``, the interval takes each as its own. 20
-    repetitions have the same episodes, with other effects.
+    ``sizes`` are the numbers of classes per group; if not ``grouped``, the interval treats each
+    class as its own group. Blocks of 20 repetitions share their episodes and differ in effects.
     """
     groups = np.repeat(np.arange(len(sizes)), sizes)
     held = 0
@@ -139,18 +140,18 @@ def class_coverage(
         if number % 20 == 0:
             order = generator.random((episodes, len(groups))).argpartition(ways, 1)
             chosen = order[:, :ways]
-            design = stats.ClassDesign.of(groups[chosen] if grouped else chosen)
+            design = intervals.ClassDesign.of(groups[chosen] if grouped else chosen)
         of_group, of_class, rest = effects
         effect = of_group * generator.normal(size=len(sizes))[groups]
         effect += of_class * generator.normal(size=len(groups))
         values = effect[chosen].mean(1) + rest * generator.normal(size=episodes)
-        found = stats.estimate([values], classes=design)
+        found = intervals.estimate([values], classes=design)
         held += abs(found.mean) <= found.half
     return held / repetitions
 
 
 def main(repetitions: int) -> None:
-    """Print both tables in percent."""
+    """Print all tables in percent."""
     print(f"{repetitions} repetitions; level of pairs and coverage of one learner, %, by seeds")
     print(f"{'':24}" + "".join(f"{count:>13}" for count in SEEDS))
     for name, scene in SCENES.items():
@@ -169,7 +170,7 @@ def main(repetitions: int) -> None:
 
 
 def print_classes(repetitions: int) -> None:
-    """Print the coverage of intervals over classes in percent, with groups and without."""
+    """Print the coverage of intervals over classes in percent, with and without groups."""
     print(
         "\ncoverage of the interval over classes, %: over groups, and taking classes as independent"
     )

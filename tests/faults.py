@@ -1,14 +1,14 @@
-"""``python -m tests.faults``: kill sweeps at random moments, and tell what was lost.
+"""``python -m tests.faults``: kill sweeps at random moments, and report what was lost.
 
 Each round starts a sweep of small cells in a folder that all rounds share, as one process or as
-several at the same time, and sends SIGKILL, SIGTERM or SIGINT to all of it after a random time: while
-data is prepared, while cells are trained and tested, while the report is written. After each kill,
-everything in the folders must be readable, and what had finished must be there unchanged. A process that
-was not hit must have ended well, and one that was hit, as that signal ends it: having saved a training
-that a validation was told of, unless by SIGKILL. When all cells are done, some rounds kill
-`bench.report` alone; then folder and cache are emptied. In the end the sweep runs undisturbed: it goes on
-with every training that was saved, and all accuracies, histories and parameters must be those of a sweep
-that was never killed.
+several at the same time, and sends SIGKILL, SIGTERM or SIGINT to all of it after a random time:
+while data is prepared, while cells are trained and tested, while the report is written. After each
+kill, everything in the folders must be readable, and what had finished must be there unchanged. A
+process that was not hit must have ended with success, and one that was hit with the status of that
+signal: unless it was SIGKILL, it must have saved every training for which it printed a validation.
+When all cells are done, some rounds kill `bench.report` alone; then folder and cache are emptied.
+In the end the sweep runs undisturbed: it resumes every saved training, and all accuracies,
+histories and parameters must equal those of a sweep that was never killed.
 """
 
 import argparse
@@ -30,8 +30,8 @@ from typing import NamedTuple
 import pandas as pd
 import torch
 
-from bench.interrupt import RESUMABLE
-from bench.sweep import grid
+from bench.core.signals import RESUMABLE
+from bench.sweep.callback import grid
 
 ROOT = Path(__file__).parent.parent
 CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=9000"]
@@ -48,7 +48,7 @@ SMALL = [
 
 
 def main() -> int:
-    """Run the campaign; the status is 1 when something was lost."""
+    """Run the campaign; the exit status is 1 if something was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="rounds (100)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
@@ -63,7 +63,7 @@ def main() -> int:
 def campaign(
     root: Path, cells: list[str], kills: int, dice: random.Random, longest: float
 ) -> list[str]:
-    """Kill a sweep so many times; prints what was tried and gives what was lost."""
+    """Kill a sweep `kills` times, print a summary, and return what was lost."""
     whole, broken, cache = root / "whole", root / "broken", root / "cache"
 
     logs = (root / f"{number}.log" for number in count())
@@ -105,7 +105,7 @@ def campaign(
         lost += [f"{cell} was finished and is no more" for cell in finished if cell not in now]
         lost += [f"{c} changed after its end" for c, d in finished.items() if now.get(c, d) != d]
         finished = now
-    saved = {path.parent.name for path in broken.glob("runs/*/progress.pt")}
+    saved = {path.parent.name for path in broken.glob("runs/*/checkpoint.pt")}
     last = sweep(broken, cache)
     lost += wrong_end(last, None, broken)
     again = last.cells("goes on from step")
@@ -120,7 +120,7 @@ def campaign(
 
 
 def doing(results: Path, cache: Path, every: int) -> str:
-    """What a sweep is at, from what it has left so far."""
+    """Return the phase of a sweep, inferred from its files so far."""
     if not list(cache.glob("prepared/*.pt")):
         return "before cells ran"
     if len(list(results.glob("runs/*/record.json"))) == every:
@@ -129,19 +129,19 @@ def doing(results: Path, cache: Path, every: int) -> str:
 
 
 class Started(NamedTuple):
-    """A process, and the file that has what it said."""
+    """A process and its log file."""
 
     process: subprocess.Popen[bytes]
     log: Path
 
     def cells(self, said: str) -> set[str]:
-        """The cells of which it said so."""
+        """Return the cells for which the log has a line with this text."""
         lines = self.log.read_text(errors="replace").splitlines()
         return {line.split()[0].rstrip(":") for line in lines if said in line}
 
 
 def started(*arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]:
-    """A command of ours, in a process group of its own; a file may have what it says."""
+    """Start a module of ours in its own process group, with its output in a log file, if any."""
     with open(log or os.devnull, "wb") as file:
         return subprocess.Popen(
             [sys.executable, "-m", *arguments],
@@ -154,15 +154,16 @@ def started(*arguments: str, log: Path | None = None) -> subprocess.Popen[bytes]
 
 
 STATUSES = {signal.SIGTERM: RESUMABLE, signal.SIGINT: 130}
-"""Exit statuses of a command that hears a signal; before it listens, Python ends as the signal does."""
+"""Exit statuses after a handled signal; without a handler yet, Python dies of the signal."""
 
 
 def wrong_end(
     ended: Started, number: int | None, results: Path, among_others: bool = False
 ) -> list[str]:
-    """What is wrong with how a process ended that a signal hit, or none.
+    """Return what is wrong with how a process ended, which signal `number` hit, if any.
 
-    ``among_others``, it may leave the cells that others are at, and say so by its status.
+    If ``among_others``, it may leave cells that others are running, and indicate that by its
+    status.
     """
     status = ended.process.wait()
     possible = {0, *([RESUMABLE] if among_others else [])}
@@ -176,14 +177,14 @@ def wrong_end(
         cell
         for cell in sorted(ended.cells(": validation "))
         if not any(
-            (results / "runs" / cell / file).exists() for file in ("record.json", "progress.pt")
+            (results / "runs" / cell / file).exists() for file in ("record.json", "checkpoint.pt")
         )
     ]
     return [f"{cell} was trained, and not saved before the end" for cell in unsaved]
 
 
 def records(results: Path) -> dict[str, str]:
-    """A digest of the files of each finished cell."""
+    """Return a digest of the files of each finished cell."""
     found = {}
     for path in sorted(results.glob("runs/*/record.json")):
         files = sorted(p for p in path.parent.iterdir() if not p.name.startswith("."))
@@ -193,7 +194,7 @@ def records(results: Path) -> dict[str, str]:
 
 
 def unreadable(results: Path) -> list[str]:
-    """Files that are there and cannot be read."""
+    """Return an error for each file that exists and cannot be read."""
     wrong = []
     for path in results.rglob("*"):
         try:
@@ -213,7 +214,7 @@ def unreadable(results: Path) -> list[str]:
 
 
 def differences(whole: Path, broken: Path) -> list[str]:
-    """What a sweep that was killed has otherwise than one that was not."""
+    """Return the differences between an undisturbed sweep and one that was killed."""
     if (names := sorted(records(whole))) != sorted(records(broken)):
         return ["the cells are not the same"]
     wrong = []
@@ -226,8 +227,8 @@ def differences(whole: Path, broken: Path) -> list[str]:
                 .equals(pd.read_csv(other / file).drop(columns=but))
             ):
                 wrong.append(f"{name}/{file} is not that of an undisturbed run")
-        weights = torch.load(other / "checkpoint.pt", weights_only=True)
-        for key, value in torch.load(one / "checkpoint.pt", weights_only=True).items():
+        weights = torch.load(other / "model.pt", weights_only=True)
+        for key, value in torch.load(one / "model.pt", weights_only=True).items():
             if not torch.equal(value, weights[key]):
                 wrong.append(f"{name}: {key} is not that of an undisturbed run")
     return wrong

@@ -1,9 +1,9 @@
-"""``python -m tests.fuzz``: feed damaged and hostile files to every reader, and tell what came of it.
+"""``python -m tests.fuzz``: feed damaged and hostile files to every reader, and report the outcome.
 
-A reader may refuse what it is given, with the kind of error that its caller turns into a sentence; or it
-may read it, and then what it gives must be what was written, or at least obey the rules of such a file
-and go through all tables. Anything else is a finding: another exception, more than a few seconds, a
-content that differs where a checksum says that it must not.
+A reader may refuse its input with the kind of error that its caller turns into a message; or it may
+read it, and then the result must be what was written, or at least be valid for such a file and pass
+through all tables. Anything else is a finding: another exception, more than a few seconds, or
+content that differs despite a checksum.
 """
 
 import argparse
@@ -32,21 +32,26 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from PIL import Image
 
-from bench import config, report, tensors, usage
-from bench.compose import composed
-from bench.data import cache, cifar100, miniimagenet, omniglot, pixels, tieredimagenet
-from bench.data.class_split import read_split
-from bench.data.guard import check_pool
-from bench.data.photos import photo_or_reason
-from bench.data.pickles import Array, read_pickle
-from bench.data.pool import Dataset, Pool, content_digest
-from bench.mistake import Mistake
+from bench import report
+from bench.config import explain, groups
+from bench.config import schema as config
+from bench.config.compose import composed
+from bench.core import serialization
+from bench.core.errors import UserError
+from bench.datasets.images import cifar100, miniimagenet, omniglot, tieredimagenet
+from bench.datasets.io import cache
+from bench.datasets.io import memmap as pixels
+from bench.datasets.io.class_split import read_split
+from bench.datasets.io.photos import photo_or_reason
+from bench.datasets.io.pickles import Array, read_pickle
 from bench.report import speed, trials
-from bench.status import last
-from bench.store import Store
-from bench.stored import check_known
-from bench.sweep import grid
-from tests.bench.data.fakes import (
+from bench.runs.reload import check_known
+from bench.runs.store import Store
+from bench.sweep.callback import grid
+from bench.sweep.status import last
+from bench.tasks.classification.leaks import check_pool
+from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from tests.bench.datasets.fakes import (
     CIFAR_ROWS,
     CIFAR_TABLE,
     CLASSES,
@@ -60,22 +65,22 @@ from tests.bench.data.fakes import (
 from tests.bench.report import samples
 
 SLOW_SECONDS = 5.0
-"""Of processor time, which other programs do not lengthen."""
+"""Limit of CPU time, which other load does not increase."""
 
 
 def main() -> int:
-    """Run the campaign; the status is 1 when there was a finding."""
+    """Run the campaign; the exit status is 1 if there was a finding."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000, help="for each reader (10000)")
     parser.add_argument("--seed", type=int, default=0, help="of the damage (0)")
     parser.add_argument("--only", nargs="*", default=list(TARGETS), choices=list(TARGETS))
     given = parser.parse_args()
-    logging.disable()  # each file that is skipped is a warning
+    logging.disable()  # each skipped file logs a warning
     wrong = 0
     for name in given.only:
         try:
             print(f"{name}: {told(fuzz(name, given.inputs, given.seed))}", flush=True)
-        except Exception as error:  # with the smallest input that does it in its notes
+        except Exception as error:  # its notes have the smallest input that causes it
             wrong += 1
             notes = "\n".join(getattr(error, "__notes__", []))
             print(f"{name}: FOUND {type(error).__name__}: {error}\n{notes}", flush=True)
@@ -83,12 +88,15 @@ def main() -> int:
 
 
 def told(outcomes: Counter[str]) -> str:
-    """Such as: 10,000 inputs, 9,100 refused, 900 read."""
+    """Return a summary such as: 10,000 inputs, 9,100 refused, 900 read."""
     return f"{outcomes.total():,} inputs, " + ", ".join(f"{n:,} {o}" for o, n in outcomes.items())
 
 
 def fuzz(name: str, inputs: int, number: int) -> Counter[str]:
-    """Feed a reader so many inputs; gives how often it read and refused. Raises what it should not."""
+    """Feed `inputs` inputs to a reader and count how often it read and refused.
+
+    Raises whatever the reader should not have raised.
+    """
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         damage, read = TARGETS[name](Path(folder))
@@ -111,12 +119,12 @@ def fuzz(name: str, inputs: int, number: int) -> Counter[str]:
     return outcomes
 
 
-# What is done to good content
+# Damage to good content
 
 
 @st.composite
 def damaged(draw: st.DrawFn, good: bytes, tokens: tuple[bytes, ...] = ()) -> bytes:
-    """Bytes flipped, left out, put in, moved, cut off."""
+    """Draw a copy with bytes replaced, deleted, inserted, repeated or truncated."""
     content = good
     for _ in range(draw(st.integers(1, 3))):
         at, to = sorted(draw(st.tuples(*[st.integers(0, len(content))] * 2)))
@@ -145,7 +153,7 @@ ANYTHING = st.recursive(
 
 @st.composite
 def changed(draw: st.DrawFn, good: Any) -> Any:
-    """A tree of dicts and lists in which a few nodes are something else, gone or new."""
+    """Draw a copy of a tree of dicts and lists with a few nodes replaced, deleted or added."""
     tree = copy.deepcopy(good)
     for _ in range(draw(st.integers(1, 3))):
         node = tree
@@ -167,10 +175,11 @@ def changed(draw: st.DrawFn, good: Any) -> Any:
 
 
 def dumped(tree: Any) -> bytes:
+    """Return a tree as JSON."""
     return json.dumps(tree).encode("utf-8", "surrogatepass")
 
 
-# What reads it
+# Targets
 
 PICKLED = (
     b"\x8c\x02os\x8c\x06system\x93",
@@ -187,12 +196,12 @@ Target = tuple[st.SearchStrategy[Any], Callable[[Any], str]]
 
 
 def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
-    """A file of the first of two runs, and how the report reads the folder when this is in it."""
+    """Return a file of the first of two runs, and a function that makes the report read it."""
     first, second = samples.record("maml", episodes=9), samples.record("protonet", episodes=9)
     samples.folder(folder, [first, second])
     path = folder / "runs" / first["cell"] / file
     probe = "varied,value,queries,episodes,accuracy,ci95\n"
-    probe += "".join(f"statistics,{each},15,9,90.5,1.5\n" for each in trials.STATISTICS)
+    probe += "".join(f"norm_statistics,{each},15,9,90.5,1.5\n" for each in trials.STATISTICS)
     (path.parent / "probe.csv").write_text(probe)
     shift = "dataset,data_digest,episodes,episodes_digest,accuracy,ci95,seen\n"
     shift += "".join(f"{each},ab12,9,cd34,60.5,1.5,0.0\n" for each in ("glyphs", "fc100"))
@@ -229,16 +238,20 @@ def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
 
 
 def record_bytes(folder: Path) -> Target:
+    """Damage the bytes of a record."""
     path, read = results(folder, "record.json")
     return damaged(path.read_bytes(), (b"NaN", b"1e999", b"-", b'"', b"[", b"{", b"null")), read
 
 
 def record_values(folder: Path) -> Target:
+    """Change the values of a record."""
     path, read = results(folder, "record.json")
     return changed(json.loads(path.read_text())).map(dumped), read
 
 
 def csv(file: str) -> Callable[[Path], Target]:
+    """Damage the bytes of a CSV file."""
+
     def target(folder: Path) -> Target:
         path, read = results(folder, file)
         return damaged(path.read_bytes(), (b"nan", b"inf", b",", b'"', b"\n", b"-1", b"x")), read
@@ -247,7 +260,7 @@ def csv(file: str) -> Callable[[Path], Target]:
 
 
 def whole_page(folder: Path) -> Target:
-    """One file of the two seeds of a learner, beside another learner, read for all views and drawn."""
+    """Damage one file of a learner with two seeds, next to another learner, and build all views."""
     found = [samples.record(a, seed=s, episodes=9) for a in ("maml", "protonet") for s in (0, 1)]
     samples.folder(folder, found)
     record = folder / "runs" / found[0]["cell"] / "record.json"
@@ -282,7 +295,7 @@ def whole_page(folder: Path) -> Target:
 
 @st.composite
 def dropped_or_twice(draw: st.DrawFn, table: bytes) -> bytes:
-    """A table with a line less, or one twice."""
+    """Draw a table with one line dropped or duplicated."""
     lines = table.splitlines(keepends=True)
     at = draw(st.integers(1, len(lines) - 1))
     return b"".join(lines[:at] + lines[at + 1 :] if draw(st.booleans()) else [*lines, lines[at]])
@@ -290,7 +303,7 @@ def dropped_or_twice(draw: st.DrawFn, table: bytes) -> bytes:
 
 @st.composite
 def extreme(draw: st.DrawFn, record: Any) -> Any:
-    """A record in which one number is huge, tiny or none."""
+    """Draw a record in which one number is huge, tiny, zero or negative."""
     tree = copy.deepcopy(record)
     nodes = [tree, *tree["throughput"]]
     node = draw(st.sampled_from(nodes))
@@ -301,40 +314,42 @@ def extreme(draw: st.DrawFn, record: Any) -> Any:
 
 
 def configuration_bytes(folder: Path) -> Target:
+    """Damage the bytes of a stored configuration."""
     path, _ = results(folder, "config.yaml")
     tokens = (b"&a ", b"*a", b"!!python/object:os.system ", b"<<: ", b"- ", b": ", b"{", b"[")
     return damaged(path.read_bytes(), tokens), partial(configuration, path)
 
 
 def configuration_values(folder: Path) -> Target:
+    """Change the values of a stored configuration."""
     path, _ = results(folder, "config.yaml")
     good = yaml.safe_load(path.read_text())
     return changed(good).map(lambda tree: yaml.dump(tree).encode()), partial(configuration, path)
 
 
 def configuration(path: Path, content: bytes) -> str:
-    """A stored configuration, as `bench.stored` reads it before anything is built."""
+    """Read a stored configuration as `bench.runs.reload` does before anything is built."""
     path.write_bytes(content)
     try:
         read = Store(path.parents[2]).config(path.parent.name)
         options = config.Config.model_validate(read)
         check_known(options)
-        for group in usage.GROUPS:
+        for group in groups.GROUPS:
             config.check_options(getattr(options, group), group)
-    except (ValueError, TypeError, Mistake):  # pydantic's complaints are ValueErrors
+    except (ValueError, TypeError, UserError):  # pydantic's errors are ValueErrors
         return "refused"
     return "read"
 
 
 def command_line(folder: Path) -> Target:
-    """Options as a user may give them."""
+    """Change options as a user may give them."""
 
     def read(tree: Any) -> str:
         try:
-            options = config.read(OmegaConf.create(tree))
-            for group in usage.GROUPS:
+            options = config.from_hydra(OmegaConf.create(tree))
+            for group in groups.GROUPS:
                 config.check_options(getattr(options, group), group)
-        except (Mistake, *usage.HYDRA_MISTAKES):
+        except (UserError, *explain.HYDRA_MISTAKES):
             return "refused"
         return "read"
 
@@ -342,7 +357,7 @@ def command_line(folder: Path) -> Target:
 
 
 def sweep(folder: Path) -> Target:
-    """The file from which `bench.status` takes a sweep."""
+    """Damage the file from which `bench.status` reads a sweep."""
     path = folder / "sweeps" / "1" / "multirun.yaml"
     path.parent.mkdir(parents=True)
     good = b"hydra:\n  overrides:\n    task:\n    - algo=maml,protonet\n    - seed=0,1\n"
@@ -351,7 +366,7 @@ def sweep(folder: Path) -> Target:
         path.write_bytes(content)
         try:
             grid(last([f"results_dir={folder}"]))
-        except (Mistake, *usage.HYDRA_MISTAKES):
+        except (UserError, *explain.HYDRA_MISTAKES):
             return "refused"
         return "read"
 
@@ -359,15 +374,15 @@ def sweep(folder: Path) -> Target:
 
 
 def parameters(folder: Path) -> Target:
-    """A checkpoint: whatever is read must be what was written."""
+    """Damage stored parameters: whatever is read must be what was written."""
     state = {"weight": torch.arange(6.0).view(2, 3), "mean": torch.ones(2), "step": 3}
-    path = folder / "checkpoint.pt"
-    good = bytes(tensors.to_bytes(state))
+    path = folder / "model.pt"
+    good = bytes(serialization.to_bytes(state))
 
     def read(content: bytes) -> str:
         path.write_bytes(content)
         try:
-            found = tensors.read(path)
+            found = serialization.read(path)
         except ValueError:
             return "refused"
         assert found.keys() == state.keys() and found["step"] == 3
@@ -378,9 +393,11 @@ def parameters(folder: Path) -> Target:
 
 
 def pickles(folder: Path) -> Target:
-    """A checkpoint whose checksums are right and whose pickle is not."""
-    path = folder / "checkpoint.pt"
-    with zipfile.ZipFile(io.BytesIO(tensors.to_bytes({"weight": torch.ones(2, 3)}))) as archive:
+    """Damage the pickle of stored parameters, with valid checksums."""
+    path = folder / "model.pt"
+    with zipfile.ZipFile(
+        io.BytesIO(serialization.to_bytes({"weight": torch.ones(2, 3)}))
+    ) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     key = next(name for name in members if name.endswith("data.pkl"))
 
@@ -389,7 +406,7 @@ def pickles(folder: Path) -> Target:
             for name, member in (members | {key: content}).items():
                 archive.writestr(name, member)
         try:
-            tensors.read(path)
+            serialization.read(path)
         except ValueError:
             return "refused"
         return "read"
@@ -407,7 +424,7 @@ def pickles(folder: Path) -> Target:
 
 
 def prepared(folder: Path) -> Target:
-    """A prepared data set: whatever is read must be what was written."""
+    """Damage a prepared data set: whatever is read must be what was written."""
     images = torch.arange(64, dtype=torch.uint8).view(4, 1, 4, 4)
     good = Dataset.of("toy", {"train": Pool.of({"a": images[:2], "b": images[2:]})})
     path = folder / "toy.pt"
@@ -423,7 +440,7 @@ def prepared(folder: Path) -> Target:
 
 
 def archive(folder: Path) -> Target:
-    """An archive of Omniglot: whatever is read must be the official images."""
+    """Damage an archive of Omniglot: whatever is read must be the official images."""
     made = Archives()
     (stem, names) = list(CLASSES.items())[1]
     want = content_digest({"all": Pool.of({name: made.images[name] for name in names})})
@@ -433,7 +450,7 @@ def archive(folder: Path) -> Target:
             classes = omniglot.images_in(
                 io.BytesIO(content), list(names), want, "the file", "mend it"
             )
-        except Mistake as mistake:
+        except UserError as mistake:
             assert str(mistake).startswith("the file ")
             return "refused"
         assert all(torch.equal(classes[name], made.images[name]) for name in names)
@@ -443,7 +460,7 @@ def archive(folder: Path) -> Target:
 
 
 def photographs(folder: Path) -> Target:
-    """An archive of CIFAR-100, inside gzip: whatever is read must be the official images."""
+    """Damage an archive of CIFAR-100 inside gzip: whatever is read must be the official images."""
     made = Cifar()
     table = folder / "table.txt"
     table.write_text(CIFAR_TABLE)
@@ -454,7 +471,7 @@ def photographs(folder: Path) -> Target:
         try:
             with patch.multiple(cifar100, TABLE=table, ROWS=CIFAR_ROWS, DIGEST=pin):
                 classes = cifar100.images_in(file, "the file", "mend it")
-        except Mistake as mistake:
+        except UserError as mistake:
             assert str(mistake).startswith("the file ")
             return "refused"
         assert all(torch.equal(classes[name], made.images[name]) for name in made.images)
@@ -465,7 +482,7 @@ def photographs(folder: Path) -> Target:
 
 
 def pickled(folder: Path) -> Target:
-    """A pickle of data."""
+    """Damage a pickle of data."""
     value = {"data": np.zeros((2, 3), np.uint8), "names": ["a", "b"], "labels": [0, 1]}
     good = st.sampled_from([python3(value), python(3)(value), python(4)(value)])
 
@@ -483,7 +500,7 @@ def pickled(folder: Path) -> Target:
 
 
 def miniimagenet_file(folder: Path) -> Target:
-    """A file of miniImageNet, whose images nothing vouches for: what is read must have its shape."""
+    """Damage a file of miniImageNet, which has no checksum: what is read must have its shape."""
     pixels = np.arange(2 * 84 * 84 * 3, dtype=np.uint8).reshape(2, 84, 84, 3)
     good = python(4)({"image_data": pixels, "class_dict": {"a": [1, 0]}})
     path = folder / "miniimagenet" / "mini-imagenet-cache-train.pkl"
@@ -493,8 +510,8 @@ def miniimagenet_file(folder: Path) -> Target:
         path.write_bytes(content)
         try:
             with patch.multiple(miniimagenet, CLASSES={"train": 1}, IMAGES=2):
-                pool = miniimagenet.pool_of(cache.Folders(folder, folder), "", "train")
-        except Mistake as mistake:
+                pool = miniimagenet.pool_of(cache.DataDirs(folder, folder), "", "train")
+        except UserError as mistake:
             assert str(mistake).startswith(f"{path} ")
             return "refused"
         check_pool("train", pool)
@@ -504,7 +521,7 @@ def miniimagenet_file(folder: Path) -> Target:
 
 
 def tieredimagenet_file(folder: Path) -> Target:
-    """A file of images of tieredImageNet: what is read must have their shape."""
+    """Damage a file of images of tieredImageNet: what is read must have their shape."""
     image = Image.linear_gradient("L").resize((84, 84)).convert("RGB")
     good = python(4)([np.frombuffer(png(image), np.uint8)[:, None]] * 2)
     path = folder / "train_images_png.pkl"
@@ -515,7 +532,7 @@ def tieredimagenet_file(folder: Path) -> Target:
             with patch.multiple(tieredimagenet, IMAGES={"train": 2}), path.open("rb") as file:
                 sources = tieredimagenet.images_in("train")(file, "the file", "mend it")
             images = [tieredimagenet.decoded(source) for source in sources]
-        except Mistake as mistake:
+        except UserError as mistake:
             assert str(mistake).startswith("the file ")
             return "refused"
         assert [(each.shape, each.dtype) for each in images] == [((3, 84, 84), np.uint8)] * 2
@@ -525,7 +542,7 @@ def tieredimagenet_file(folder: Path) -> Target:
 
 
 def user_image(folder: Path) -> Target:
-    """An image file of any kind: an image of the wanted shape, or words."""
+    """Damage an image file of any format: the result is an image of right shape, or a message."""
     picture = Image.linear_gradient("L").resize((40, 30)).convert("RGB")
     kinds = []
     for kind in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP", "ICO", "PPM"):
@@ -544,7 +561,7 @@ def user_image(folder: Path) -> Target:
 
 
 def class_split(folder: Path) -> Target:
-    """A file of splits: what is read has each class once, and is not empty."""
+    """Change a file of class splits: what is read has each class once, and no empty split."""
     good = {"train": ["a", "b"], "val": ["c", "d"], "test": ["e", "f"]}
 
     def read(tree: Any) -> str:
@@ -552,7 +569,7 @@ def class_split(folder: Path) -> Target:
         path.write_bytes(dumped(tree))
         try:
             found = read_split(path, list("abcdef"))
-        except Mistake as mistake:
+        except UserError as mistake:
             assert "\n" not in str(mistake)
             return "refused"
         named = [name for names in found.values() for name in names]
@@ -564,12 +581,12 @@ def class_split(folder: Path) -> Target:
 
 
 def mapped_images(folder: Path) -> Target:
-    """What stands beside a file of images: made from the start, or just as far as it is whole."""
+    """Change the build state of a file of images: rebuilt, or resumed as far as it is intact."""
     path = folder / "toy.pixels"
     images = [np.full((1, 2, 2), number, np.uint8) for number in range(4)]
 
-    def made() -> pixels.Made:
-        return pixels.fill(path, "toy", images, (1, 2, 2), lambda image: image)
+    def made() -> pixels.BuildState:
+        return pixels.build(path, "toy", images, (1, 2, 2), lambda image: image)
 
     made()
     good, content = json.loads(path.with_suffix(".json").read_text()), path.read_bytes()
@@ -577,7 +594,7 @@ def mapped_images(folder: Path) -> Target:
     def read(tree: Any) -> str:
         path.with_suffix(".json").write_bytes(dumped(tree))
         path.write_bytes(content)
-        found = pixels.made(path)
+        found = pixels.load_state(path)
         facts = made()
         assert facts.done == 4 and path.stat().st_size >= facts.rows * 4
         return "read" if found == facts else "refused"
@@ -586,7 +603,7 @@ def mapped_images(folder: Path) -> Target:
 
 
 def benchmarks(folder: Path) -> Target:
-    """What pytest-benchmark saved."""
+    """Change a file saved by pytest-benchmark."""
     ratio = dict.fromkeys(speed.Result.__annotations__, 1.5) | {"work": "MAML", "rounds": 5}
     ratio |= {"ours_layout": "1 x 2", "peer_layout": "2 x 1"}
     growth = {"work": "SVM", "axis": "ways", "sizes": [5, 20], "exponent": 1.6}
@@ -598,7 +615,7 @@ def benchmarks(folder: Path) -> Target:
         path.write_bytes(dumped(tree))
         try:
             ratios, growths = speed.read(path)
-        except Mistake:
+        except UserError:
             return "refused"
         speed.markdown(ratios)
         speed.growth_markdown(growths)
@@ -618,8 +635,8 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "config.yaml, bytes": configuration_bytes,
     "config.yaml, values": configuration_values,
     "multirun.yaml": sweep,
-    "checkpoint.pt": parameters,
-    "checkpoint.pt, pickle": pickles,
+    "model.pt": parameters,
+    "model.pt, pickle": pickles,
     "prepared data": prepared,
     "Omniglot's archive": archive,
     "CIFAR's archive": photographs,

@@ -1,11 +1,11 @@
-"""``python -m tests.launchers joblib ray``: one sweep under several launchers, each killed in the middle.
+"""``python -m tests.launchers joblib ray``: run one sweep under several launchers, killed midway.
 
-The sweep runs undisturbed under Hydra's basic launcher. Then each launcher that is named runs it in a
-folder of its own. When a third of its cells are finished, the command is killed, at once and alone, and
-then repeated. When two thirds are, one of its workers is killed, if it has any: Ray starts that cell
-again by itself, joblib's command ends, and is repeated. Accuracies, losses, histories and parameters
-must be those of the basic launcher, to the bit. With ``--full``, cells have the budget of the
-defaults: an hour for three launchers on two cores.
+The sweep runs undisturbed under Hydra's basic launcher. Then each named launcher runs it in its own
+folder. When a third of its cells are finished, the command alone gets SIGKILL, and is then
+repeated. When two thirds are finished, one of its workers is killed, if it has any: Ray restarts
+that cell by itself; joblib's command ends, and is repeated. Accuracies, losses, histories and
+parameters must be bit-identical to those of the basic launcher. With ``--full``, cells have the
+default budget: an hour for three launchers on two cores.
 """
 
 import argparse
@@ -42,12 +42,12 @@ LAUNCHERS = {
     "slurm": ["launcher=slurm"],
 }
 WORKERS = {"joblib": b"LokyProcess", "ray": b"ray::_run_job"}
-"""What is in the command lines of processes that run cells."""
+"""Text in the command lines of worker processes, which run cells."""
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_raylet_start_wait_time_s": "300"}
 
 
 def main() -> int:
-    """Run the campaign; the status is 1 when something differs."""
+    """Run the campaign; the exit status is 1 if something differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("launchers", nargs="+", choices=list(LAUNCHERS))
     parser.add_argument("--full", action="store_true", help="cells of the default budget")
@@ -60,7 +60,7 @@ def main() -> int:
 def campaign(
     root: Path, cells: list[str], launchers: list[str], options: list[str] = SMALL
 ) -> list[str]:
-    """Run the sweep under each launcher; prints how each did and gives what differs."""
+    """Run the sweep under each launcher, print a summary of each, and return the differences."""
     os.environ.update(QUIET)
 
     def sweep(name: str, launcher: str) -> list[str]:
@@ -90,7 +90,7 @@ def campaign(
 
 
 class End(NamedTuple):
-    """How a command ended, whether something was killed before, and that in words."""
+    """Exit status of a command, whether something was killed before, and a summary in words."""
 
     status: int
     killed: bool
@@ -103,7 +103,7 @@ def ended(
     count: int = 0,
     kill: Callable[[subprocess.Popen[bytes]], bool] | None = None,
 ) -> End:
-    """Run a command, and kill something, if anything, when so many cells are finished."""
+    """Run a command, and call `kill`, if given, once `count` cells are finished."""
     start, killed, told = time.monotonic(), kill is None, ""
     running = started(*command)
     while kill and not killed and running.poll() is None:
@@ -115,13 +115,13 @@ def ended(
 
 
 def kill(running: subprocess.Popen[bytes]) -> bool:
-    """Kill the command alone, at once."""
+    """Kill only the command, immediately."""
     running.kill()
     return True
 
 
 def kill_worker(running: subprocess.Popen[bytes], mark: bytes) -> bool:
-    """Kill one of the processes that run cells for the command, if there is one now."""
+    """Kill one of the worker processes of the command, and return whether there was one."""
     for process in descendants(running.pid):
         with suppress(OSError):
             if mark in Path(f"/proc/{process}/cmdline").read_bytes():
@@ -131,7 +131,7 @@ def kill_worker(running: subprocess.Popen[bytes], mark: bytes) -> bool:
 
 
 def descendants(process: int) -> Iterator[int]:
-    """The numbers of the processes that a process has started, and of those that they have."""
+    """Yield the ids of all child processes, recursively."""
     for listed in Path(f"/proc/{process}/task").glob("*/children"):
         with suppress(OSError):
             for child in map(int, listed.read_text().split()):

@@ -1,9 +1,10 @@
-"""``python -m tests.lost``: kill a training at random moments, and tell how much work is lost by that.
+"""``python -m tests.lost``: kill a training at random moments, and measure how much work is lost.
 
-One cell is trained, as a process of its own that gets SIGKILL after a random time and is started again,
-so many times. Lost is what it did between the last save and the kill. `bench.plan.schedule` simulates the
-same kills of a training that is saved as often as `bench.progress` and `bench.train` say it is at worst.
-The status is 1 where a kill lost more than that, or what was saved before.
+One cell is trained in its own process, which repeatedly gets SIGKILL after a random time and is
+restarted. The work between the last save and the kill is lost. `bench.sweep.plan.schedule`
+simulates the same kills of a training with the longest save interval that `bench.runs.checkpoint`
+and `bench.engine.train` allow. The exit status is 1 if a kill lost more than that interval, or lost
+what was saved before.
 """
 
 import argparse
@@ -19,16 +20,16 @@ from pathlib import Path
 
 import torch
 
-from bench.plan.schedule import Job, simulate
-from bench.progress import SAVE_SECONDS
-from bench.train import STRETCH_SECONDS
+from bench.engine.train import MAX_SECONDS_BETWEEN_PAUSES
+from bench.runs.checkpoint import SAVE_SECONDS
+from bench.sweep.plan.schedule import Job, simulate
 from tests.faults import ROOT, SMALL
 
 LONG = ["algo=maml", "train.images=50000000", "validation.times=1500", "validation.episodes=30"]
 
 
 def main() -> int:
-    """Run the campaign."""
+    """Run the campaign and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30, help="how many (30)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (0)")
@@ -41,7 +42,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         found = [killed(Path(folder), dice.expovariate(1 / given.mean)) for _ in range(given.kills)]
     lost, starts, steps = zip(*found, strict=True)
-    worst = SAVE_SECONDS + STRETCH_SECONDS + given.pause
+    worst = SAVE_SECONDS + MAX_SECONDS_BETWEEN_PAUSES + given.pause
     job = Job(given.kills * given.mean, 0)
     lucks = [simulate([[job]], 1, 1 / given.mean, worst, 0, luck) for luck in range(1000)]
     simulated = sum(luck.lost for luck in lucks) / sum(luck.failures for luck in lucks)
@@ -61,7 +62,11 @@ def main() -> int:
 
 
 def killed(root: Path, seconds: float) -> tuple[float, float, int]:
-    """Train until a kill so many seconds after it began: work lost, start-up, step that was saved."""
+    """Train until a kill `seconds` after training began.
+
+    Returns:
+        The seconds of work lost, the seconds of start-up, and the saved step.
+    """
     before = time.time()
     process = subprocess.Popen(
         [sys.executable, "-u", "-m", "bench", *SMALL, *LONG, f"results_dir={root}/results",
@@ -70,13 +75,13 @@ def killed(root: Path, seconds: float) -> tuple[float, float, int]:
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stderr
-    process.stderr.read(1)  # the progress bar: training begins
+    process.stderr.read(1)  # the progress bar appears: training begins
     began = time.time()
     time.sleep(seconds)
     os.killpg(process.pid, signal.SIGKILL)
     now = time.time()
     process.wait()
-    saved = list(root.glob("results/runs/*/progress.pt"))
+    saved = list(root.glob("results/runs/*/checkpoint.pt"))
     if not saved:
         return now - began, began - before, 0
     step = torch.load(saved[0], weights_only=True)["training"]["loop"]["step"]

@@ -1,12 +1,12 @@
-"""``python -m tests.mutants``: make small faults in the code one by one, and tell which no test sees.
+"""``python -m tests.mutants``: mutation testing, which lists small faults that no test detects.
 
-A fault (`tests.mutations`) takes the place of a module when a new process imports it; no file is changed.
-That process runs the tests of the module up to the first that fails. A fault is killed when a test fails,
-or when the tests take many times as long as without it. Faults that survive are listed with a reason
-in ``tests/mutants.yaml``: one that is not listed there is an error.
+A fault (`tests.mutations`) replaces a module when a new process imports it; no file is changed.
+That process runs the tests of the module up to the first failure. A fault is killed if a test
+fails, or if the tests take many times as long as without it. Faults that survive are listed with a
+reason in ``tests/mutants.yaml``: one that is not listed there is an error.
 
-``--planted`` tries the faults of ``tests/planted.yaml`` instead, which were made up by hand: what an
-attacker would do to the runner. Each of them must be killed.
+``--planted`` tries the faults of ``tests/planted.yaml`` instead, which were written by hand: what
+an attacker would do to the runner. Each of them must be killed.
 """
 
 import argparse
@@ -33,82 +33,86 @@ from tests.mutations import Mutant, mutants
 TESTS = Path(__file__).parent
 SURVIVORS = TESTS / "mutants.yaml"
 PLANTED = TESTS / "planted.yaml"
-SEEING = {  # the tests of each file, the quick ones first, as pytest wants them in their folder
+SEEING = {  # the test files of each module, the quick ones first, and the selection of pytest
     "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py test_conv4.py"
-    " ../bench/test_precision.py"
+    " test_precision.py"
     " -k 'left_out or test_mlp or test_conv4 or (test_precision and metaoptnet)'",
     "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
     "algorithms/backbones/conv4_wide.py": "test_conv4_wide.py test_defaults.py -k conv4_wide",
     "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
     "algorithms/baseline.py": "test_baseline.py test_defaults.py -k baseline",
     "algorithms/baselinepp.py": "test_baseline.py test_defaults.py -k baseline",
-    "algorithms/batch_norm.py": "test_batch_norm.py",
+    "algorithms/nn/batch_norm.py": "test_batch_norm.py",
     "algorithms/classifier.py": "test_maml.py -k 'not finite'",
-    "algorithms/convolution.py": "test_convolution.py -k 'not finite'",
+    "algorithms/nn/convolution.py": "test_convolution.py -k 'not finite'",
     "algorithms/features.py": "test_metaoptnet.py test_laws.py -k 'test_metaoptnet or protonet'",
-    "algorithms/layers.py": "test_layers.py test_conv4.py",
-    "algorithms/learner.py": "test_learner.py test_laws.py ../bench/test_graph.py"
-    " ../bench/test_precision.py"
+    "algorithms/nn/layers.py": "test_layers.py test_conv4.py",
+    "algorithms/learner.py": "test_learner.py test_laws.py test_cuda_graph.py"
+    " test_precision.py"
     " -k 'test_learner or what_cannot or protonet and (depends_on_other or same_operators)'",
-    "algorithms/maml.py": "test_maml.py test_defaults.py ../bench/test_precision.py"
+    "algorithms/maml.py": "test_maml.py test_defaults.py test_precision.py"
     " -k '(test_defaults and maml) or test_maml or what_cannot'",
     "algorithms/matchingnet.py": "test_matchingnet.py test_defaults.py -k matchingnet",
     "algorithms/metaoptnet.py": "test_metaoptnet.py test_defaults.py test_laws.py"
     " -k 'metaoptnet and not by_heart and not fresh_episodes and not pooled and not mlp'",
-    "algorithms/noise.py": "test_noise.py",
+    "algorithms/nn/dropout.py": "test_dropout.py",
     "algorithms/protomaml.py": "test_protomaml.py test_defaults.py -k protomaml",
     "algorithms/protonet.py": "test_protonet.py test_laws.py -k 'protonet and not pooled'",
     "algorithms/reptile.py": "test_reptile.py test_defaults.py test_laws.py"
     " -k 'reptile and not fresh_episodes and not pooled and not mlp'",
     "algorithms/r2d2.py": "test_r2d2.py test_defaults.py -k r2d2",
-    "algorithms/ridge.py": "test_ridge.py",
-    "algorithms/shuffles.py": "test_reptile.py -k 'scrambl or minibatches'",
-    "algorithms/stateless.py": "test_maml.py",
-    "algorithms/statistics.py": "test_reptile.py test_laws.py -k 'test_reptile or mlp or protonet'",
-    "algorithms/svm.py": "test_svm.py -k 'not finite_differences'",
-    "algorithms/threads.py": "test_threads.py",
-    "bench/cell.py": "test_laws.py test_recipe.py test_cell.py test_world.py test_extensions.py"
-    " test_places.py test_deterministic.py -k '(test_laws and not all_learners and not data_sets_are)"
+    "algorithms/solvers/ridge.py": "test_ridge.py",
+    "algorithms/nn/permutations.py": "test_reptile.py -k 'scrambl or minibatches'",
+    "algorithms/nn/functional.py": "test_maml.py",
+    "algorithms/nn/norm_statistics.py": "test_reptile.py test_laws.py"
+    " -k 'test_reptile or mlp or protonet'",
+    "algorithms/solvers/svm.py": "test_svm.py -k 'not finite_differences'",
+    "algorithms/nn/threads.py": "test_threads.py",
+    "bench/runs/cell.py": "test_laws.py test_optimizer.py test_cell.py test_distributed.py"
+    " test_plugins.py test_places.py test_deterministic.py"
+    " -k '(test_laws and not all_learners and not data_sets_are)"
     " or smoothed or mistakes or shared_out or in_two_splits or again_on_request or faults_of_an_author"
     " or too_small or all_that_it_is_trained or untouched or arithmetic or one_reading'",
-    "bench/evaluate.py": "test_evaluate.py test_laws.py test_cell.py -k 'test_evaluate"
+    "bench/engine/evaluate.py": "test_evaluate.py test_laws.py test_cell.py -k 'test_evaluate"
     " or evaluation_leaves or first_of_equals or by_their_places or no_numbers or evaluation_out"
     " or other_errors'",
     "bench/report/leaderboard.py": "test_leaderboard.py",
-    "bench/running.py": "test_laws.py test_cell.py test_resume.py test_hostile.py"
+    "bench/runs/run.py": "test_laws.py test_cell.py test_resume.py test_hostile.py"
     " -k '(test_laws and not all_learners and not seeds and not data_sets_are) or whole_record"
     " or diverging or by_their_places or test_resume or long_error'",
-    "bench/stats.py": "test_stats.py -k 'not covers and not levels_and and not rarely and not careful'",
-    "bench/throughput.py": "test_throughput.py test_shared_steps.py test_laws.py"
+    "bench/stats/intervals.py": "test_intervals.py"
+    " -k 'not covers and not levels_and and not rarely and not careful'",
+    "bench/engine/throughput.py": "test_throughput.py test_distributed_step.py test_laws.py"
     " -k 'test_throughput or speed or first_of_equals'",
-    "bench/train.py": "test_laws.py test_shared_steps.py test_cell.py test_graph.py test_resume.py"
-    " test_world.py test_cuda_contract.py test_kept.py -k '(test_laws and not all_learners"
-    " and not seeds and not data_sets_are) or test_shared_steps or out_of_memory or other_errors"
+    "bench/engine/train.py": "test_laws.py test_distributed_step.py test_cell.py test_cuda_graph.py"
+    " test_resume.py test_distributed.py test_cuda_contract.py test_training_cache.py"
+    " -k '(test_laws and not all_learners"
+    " and not seeds and not data_sets_are) or test_distributed_step or out_of_memory or other_errors"
     " or diverging or off_the"
-    " or schedules or (test_graph and protonet) or interrupted_twice and protonet or no_more_than"
+    " or schedules or (test_cuda_graph and protonet) or interrupted_twice and protonet or no_more_than"
     " or time_counts or saved_training or shared_training'",
-    "bench/tuning.py": "test_tuning.py",
-    "bench/verify/__init__.py": "test_verify.py test_deterministic.py"
+    "bench/sweep/tuning.py": "test_tuning.py",
+    "bench/runs/verify.py": "test_verify.py test_deterministic.py"
     " -k 'test_verify or evaluated_again'",
-    "bench/data/episodes.py": "test_episodes.py ../test_evaluate.py",
-    "bench/data/philox.py": "test_episodes.py",
-    "bench/data/pool.py": "test_pool.py",
+    "bench/tasks/classification/episodes.py": "test_episodes.py test_evaluate.py",
+    "bench/core/philox.py": "test_episodes.py",
+    "bench/tasks/classification/pool.py": "test_pool.py",
 }
 LIBRARIES = (
     "hydra hypothesis numpy pandas pydantic pytest pytest_benchmark.plugin scipy.stats torch"
 )
-LIBRARIES += " torch.distributed.tensor"  # which torch.testing imports
-LIBRARIES += " torch._inductor.standalone_compile"  # which torch.use_deterministic_algorithms does
+LIBRARIES += " torch.distributed.tensor"  # imported by torch.testing
+LIBRARIES += " torch._inductor.standalone_compile"  # imported by use_deterministic_algorithms
 PEERS = ("cvxpy", "learn2learn", "qpth")
-"""Tests that need these are skipped: to import them takes longer than the other tests."""
+"""Tests that need these are skipped: importing them takes longer than the other tests."""
 MEMORY = 8 * 2**30
-"""Most bytes that the tests of a fault may take."""
+"""Memory limit in bytes for the tests of a fault."""
 LONGEST = 600.0
-"""Seconds that the tests of a file may take without a fault."""
+"""Time limit in seconds for the tests of a file without a fault."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the faults; the status is 1 when one survives that is not listed."""
+    """Try the faults; the exit status is 1 if one survives that is not listed."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
     parser.add_argument("--files", nargs="+", choices=SEEING, default=list(SEEING), metavar="FILE")
     parser.add_argument("--only", default="", help="faults with this text in their description")
@@ -131,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class Planted(NamedTuple):
-    """A fault made up by hand, and the tests that must see it."""
+    """A handwritten fault, and the tests that must detect it."""
 
     file: str
     what: str
@@ -141,7 +145,11 @@ class Planted(NamedTuple):
 
 
 def planted() -> list[Planted]:
-    """The faults of ``tests/planted.yaml``; raises ValueError where what one replaces is not there."""
+    """Return the faults of ``tests/planted.yaml``.
+
+    Raises:
+        ValueError: If the text that a fault replaces is not in its file exactly once.
+    """
     found = []
     for file, faults in yaml.safe_load(PLANTED.read_text()).items():
         text = (TESTS.parent / file).read_text()
@@ -155,11 +163,9 @@ def planted() -> list[Planted]:
 
 
 def plant(faults: Sequence[Planted]) -> int:
-    """Try faults made up by hand; the status is 1 when one survives."""
+    """Try handwritten faults; the exit status is 1 if one survives."""
     outcomes: Counter[str] = Counter()
-    for (tests, _), file in {
-        (fault.tests, folder_of(fault.file)): fault.file for fault in faults
-    }.items():
+    for tests, file in {fault.tests: fault.file for fault in faults}.items():
         if outcome(file, None, LONGEST, tests) != "survived":
             raise SystemExit(f"{tests} fails without any fault.")
     for fault in faults:
@@ -171,12 +177,12 @@ def plant(faults: Sequence[Planted]) -> int:
 
 
 def of_file(file: str) -> list[Mutant]:
-    """All faults of a file."""
+    """Return all faults of a file."""
     return mutants(file, (TESTS.parent / file).read_text())
 
 
 def tried(file: str, faults: Sequence[Mutant]) -> Counter[str]:
-    """Try faults of one file; prints those that survive, and gives the numbers of all outcomes."""
+    """Try faults of one file, print those that survive, and return the counts of all outcomes."""
     if not faults:
         return Counter()
     begun = time.monotonic()
@@ -198,7 +204,7 @@ def tried(file: str, faults: Sequence[Mutant]) -> Counter[str]:
 
 
 def told(outcomes: Counter[str]) -> str:
-    """Outcomes in words."""
+    """Return outcomes in words."""
     dead = outcomes["killed"] + outcomes["timed out"]
     share = dead / max(1, dead + outcomes["survived"])
     return (
@@ -208,16 +214,16 @@ def told(outcomes: Counter[str]) -> str:
 
 
 def reasons(file: str) -> dict[str, str]:
-    """Why faults of the file survive, by their description."""
+    """Return why faults of the file survive, by their description."""
     groups = yaml.safe_load(SURVIVORS.read_text()).get(file, [])
     return {change: group["why"] for group in groups for change in group["changes"]}
 
 
 def outcome(file: str, source: str | None, limit: float, tests: str = "") -> str:
-    """What the tests of a file, or some, make of another source: killed, timed out or survived.
+    """Run the tests of a file (or `tests`) on another source: killed, timed out or survived.
 
-    They have ``limit`` seconds. Tests that could not be run at all are told as ``not run``: where
-    that cannot be the fault of the tests, it is as good as killed.
+    They have ``limit`` seconds. Tests that could not be run at all are reported as ``not run``: if
+    the tests cannot be the cause, that counts as killed.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LIBRARIES.split())
@@ -232,17 +238,16 @@ def outcome(file: str, source: str | None, limit: float, tests: str = "") -> str
 
 
 def test(file: str, source: str | None, tests: str) -> None:
-    """Run tests of a file with another source in its place; this process ends with their status."""
+    """Run tests of a file with another source in its place; exit the process with their status."""
     import pytest
     import torch
     from hypothesis import Phase, settings
 
-    gc.freeze()  # pytest collects garbage often, and shall not look for it in the libraries
+    gc.freeze()  # pytest collects garbage often: exclude the objects of the libraries
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
     silence = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silence, 1)
     os.dup2(silence, 2)
-    os.chdir(folder_of(file))
     torch.set_num_threads(1)
     phases = [Phase.explicit, Phase.generate]
     settings.register_profile("mutants", derandomize=True, database=None, phases=phases)
@@ -251,17 +256,23 @@ def test(file: str, source: str | None, tests: str) -> None:
         sys.modules[peer] = None  # type: ignore[assignment]  # as if it were not installed
     if source is not None:
         sys.meta_path.insert(0, Swap(file, source))
-    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *shlex.split(tests)]))
+    os._exit(pytest.main(["-x", "-p", "no:cacheprovider", *paths_of(file, tests)]))
 
 
-def folder_of(file: str) -> Path:
-    """The folder of a file's tests."""
-    folder = TESTS / Path(file).parent
-    return folder if folder.exists() else folder.parent
+def paths_of(file: str, tests: str) -> list[str]:
+    """Return the arguments of pytest; of test files of one name, that of the nearest folder."""
+
+    def nearness(path: Path) -> int:
+        return len(os.path.commonpath([path.relative_to(TESTS), file]))
+
+    return [
+        str(max(TESTS.rglob(word), key=nearness)) if word.endswith(".py") else word
+        for word in shlex.split(tests)
+    ]
 
 
 class Swap(SourceFileLoader):
-    """Imports one module of the project from another source."""
+    """Loader that imports one module of the project from another source."""
 
     def __init__(self, file: str, source: str) -> None:
         name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
@@ -269,7 +280,7 @@ class Swap(SourceFileLoader):
         self.source = source
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:
-        """The module, if it is asked for."""
+        """Return the spec of the module if it is the requested one."""
         return (
             spec_from_file_location(fullname, self.path, loader=self)
             if fullname == self.name
@@ -277,7 +288,7 @@ class Swap(SourceFileLoader):
         )
 
     def get_code(self, fullname: str) -> CodeType:
-        """Its other code."""
+        """Return the compiled replacement source."""
         return compile(self.source, self.path, "exec")
 
 

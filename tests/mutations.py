@@ -1,10 +1,10 @@
-"""Small faults in source code: the places where one can be made, and the code that has it.
+"""Mutations of source code: the places where a small fault can be made, and the resulting code.
 
-A fault replaces a few characters: an operator or a comparison by a related one (`OPERATORS`), a whole
-number by the next, another by its double, a name by its opposite (`OPPOSITES`), a condition by its
-negation; it leaves out a minus, a `not`, a transposition or a whole statement. Left alone are type
-annotations, strings, error messages and assertions, of which `strict` of `zip` is one. So is what any
-call at all would notice: no first assignment of a variable and no returned value is left out.
+A fault replaces a few characters: an operator or a comparison by a related one (`OPERATORS`), an
+integer by the next, a float by its double, a name by its opposite (`OPPOSITES`), a condition by its
+negation; or it removes a minus, a `not`, a transposition or a whole statement. Type annotations,
+strings, error messages and assertions (including `strict` of `zip`) are left alone. So is anything
+that every call would notice: no first assignment of a variable and no return value is removed.
 """
 
 import ast
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-OPERATORS: dict[type[ast.AST], tuple[str, ...]] = {  # each with what replaces it
+OPERATORS: dict[type[ast.AST], tuple[str, ...]] = {  # each with its replacements
     ast.Add: ("+", "-"),
     ast.Sub: ("-", "+"),
     ast.Mult: ("*", "/"),
@@ -53,7 +53,7 @@ OPPOSITES |= {one: other for other, one in OPPOSITES.items()}
 
 
 class Edit(NamedTuple):
-    """New text for a span of bytes."""
+    """Replacement text for a range of bytes."""
 
     start: int
     end: int
@@ -61,7 +61,7 @@ class Edit(NamedTuple):
 
 
 class Mutant(NamedTuple):
-    """A file with one fault; ``change`` says where, what was there and what is there now."""
+    """A file with one fault; ``change`` gives the scope, the old code and the new code."""
 
     file: str
     line: int
@@ -70,7 +70,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(file: str, source: str) -> list[Mutant]:
-    """All faults that one change can make in the source of a file."""
+    """Return all faults that one change can make in the source of a file."""
     text = source.encode()
     found = {}
     for edit, scope in Finder(text).found():
@@ -86,12 +86,12 @@ def mutants(file: str, source: str) -> list[Mutant]:
 
 
 def joined(lines: bytes) -> str:
-    """Lines of code as one."""
+    """Join lines of code into one."""
     return " ".join(line.strip() for line in lines.decode().splitlines())
 
 
 class Finder:
-    """Finds the edits of a source, each with the name of the function or class that it is in."""
+    """Finder of the edits of a source, each with the name of its enclosing function or class."""
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -100,11 +100,11 @@ class Finder:
             self.lines.append(self.lines[-1] + len(line))
 
     def found(self) -> Iterator[tuple[Edit, str]]:
-        """All edits, in the order of the source."""
+        """Yield all edits, in source order."""
         yield from self._below(ast.parse(self.text), "module", set())
 
     def _below(self, node: ast.AST, scope: str, bound: set[str]) -> Iterator[tuple[Edit, str]]:
-        """Those of a node and what it consists of; ``bound`` are the variables that have a value."""
+        """Yield the edits of a node and its children; ``bound`` are variables assigned so far."""
         match node:
             case ast.FunctionDef(name) | ast.ClassDef(name):
                 scope = name if scope == "module" else f"{scope}.{name}"
@@ -170,7 +170,7 @@ class Finder:
             yield Edit(start, start + len(token), other)
 
     def _negation(self, test: ast.AST) -> Iterator[Edit]:
-        if not isinstance(test, ast.Compare | ast.UnaryOp):  # those are negated otherwise
+        if not isinstance(test, ast.Compare | ast.UnaryOp):  # those are negated elsewhere
             start, end = self._span(test)
             yield Edit(start, end, f"not ({self.text[start:end].decode()})")
 
@@ -182,13 +182,13 @@ class Finder:
 
 
 def stored(node: ast.AST) -> set[str]:
-    """The variables that get a value."""
+    """Return the variables that are assigned."""
     names = (each for each in ast.walk(node) if isinstance(each, ast.Name))
     return {name.id for name in names if isinstance(name.ctx, ast.Store)}
 
 
 def may_go(node: ast.AST, bound: set[str]) -> bool:
-    """Whether this is a statement without which the code would still make sense."""
+    """Return whether this is a statement that can be removed without breaking the code."""
     match node:
         case ast.Expr(ast.Constant()):
             return False

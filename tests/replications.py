@@ -1,7 +1,8 @@
-"""``python -m tests.replications``: what `bench.replication.verdict` says of simulated replications.
+"""``python -m tests.replications``: verdicts of `replication.verdict` on simulated replications.
 
-A published figure is that of one training; so many seeds try to reach it, and are ``behind`` points worse
-in truth. Accuracies of episodes are binomial, with effects of the episode that seeds share, and of both.
+A published figure is that of one training; several seeds replicate it, whose true mean is
+``behind`` points worse. Accuracies of episodes are binomial, with an episode effect that seeds
+share and an effect of episode and seed.
 """
 
 import argparse
@@ -11,18 +12,18 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.replication import verdict
+from bench.stats.replication import verdict
 
 KINDS = ((60.0, 75, 600, 600), (95.0, 75, 600, 600), (98.5, 25, 600, 600), (98.5, 5, 1000, 10_000))
-"""Accuracy in percent, queries of an episode, our test episodes and theirs."""
+"""Accuracy in percent, queries per episode, our test episodes and theirs."""
 DEVIATIONS = (0.1, 0.3, 0.6)
-"""Over training seeds, in points."""
+"""Standard deviations over training seeds, in points."""
 
 
 def scores(
     generator: np.random.Generator, seeds: int, episodes: int, queries: int, mean: float, sd: float
 ) -> NDArray[np.float64]:
-    """Accuracies [S, E] in percent."""
+    """Draw accuracies [S, E] in percent."""
     each = np.clip(mean + generator.normal(0, sd, (seeds, 1)), 1, 99.97) / 100
     logits = np.log(each / (1 - each)) + generator.normal(0, 0.5, (1, episodes))
     logits = logits + generator.normal(0, 0.3, (seeds, episodes))
@@ -36,7 +37,7 @@ def verdicts(
     kind: tuple[float, int, int, int],
     count: int,
 ) -> Counter[str]:
-    """How often each verdict is given."""
+    """Return how often each verdict is given."""
     generator = np.random.default_rng(0)
     mean, queries, ours, theirs = kind
     found: Counter[str] = Counter()
@@ -50,7 +51,7 @@ def verdicts(
 
 
 def main() -> None:
-    """Print a line for each number of seeds, distance and kind of accuracy."""
+    """Print a line for each number of seeds, true difference, kind of accuracy and deviation."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 5, 10])

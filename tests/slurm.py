@@ -1,16 +1,16 @@
-"""``python -m tests.slurm``: sweeps as jobs of a real SLURM on this machine, with time limits and kills.
+"""``python -m tests.slurm``: run sweeps as jobs of a real local SLURM, with time limits and kills.
 
-It starts a cluster of one node (munged, slurmctld, slurmd) of this user's own, in a temporary folder and
-on free ports, and ends it. Three things are tried, of which each must end with the episodes, histories
-and parameters, to the bit, of the same cells run without SLURM:
+It starts a one-node cluster (munged, slurmctld, slurmd) as this user, in a temporary folder and on
+free ports, and shuts it down. Each of three trials must end with episodes, histories and parameters
+that are bit-identical to those of the same cells run without SLURM:
 
-- sweep: that of `tests.launchers`, of which the command is killed in the middle, and repeated while its
-  jobs go on,
-- time_limit: a cell that takes longer than its job may; one time-out is one too many for the first
-  command, and the same command goes on through several jobs,
-- kills: of the jobs of a sweep one is killed and one cancelled; the command is told, and repeated.
+- sweep: that of `tests.launchers`; its command is killed midway, and repeated while its jobs
+  continue,
+- time_limit: a cell that takes longer than the time limit of its job; the first command allows no
+  time-out and fails, and the repeated command finishes over several jobs,
+- kills: one job of a sweep is killed and one cancelled; the command reports it, and is repeated.
 
-On two cores it takes about half an hour, as jobs last a minute at least.
+On two cores it takes about half an hour, as jobs last at least a minute.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.interrupt import RESUMABLE, ended
+from bench.core.signals import RESUMABLE, run_command
 from bench.report import read
 from tests.faults import ROOT, differences
 from tests.launchers import CELLS, SMALL, campaign
@@ -35,7 +35,7 @@ from tests.launchers import CELLS, SMALL, campaign
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 LONG = ["algo=protonet", "backbone.filters=32"]
 LONG_SECONDS = 300.0
-"""How long that trains: through three jobs of two minutes, which are told after 50 to 110 seconds."""
+"""Training time of `LONG`: three jobs of two minutes, which get the signal after 50 to 110 s."""
 JOBS = ["launcher=slurm"]
 KILLED = ["algo=maml,protonet", "seed=3,4", "backbone.filters=32", "train.images=60000"]
 CONF = """\
@@ -64,7 +64,7 @@ PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 
 
 def main() -> int:
-    """Run the campaign; the status is 1 when something was not as it should be, 2 without SLURM."""
+    """Run the campaign; the exit status is 1 if something went wrong, 2 without SLURM."""
     trials = {trial.__name__: trial for trial in (sweep, time_limit, kills)}
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("trials", nargs="*", metavar="TRIAL", help=f"{', '.join(trials)} (all)")
@@ -81,7 +81,7 @@ def main() -> int:
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        root.chmod(0o755)  # as munged wants it
+        root.chmod(0o755)  # required by munged
         with cluster(root / "slurm"):
             for name in chosen:
                 start = time.monotonic()
@@ -94,7 +94,7 @@ def main() -> int:
 
 @contextmanager
 def cluster(root: Path) -> Iterator[None]:
-    """A SLURM of one node, this machine, within; commands of SLURM then speak to it."""
+    """Run a one-node SLURM on this machine in the context; SLURM's commands then connect to it."""
     for name in ("state", "spool"):
         (root / name).mkdir(parents=True)
     key, conf = root / "munge.key", root / "slurm.conf"
@@ -127,7 +127,7 @@ def cluster(root: Path) -> Iterator[None]:
 
 @contextmanager
 def running(command: list[str], output: Path) -> Iterator[None]:
-    """A program that runs within, and is ended."""
+    """Run a program in the context, and terminate it at the end."""
     with output.open("w") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
     try:
@@ -138,6 +138,7 @@ def running(command: list[str], output: Path) -> Iterator[None]:
 
 
 def free_ports(count: int) -> list[int]:
+    """Return ports that were free a moment ago."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
@@ -146,11 +147,12 @@ def free_ports(count: int) -> list[int]:
 
 
 def asked(*command: str) -> str:
-    """What a command says."""
+    """Return the standard output of a command."""
     return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 def wait_for(found: Callable[[], object], seconds: float) -> None:
+    """Wait until `found` returns something truthy; raise TimeoutError after `seconds`."""
     until = time.monotonic() + seconds
     while not found():
         if time.monotonic() > until:
@@ -159,7 +161,7 @@ def wait_for(found: Callable[[], object], seconds: float) -> None:
 
 
 def ran(results: Path, *arguments: str) -> tuple[int, str]:
-    """The exit status of a sweep, and what it said."""
+    """Run a sweep and return its exit status and output."""
     command = ["-m", "bench", "-m", *SMALL, *arguments, f"results_dir={results}"]
     done = subprocess.run(
         [sys.executable, *command],
@@ -172,19 +174,19 @@ def ran(results: Path, *arguments: str) -> tuple[int, str]:
 
 
 def logs(results: Path) -> str:
-    """What all jobs said."""
+    """Return the output of all jobs."""
     return "\n".join(
         path.read_text(errors="replace") for path in results.glob("sweeps/*/jobs/*/*.out")
     )
 
 
 def sweep(root: Path) -> list[str]:
-    """The 24 cells, with a command that is killed."""
+    """Run the 24 cells of `CELLS` with a command that is killed."""
     return campaign(root, CELLS, ["slurm"])
 
 
 def time_limit(root: Path) -> list[str]:
-    """A cell that needs several jobs."""
+    """Run a cell that needs several jobs."""
     images = 6000
     ran(root / "short", *LONG, f"train.images={images}", "threads=1")
     (row,) = read(root / "short")[0]
@@ -205,12 +207,12 @@ def time_limit(root: Path) -> list[str]:
 
 
 def kills(root: Path) -> list[str]:
-    """A job that is killed and one that is cancelled."""
+    """Run a sweep of which one job is killed and one is cancelled."""
     ran(root / "whole", *KILLED, "threads=1")
     results, wrong = root / "slurm", []
     with ThreadPoolExecutor() as pool:
         command = pool.submit(ran, results, *KILLED, *JOBS)
-        wait_for(lambda: list(results.glob("runs/*/progress.pt")), 600)
+        wait_for(lambda: list(results.glob("runs/*/checkpoint.pt")), 600)
         number = asked("squeue", "--noheader", "--format=%F").split()[0]
         asked("scancel", "--signal=KILL", f"{number}_0")
         asked("scancel", f"{number}_2")
@@ -227,4 +229,4 @@ def kills(root: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(ended(lambda _: main()))  # a signal ends the cluster, too
+    sys.exit(run_command(lambda _: main()))  # a signal ends the cluster too

@@ -15,13 +15,13 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 
-import bench as bench_package
-from bench.__main__ import command
-from bench.interrupt import RESUMABLE, ended
+import bench.sweep as sweep_package
+from bench.cli.command import command
+from bench.core.signals import RESUMABLE, run_command
+from bench.engine.train import OuterLoop
 from bench.report import Report
-from bench.store import Store
-from bench.train import OuterLoop
-from tests.bench.test_resume import interrupt_at
+from bench.runs.store import Store
+from tests.bench.runs.test_resume import interrupt_at
 
 ROOT = Path(__file__).parent.parent
 SMALL = [
@@ -64,7 +64,7 @@ def here(capsys, monkeypatch, undrawn):
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         monkeypatch.setattr(sys, "argv", ["bench", *arguments])
         try:
-            status = ended(command)
+            status = run_command(command)
         except SystemExit as exited:
             status = exited.code
         return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
@@ -123,7 +123,7 @@ def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache, here
 
 def test_a_failed_cell_stops_no_sweep_and_shows_in_table_and_status(tmp_path, cache, here):
     done = here(
-        "-m", "train.rate=1e38,0.001", "train.optimizer=sgd", *SMALL, f"results_dir={tmp_path}",
+        "-m", "train.lr=1e38,0.001", "train.optimizer=sgd", *SMALL, f"results_dir={tmp_path}",
         f"cache_dir={cache}",
     )  # fmt: skip
     assert done.returncode == 1
@@ -136,7 +136,7 @@ def test_an_error_before_the_first_cell_is_not_hidden_by_the_report(tmp_path, he
     def broken(_):
         raise ZeroDivisionError("of a check")
 
-    monkeypatch.setattr("bench.__main__.check", broken)
+    monkeypatch.setattr("bench.cli.command.check", broken)
     with pytest.raises(ZeroDivisionError, match="of a check"):
         here("algo=protonet", *SMALL, f"results_dir={tmp_path}")
 
@@ -145,7 +145,7 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
     def broken(*_):
         raise ZeroDivisionError("of the report")
 
-    monkeypatch.setattr("bench.report.__main__.build", broken)
+    monkeypatch.setattr("bench.report.command.build", broken)
     for sweep in ([], ["-m"]):
         done = here(
             *sweep, "algo=protonet", *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"
@@ -170,8 +170,8 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
             "There is no experiment 'paper/omniglot_mamml'; choose ",
         ),
         (["shot=5"], "There is no option 'shot'; did you mean 'shots'?"),
-        (["train.lr=1"], "There is no option 'train.lr'"),
-        (["algo.inner_rate=1"], "There is no option 'algo.inner_rate' with these choices"),
+        (["train.rate=1"], "There is no option 'train.rate'"),
+        (["algo.inner_lr=1"], "There is no option 'algo.inner_lr' with these choices"),
         (["shots=many"], "shots=many is not possible: it should be a valid integer."),
         (
             ["dataset.path=~/фото"],
@@ -221,7 +221,7 @@ def test_a_sweep_may_be_asked_for_among_the_overrides(here):
 def test_a_cell_that_another_process_runs_again_is_not_finished(
     tmp_path, cache, here, monkeypatch, sweep
 ):
-    monkeypatch.setattr("bench.report.__main__.build", lambda *_: Report([], [], []))
+    monkeypatch.setattr("bench.report.command.build", lambda *_: Report([], [], []))
     options = [*sweep, *SMALL, f"results_dir={tmp_path}", f"cache_dir={cache}"]
     store = Store(tmp_path)
     with store.claim(cell := here(*options, "dry_run=true").stdout.partition(" ")[0]):
@@ -246,8 +246,8 @@ def test_a_launcher_that_is_not_installed_is_told_with_how_to_install_it(here, m
 
 def test_a_missing_optuna_is_told_with_how_to_install_it(tmp_path, here, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
-    monkeypatch.delitem(sys.modules, "bench.tuning", raising=False)
-    monkeypatch.delattr(bench_package, "tuning", raising=False)
+    monkeypatch.delitem(sys.modules, "bench.sweep.tuning", raising=False)
+    monkeypatch.delattr(sweep_package, "tuning", raising=False)
     done = here("-m", "tune=optuna", *SMALL, f"results_dir={tmp_path}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "pip install 'fewshot-bench[tune]'" in done.stderr
@@ -263,7 +263,7 @@ def test_one_cell_of_joblib_at_a_time_ends_at_a_signal_and_goes_on(
     with one_thread():
         stopped = here(*joblib, f"results_dir={tmp_path}")
         assert stopped.returncode == RESUMABLE
-        assert list(tmp_path.glob("runs/*/progress.pt"))
+        assert list(tmp_path.glob("runs/*/checkpoint.pt"))
         again = here(*joblib, f"results_dir={tmp_path}")
     assert again.returncode == 0 and "goes on from step 2 " in again.stdout
     row = pd.read_csv(tmp_path / "throughput.csv").iloc[0]
@@ -301,12 +301,12 @@ def test_a_command_ends_after_its_time_and_goes_on_when_repeated(
 
     advance = OuterLoop.advance
     monkeypatch.setattr(OuterLoop, "advance", advanced)
-    monkeypatch.setattr("bench.until.threading.Timer", Clock)
+    monkeypatch.setattr("bench.core.until.threading.Timer", Clock)
     options = [*sweep, *SMALL, "train.images=600", f"results_dir={tmp_path}", f"cache_dir={cache}"]
     stopped = here(*options, "until=170m")
     assert stopped.returncode == RESUMABLE, stopped.stderr
     assert [clock.seconds for clock in clocks] == [10_200] and not clocks[0].running
-    assert list(tmp_path.glob("runs/*/progress.pt"))
+    assert list(tmp_path.glob("runs/*/checkpoint.pt"))
     again = here(*options)
     assert again.returncode == 0 and "goes on from step 2 " in again.stdout
     assert len(clocks) == 1, "no time was given"

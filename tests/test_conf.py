@@ -10,11 +10,12 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from algorithms.learner import Learner
-from bench import config, usage
 from bench.check import choice
+from bench.cli import help
+from bench.config import groups, schema
 
 ROOT = Path(__file__).parent.parent
-CHOICES = [(group, name) for group in usage.GROUPS for name in usage.names(group)]
+CHOICES = [(group, name) for group in groups.GROUPS for name in groups.names(group)]
 
 
 @pytest.fixture(autouse=True)
@@ -26,16 +27,18 @@ def composer():
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
-    code = getattr(config.read(hydra.compose("config", [f"{group}={name}"])), group)
-    config.check_options(code, group)
+    code = getattr(schema.from_hydra(hydra.compose("config", [f"{group}={name}"])), group)
+    schema.check_options(code, group)
     for law in choice.LAWS:
         law(choice.Choice(group, name, code))
 
 
-@pytest.mark.parametrize(("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/data")])
+@pytest.mark.parametrize(
+    ("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/datasets/images")]
+)
 def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folder):
-    choices = {n: getattr(config.read(hydra.compose("config", [f"{group}={n}"])), group)
-               for n in usage.names(group)}  # fmt: skip
+    choices = {n: getattr(schema.from_hydra(hydra.compose("config", [f"{group}={n}"])), group)
+               for n in groups.names(group)}  # fmt: skip
     rules = {name: c for name, c in choices.items() if (ROOT / folder / f"{name}.py").exists()}
     for name, code in rules.items():
         assert code.target.startswith(f"{folder}/{name}".replace("/", ".") + ".")
@@ -60,14 +63,14 @@ def test_every_learner_has_a_choice_of_its_name():
         learners += below(learner)
         if not below(learner):  # others are what learners have in common
             found.add(learner.__module__.removeprefix("algorithms.").replace(".", "/"))
-    assert {"maml", "protonet"} <= found <= set(usage.names("algo"))
+    assert {"maml", "protonet"} <= found <= set(groups.names("algo"))
 
 
 @pytest.mark.parametrize(
-    ("group", "name"), [*CHOICES, *(("logger", name) for name in usage.names("logger"))]
+    ("group", "name"), [*CHOICES, *(("logger", name) for name in groups.names("logger"))]
 )
 def test_every_key_has_a_sentence(group, name):
-    text = usage.annotated(hydra.compose("config", [f"{group}={name}"]))
+    text = help.annotated(hydra.compose("config", [f"{group}={name}"]))
     lines = text.splitlines()
     keys = [i for i, line in enumerate(lines) if not line.lstrip().startswith("#")]
     assert len(keys) > 30
@@ -79,7 +82,7 @@ def test_every_key_has_a_sentence(group, name):
 
 def test_help_shows_the_values_of_the_chosen_files():
     cfg = hydra.compose("config", ["algo=reptile"])
-    lines = usage.annotated(cfg).splitlines()
+    lines = help.annotated(cfg).splitlines()
     at = lines.index("  inner_batch: 25")
     assert lines[at - 1] == "  # Images of a mini-batch in training."
 
@@ -87,41 +90,41 @@ def test_help_shows_the_values_of_the_chosen_files():
 def test_wrong_values_name_their_key():
     cases = {
         "ways=1": "ways=1 ",
-        "train.rate=0": "train.rate=0 ",
+        "train.lr=0": "train.lr=0 ",
         "seed=-1": "seed=-1 ",
         "train.optimizer=lbfgs": "train.optimizer=lbfgs ",
         "overwrite=maybe": "overwrite=maybe ",
     }
     for override, start in cases.items():
         with pytest.raises(Exception, match="is not possible") as caught:
-            config.read(hydra.compose("config", [override]))
+            schema.from_hydra(hydra.compose("config", [override]))
         assert str(caught.value).startswith(start)
         assert "\n" not in str(caught.value)
 
 
 def test_wrong_options_of_a_learner_name_their_key():
     for override in (
-        "algo.inner_rate=fast",
-        "algo.statistics=all",
+        "algo.inner_lr=fast",
+        "algo.norm_statistics=all",
         "algo.inner_steps=1.5",
         "algo.adapts=backbone",
-        "algo.learn_inner_rate=often",
+        "algo.learn_inner_lr=often",
     ):
-        cell = config.read(hydra.compose("config", ["algo=maml", override]))
+        cell = schema.from_hydra(hydra.compose("config", ["algo=maml", override]))
         with pytest.raises(Exception, match="^" + override.replace(".", r"\.") + " is not poss"):
-            config.check_options(cell.algo, "algo")
+            schema.check_options(cell.algo, "algo")
 
 
 def test_a_learner_that_is_not_there_is_a_mistake():
-    cell = config.read(hydra.compose("config", ["algo.target=algorithms.maml.Mamml"]))
+    cell = schema.from_hydra(hydra.compose("config", ["algo.target=algorithms.maml.Mamml"]))
     with pytest.raises(Exception, match="cannot be loaded from 'algorithms.maml.Mamml'"):
-        config.check_options(cell.algo, "algo")
+        schema.check_options(cell.algo, "algo")
 
 
 def test_defaults_are_written_once():
     """The runner's types have no defaults that could disagree with conf/config.yaml."""
     assert isinstance(OmegaConf.load(ROOT / "conf" / "config.yaml"), DictConfig)
-    models = [config.Config, config.Train, config.Validation, config.Test, config.Throughput]
+    models = [schema.Config, schema.Train, schema.Validation, schema.Test, schema.Throughput]
     assert all(field.is_required() for model in models for field in model.model_fields.values())
 
 
@@ -132,7 +135,7 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
     for algo in swept.algo.split(","):
         for recipe in swept.recipe.split(","):
             options = ["experiment=heads_by_recipe", f"algo={algo}", f"recipe={recipe}"]
-            cells[algo, recipe] = config.read(hydra.compose("config", options)).determining()
+            cells[algo, recipe] = schema.from_hydra(hydra.compose("config", options)).identity()
     assert len(cells) == 12
     algos = {name: code["algo"] for (name, _), code in cells.items()}
     assert [algos[name].get("head") for name in algos] == [None, "ridge", "svm"]
@@ -148,8 +151,8 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
 
 
 TUNED = {
-    *("train.images", "train.rate", "train.schedule", "train.optimizer"),
-    *("algo.inner_rate", "algo.inner_steps", "algo.inner_batch", "algo.test_inner_steps"),
+    *("train.images", "train.lr", "train.lr_schedule", "train.optimizer"),
+    *("algo.inner_lr", "algo.inner_steps", "algo.inner_batch", "algo.test_inner_steps"),
     *("validation.times", "test.episodes"),
 }
 """Options whose defaults are chosen by validation on other data than the papers', or to be quick."""
@@ -174,18 +177,18 @@ def said_by(experiment: str) -> tuple[str, set[str]]:
     return algo, said
 
 
-@pytest.mark.parametrize("experiment", [n for n in usage.names("experiment") if "paper/" in n])
+@pytest.mark.parametrize("experiment", [n for n in groups.names("experiment") if "paper/" in n])
 def test_no_default_that_was_tuned_reaches_a_papers_experiment(experiment):
     algo, said = said_by(experiment.removeprefix("paper/"))
     learner = OmegaConf.load(ROOT / "conf" / "algo" / f"{algo}.yaml")
     there = {f"{group}.{key}" for group in ("algo", "train") for key in learner.get(group, {})}
-    there |= {"train.images", "train.rate", "train.schedule", "train.optimizer"}
+    there |= {"train.images", "train.lr", "train.lr_schedule", "train.optimizer"}
     there |= {"validation.times", "test.episodes"}
     assert TUNED & there <= said
 
 
-PAGES = [("learners", name) for name in usage.names("algo") if "/" not in name]
-PAGES += [("datasets", name) for name in usage.names("dataset")]
+PAGES = [("learners", name) for name in groups.names("algo") if "/" not in name]
+PAGES += [("datasets", name) for name in groups.names("dataset")]
 
 
 @pytest.mark.parametrize(("folder", "name"), PAGES)

@@ -12,9 +12,12 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.learner import Shape
-from bench import cell as cells
-from bench import config, recipe, usage
-from bench.data.pool import Dataset, Pool
+from bench.config import groups as usage
+from bench.config import schema
+from bench.config.plugins import CONF
+from bench.engine import optimizer
+from bench.runs import cell as cells
+from bench.tasks.classification.pool import Dataset, Pool
 
 PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
 DATA = {
@@ -28,10 +31,10 @@ DATA = {
 
 
 @cache
-def composed(name: str) -> config.Config:
+def composed(name: str) -> schema.Config:
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        return config.read(hydra.compose("config", [f"experiment={name}"]))
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return schema.from_hydra(hydra.compose("config", [f"experiment={name}"]))
 
 
 def words(name: str) -> tuple[str, str, str]:
@@ -41,7 +44,7 @@ def words(name: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-def training_shape(cell: config.Config) -> Shape:
+def training_shape(cell: schema.Config) -> Shape:
     return Shape(cell.train.ways or cell.ways, cell.train.shots or cell.shots, cell.train.queries)
 
 
@@ -72,7 +75,7 @@ def epochs_of_both_splits(dataset: str) -> int:
 @pytest.mark.parametrize("name", PAPERS)
 def test_experiments_are_what_their_names_say_and_take_the_official_number_of_steps(name):
     cell = composed(name)
-    config.check_options(cell.algo, "algo")
+    schema.check_options(cell.algo, "algo")
     dataset, method, setting = words(name)
     assert cell.dataset.name == dataset
     assert f"{cell.ways}w{cell.shots}s" == setting
@@ -89,10 +92,10 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
     if cell.algo.name == "protonet":
         assert shape.shots == cell.shots
     if method == "reptile":
-        expected = "queries" if "transductive" in name else "one_query"
-        assert cell.algo.options["statistics"] == expected
-    elif "statistics" in cell.algo.options:
-        assert cell.algo.options["statistics"] == "queries", "transductive"
+        expected = "all_queries" if "transductive" in name else "support_and_query"
+        assert cell.algo.options["norm_statistics"] == expected
+    elif "norm_statistics" in cell.algo.options:
+        assert cell.algo.options["norm_statistics"] == "all_queries", "transductive"
 
 
 @pytest.mark.parametrize("name", [name for name in PAPERS if "trainval" in name])
@@ -102,7 +105,7 @@ def test_the_step_size_on_both_splits_falls_at_the_epochs_of_the_official_code(n
     factors = dict(zip((20, 40, 50), (0.06, 0.012, 0.0024), strict=True))
     falls = {epoch * 1000: factor for epoch, factor in factors.items() if epoch < epochs}
     steps = epochs * 1000
-    rates = [recipe.rate_at(cell.train, step, steps) for step in range(steps)]
+    rates = [optimizer.lr_at(cell.train, step, steps) for step in range(steps)]
     changes = {step: rate for step, rate in enumerate(rates) if step and rate != rates[step - 1]}
     assert rates[0] == 0.1
     assert changes == {step: pytest.approx(0.1 * factor) for step, factor in falls.items()}
@@ -141,7 +144,7 @@ def test_experiments_fit_their_data(name):
         }
         learner = cells.build_learner(cell, Dataset(cell.dataset.name, "", pools), training.ways)
     assert learner.supports(training, test) == (True, "")
-    recipe.check(cell.train, cell.validation, learner)
+    optimizer.validate(cell.train, cell.validation, learner)
 
 
 def flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -154,7 +157,7 @@ def flat(options: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
 
 def differing(one: str, other: str) -> set[str]:
     """The keys in which two experiments differ; a group alone (such as algo) where it is another."""
-    first, second = (dict(flat(composed(name).determining())) for name in (one, other))
+    first, second = (dict(flat(composed(name).identity())) for name in (one, other))
     keys = {key for key in first.keys() | second.keys() if first.get(key) != second.get(key)}
     for group in ("algo", "backbone", "dataset"):
         if f"{group}.name" in keys:
@@ -168,15 +171,15 @@ OF_METHODS = {
     ("maml", "fomaml"): {"algo.second_order"},
     ("maml", "anil"): {"algo"},
     ("maml", "metasgd"): {"algo"},
-    ("reptile", "reptile_transductive"): {"algo.statistics"},
+    ("reptile", "reptile_transductive"): {"algo.norm_statistics"},
     ("metaoptnet", "metaoptnet_rr"): {"algo"},
     ("metaoptnet", "protonet_resnet12"): {"algo", "train.shots", "train.images"},
     ("metaoptnet", "metaoptnet_trainval"): {
-        "train.split", "validation.times", "train.images", "train.step_at", "train.step_factors",
+        "train.split", "validation.times", "train.images", "train.milestones", "train.lr_factors",
     },
     ("protonet", "protonet_wide"): {"backbone"},
     ("protonet", "protonet_matched"): {"train.ways", "train.images"},
-    ("protonet_matched", "matchingnet"): {"algo", "train.images", "train.schedule"},
+    ("protonet_matched", "matchingnet"): {"algo", "train.images", "train.lr_schedule"},
     ("r2d2", "r2d2_64"): {"backbone.filters", "backbone.widths", "test.episodes"},
     ("baseline", "baselinepp"): {"algo"},
 }  # fmt: skip
@@ -210,13 +213,13 @@ def test_experiments_differ_in_what_their_names_say_alone(name):
         assert differing(name, photographs) <= OF_DATA[method]
 
 
-def training(cell: config.Config) -> str:
+def training(cell: schema.Config) -> str:
     """All that the way of training depends on: equal where one training serves two experiments."""
-    options = dict(flat(cell.determining())) | training_shape(cell)._asdict()
+    options = dict(flat(cell.identity())) | training_shape(cell)._asdict()
     left_out = {"ways", "shots", "queries", "test.episodes"}
     left_out |= {key for key in options if key.startswith("algo.test_")}
     if cell.algo.name == "reptile":
-        left_out |= {"algo.statistics"}  # which is that of evaluation
+        left_out |= {"algo.norm_statistics"}  # which is that of evaluation
     kept = {key: value for key, value in options.items() if key not in left_out}
     return repr(sorted({**kept, "shape": training_shape(cell)}.items()))
 

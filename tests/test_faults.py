@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench.interrupt import RESUMABLE
+from bench.core.signals import RESUMABLE
 from tests.faults import SMALL, Started, campaign, started, wrong_end
 
 
@@ -31,7 +31,7 @@ def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
         os.killpg(run.process.pid, signal.SIGTERM)
         assert wrong_end(run, signal.SIGTERM, tmp_path) == []
         assert run.process.returncode == RESUMABLE
-        assert (tmp_path / "runs" / cell / "progress.pt").exists()
+        assert (tmp_path / "runs" / cell / "checkpoint.pt").exists()
         assert not list(tmp_path.glob("runs/*/record.json"))
 
 
@@ -55,7 +55,7 @@ def test_a_process_that_crashes_or_does_not_save_is_told_of(tmp_path, status, nu
     found = wrong_end(Started(SimpleNamespace(wait=lambda: status), log), number, tmp_path)
     assert [each[: len(wrong)] for each in found] == [wrong] * bool(wrong)
     (tmp_path / "runs" / "cell").mkdir(parents=True)
-    (tmp_path / "runs" / "cell" / "progress.pt").touch()
+    (tmp_path / "runs" / "cell" / "checkpoint.pt").touch()
     beside = wrong_end(Started(SimpleNamespace(wait=lambda: status), log), None, tmp_path, True)
     assert (beside == []) == (status in (0, RESUMABLE)), "it may leave cells to others"
     if "trained" in wrong:

@@ -22,10 +22,13 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from bench import cell as cells
-from bench import config, device, running, usage
-from bench.interrupt import Interrupted
-from tests.bench.test_resume import interrupt_at
+from bench.config import schema
+from bench.config.plugins import CONF
+from bench.core.signals import Interrupted
+from bench.engine import device
+from bench.runs import cell as cells
+from bench.runs import run as running
+from tests.bench.runs.test_resume import interrupt_at
 
 FILE = Path(__file__).with_suffix(".json")
 SMALL = [
@@ -43,7 +46,7 @@ INTERRUPTED, TUNED = "interrupted", "tuned"
 RUNS = {
     "maml": ["algo=maml", CONV],
     "maml-first-order": ["algo=maml", "algo.second_order=false", "algo.inner_steps=2", CONV],
-    "maml-transductive": ["algo=maml", "algo.statistics=queries", "shots=2", CONV],
+    "maml-transductive": ["algo=maml", "algo.norm_statistics=all_queries", "shots=2", CONV],
     "fomaml": ["algo=fomaml", CONV],
     "anil": ["algo=anil", CONV],
     "metasgd": ["algo=metasgd", CONV],
@@ -66,7 +69,7 @@ RUNS = {
     "learn2learn-maml": ["algo=learn2learn/maml", CONV],
     "learn2learn-protonet": ["algo=learn2learn/protonet", CONV],
     INTERRUPTED: ["algo=reptile", "train.images=1500", CONV],
-    TUNED: ["algo=protonet", "tune=optuna", "tune.trials=1", "tune.images=240", CONV],
+    TUNED: ["algo=protonet", "tune=optuna", "tune.n_trials=1", "tune.images=240", CONV],
 }
 
 
@@ -89,7 +92,7 @@ def run(name: str, folder: Path, interrupt: Any) -> dict[str, Any]:
     stored = cell.store.runs / cell.name
     episodes = pd.read_csv(stored / "episodes.csv")
     weights = hashlib.sha256()
-    for value in torch.load(stored / "checkpoint.pt", weights_only=True).values():
+    for value in torch.load(stored / "model.pt", weights_only=True).values():
         weights.update(value.numpy().tobytes())
     return {
         "accuracy": episodes["accuracy"].tolist(),
@@ -100,13 +103,13 @@ def run(name: str, folder: Path, interrupt: Any) -> dict[str, Any]:
 
 def checked(overrides: list[str]) -> cells.Cell:
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        return cells.check(config.read(hydra.compose("config", overrides)))
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return cells.check(schema.from_hydra(hydra.compose("config", overrides)))
 
 
 def tuned(overrides: list[str]) -> cells.Cell:
     """Run the trials of a study; returns the cell that has the options found."""
-    from bench import tuning
+    from bench.sweep import tuning
 
     def ready(job: list[str]) -> cells.Cell:
         return tuning.check(checked(job))
@@ -115,7 +118,7 @@ def tuned(overrides: list[str]) -> cells.Cell:
         for cell in map(ready, batch):
             if cell.config.tuned:
                 return cell
-            tuning.attempt(cell)
+            tuning.run_trial(cell)
     raise AssertionError("no trial was the best")
 
 

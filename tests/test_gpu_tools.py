@@ -102,8 +102,8 @@ def test_results_come_home_and_go_there_again(places, monkeypatch):
     monkeypatch.setattr(cells, "PART", 100)  # several parts
     runs = places["base"] / "results/runs"
     for name, files in {
-        "a": {"record.json": '{"status": "done"}', "checkpoint.pt": "x" * 999, "episodes.csv": "1"},
-        "b": {"progress.pt": "half"},
+        "a": {"record.json": '{"status": "done"}', "model.pt": "x" * 999, "episodes.csv": "1"},
+        "b": {"checkpoint.pt": "half"},
         "c": {"record.json": '{"status": "failed"}'},
     }.items():
         (runs / name).mkdir(parents=True)
@@ -123,8 +123,8 @@ def test_results_come_home_and_go_there_again(places, monkeypatch):
         archive.add(places["packed"] / "site", "site")
     subprocess.run(["rm", "-r", places["base"] / "results"], check=True)
     there.unpack()
-    assert (runs / "b/progress.pt").read_text() == "half"
-    assert (runs / "a/checkpoint.pt").exists(), "an unfinished report may want it"
+    assert (runs / "b/checkpoint.pt").read_text() == "half"
+    assert (runs / "a/model.pt").exists(), "an unfinished report may want it"
 
 
 def test_a_step_there_finds_code_packages_and_commit(places, monkeypatch):
@@ -133,5 +133,5 @@ def test_a_step_there_finds_code_packages_and_commit(places, monkeypatch):
     found = there.variables()
     assert found["BENCH_COMMIT"] == "0123456789ab" and found["OUT"] == "/somewhere"
     first, second, third = map(Path, found["PYTHONPATH"].split(":"))
-    assert (first / "bench/train.py").exists() and (second / "hydra_plugins").exists()
+    assert (first / "bench/engine/train.py").exists() and (second / "hydra_plugins").exists()
     assert third == places["base"] / "site"

@@ -1,6 +1,7 @@
 """A short form of `tests.mutants`: the faults nobody may miss, and that a missed one is told."""
 
 import pytest
+import yaml
 
 from tests import mutants
 from tests.mutations import mutants as faults_of
@@ -9,15 +10,21 @@ FAULTS = {
     "algorithms/maml.py": ("rate, gradient, value=-1)", "rate, gradient, value=1)"),
     "algorithms/reptile.py": ("(before[n] - fast[n])", "(before[n] + fast[n])"),
     "algorithms/protonet.py": ("2 * products - squares", "2 * products + squares"),
-    "algorithms/svm.py": ("(outer + outer.mT) / -2", "(outer + outer.mT) / 2"),
-    "bench/data/episodes.py": ("arange(first, first + count", "arange(first, first - count"),
-    "bench/data/philox.py": ("in range(10)", "in range(11)"),
-    "bench/data/pool.py": ("unturned.argsort(stable=True).view(-1, 4)", ".view(1, 4)"),
-    "bench/evaluate.py": ("right = (answer == labels)", "right = (answer != labels)"),
+    "algorithms/solvers/svm.py": ("(outer + outer.mT) / -2", "(outer + outer.mT) / 2"),
+    "bench/tasks/classification/episodes.py": (
+        "arange(first, first + count",
+        "arange(first, first - count",
+    ),
+    "bench/core/philox.py": ("in range(10)", "in range(11)"),
+    "bench/tasks/classification/pool.py": (
+        "base_class.argsort(stable=True).view(-1, 4)",
+        ".view(1, 4)",
+    ),
+    "bench/engine/evaluate.py": ("right = (answer == labels)", "right = (answer != labels)"),
     "bench/report/leaderboard.py": ("pair.second == label", "pair.second != label"),
-    "bench/throughput.py": ("tasks / median", "tasks * median"),
-    "bench/tuning.py": ("max(ended", "min(ended"),
-    "bench/verify/__init__.py": ("abs() > 1e-9", "abs() <= 1e-9"),
+    "bench/engine/throughput.py": ("tasks / median", "tasks * median"),
+    "bench/sweep/tuning.py": ("max(ended", "min(ended"),
+    "bench/runs/verify.py": ("abs() > 1e-9", "abs() <= 1e-9"),
 }
 
 
@@ -34,15 +41,17 @@ def test_the_worst_faults_of_an_attacker_are_seen(fault):
 
 
 def test_a_planted_fault_that_survives_ends_with_status_1(capsys):
-    harmless = (mutants.TESTS.parent / "bench/cell.py").read_text() + "# no fault\n"
-    fault = mutants.Planted("bench/cell.py", "none", harmless, "test_evaluate.py -k by_hand", False)
+    harmless = (mutants.TESTS.parent / "bench/runs/cell.py").read_text() + "# no fault\n"
+    fault = mutants.Planted(
+        "bench/runs/cell.py", "none", harmless, "test_evaluate.py -k by_hand", False
+    )
     assert mutants.plant([fault]) == 1
-    assert "survived: bench/cell.py: none" in capsys.readouterr().out
+    assert "survived: bench/runs/cell.py: none" in capsys.readouterr().out
 
 
 def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):
     """The axes of images counted from the other end are the same axes."""
-    arguments = ["--files", "bench/data/pool.py", "--only", "quarter, (2, -1))"]
+    arguments = ["--files", "bench/tasks/classification/pool.py", "--only", "quarter, (2, -1))"]
     assert mutants.main(arguments) == 0
     assert "(the same axis)" in capsys.readouterr().out
     empty = tmp_path / "none.yaml"
@@ -53,7 +62,9 @@ def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):
 
 
 def test_tests_that_take_too_long_kill():
-    assert mutants.outcome("bench/data/pool.py", "while True: pass", 1) == "timed out"
+    assert (
+        mutants.outcome("bench/tasks/classification/pool.py", "while True: pass", 1) == "timed out"
+    )
 
 
 SOURCE = '''
@@ -89,3 +100,10 @@ def test_faults_are_small_and_make_sense():
         "if not (total):",
         "pass",
     ]
+
+
+def test_every_fault_that_is_listed_is_one_of_its_file():
+    for file, groups in yaml.safe_load(mutants.SURVIVORS.read_text()).items():
+        possible = {fault.change for fault in mutants.of_file(file)}
+        listed = {change for group in groups for change in group["changes"]}
+        assert listed <= possible, sorted(listed - possible)

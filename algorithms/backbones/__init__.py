@@ -1,98 +1,114 @@
-"""Networks from images to features."""
+"""Backbones: networks that map images to features."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from algorithms.layers import Conv2d, fold, unfold
-from algorithms.noise import Noise
-from algorithms.stateless import with_tensors
+from algorithms.nn.dropout import HashedDropout
+from algorithms.nn.functional import with_tensors
+from algorithms.nn.layers import Conv2d, from_grouped, to_grouped
 
 Spatial = Literal["flatten", "mean"]
-"""What becomes of the places of a last map: each has features of its own, or they are averaged."""
+"""How the spatial positions of the last feature map become features: flattened, or averaged."""
 
 
 class Backbone(nn.Module):
-    """Maps images [T, B, C, H, W] of T tasks to features [T, B, ``features``].
+    """A network from images [T, B, C, H, W] of T tasks to features [T, B, ``num_features``].
 
-    Made of `algorithms.layers`, it runs with shared weights or, by `algorithms.stateless.with_tensors`,
-    with weights per task. A backbone is built from the shape (C, H, W) of an image and its options.
+    Base class of all backbones. Because it is built from the layers of `algorithms.nn.layers`, a
+    backbone runs with shared weights or, through `algorithms.nn.functional.with_tensors`, with
+    weights per task. Its constructor takes the image shape (C, H, W) and the options of the
+    backbone.
     """
 
-    features: int
+    num_features: int
 
-    rounds_to_bfloat16: bool = False
-    """Whether convolutions and products of matrices round their factors to bfloat16.
+    use_bfloat16: bool = False
+    """Whether convolutions and matrix products round their inputs to bfloat16.
 
-    Set by the runner. Weights, sums and features keep the type they have.
+    Set by the runner. Weights, accumulation and features keep their dtype.
     """
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Features; ``rows`` limits batch-norm statistics to the first images of each task."""
+        """Return the features [T, B, ``num_features``] of images.
+
+        ``rows`` limits batch-norm statistics to the first images of each task.
+        """
         raise NotImplementedError
 
-    def by_task(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """As `forward`, but batch norm normalises each task by its own images, also in evaluation."""
+    def forward_per_task(self, x: Tensor, rows: int | None = None) -> Tensor:
+        """Return the features, each task normalised by its own images, in evaluation as well."""
         weights = {name: p.expand(len(x), *p.shape) for name, p in self.named_parameters()}
         return with_tensors(self, weights)(x, rows)
 
-    def one_task(self, x: Tensor) -> Tensor:
-        """Features [B, ``features``] of the images [B, C, H, W] of one task, with shared weights.
+    def forward_single_task(self, x: Tensor) -> Tensor:
+        """Return features [B, ``num_features``] of one task's images [B, C, H, W], shared weights.
 
-        For code that knows nothing of tasks; a backbone may run it in the layout that x has.
+        For code without a task axis; a backbone may run it in the memory format of ``x``.
         """
         return self(x[None])[0]
 
-    def arithmetic(self, x: Tensor) -> torch.autocast:
-        """The context in which ``forward`` calls its layers, see ``rounds_to_bfloat16``."""
-        # No cache of rounded weights: a CUDA graph could not tell that they are out of date.
+    def autocast(self, x: Tensor) -> torch.autocast:
+        """Return the autocast context for the layers in ``forward``, see ``use_bfloat16``."""
+        # No cache of rounded weights: a captured CUDA graph would replay stale ones.
         return torch.autocast(
-            x.device.type, torch.bfloat16, enabled=self.rounds_to_bfloat16, cache_enabled=False
+            x.device.type, torch.bfloat16, enabled=self.use_bfloat16, cache_enabled=False
         )
 
 
-def check_four_poolings(image_shape: tuple[int, int, int]) -> None:
-    """Raises ValueError where nothing of an image (C, H, W) would be left."""
+def check_min_image_size(image_shape: tuple[int, int, int]) -> None:
+    """Raise ValueError if four poolings would leave nothing of an image (C, H, W)."""
     if min(image_shape[1:]) < 16:
         raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
 
 
 class Convolutional(Backbone):
-    """A backbone of `algorithms.layers`' convolutions, whose last feature map becomes the features.
+    """A convolutional backbone, whose last feature map becomes the features.
 
-    With ``noisy``, training drops parts of its maps, see `algorithms.noise`.
+    Its convolutions are those of `algorithms.nn.layers`. With ``noisy``, training applies dropout
+    to feature maps, see `algorithms.nn.dropout`.
     """
 
     def __init__(self, spatial: Spatial, noisy: bool = False) -> None:
         super().__init__()
         self.average = spatial == "mean"
-        self.noise = Noise() if noisy else None
+        self.noise = HashedDropout() if noisy else None
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
-        """The last map of images, both [B, G*C, H, W]; ``rows``, ``tasks`` as `BatchNorm2d` has them.
+    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+        """Return the last feature map of images; both are [B, G*C, H, W].
 
-        ``keys`` are those of the images, where parts of the maps are to be dropped.
+        Args:
+            x: The images.
+            rows: Number of leading images that give the statistics, see `BatchNorm2d`.
+            tasks: Number of tasks in the batch, see `BatchNorm2d`.
+            keys: Dropout keys of the images; None without dropout.
         """
         raise NotImplementedError
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Features of images; ``rows`` limits batch-norm statistics to the first images of a task."""
+        """Return the features of images.
+
+        ``rows`` limits batch-norm statistics to the first images of each task.
+        """
         first = next(module for module in self.modules() if isinstance(module, Conv2d))
         tasks, per_task = len(x), first.weight.dim() == 5
-        last = self._map(fold(x, per_task), rows, tasks, self._keys(x))
-        return unfold(last, tasks, per_task)
+        last = self._map(to_grouped(x, per_task), rows, tasks, self._keys(x))
+        return from_grouped(last, tasks, per_task)
 
-    def one_task(self, x: Tensor) -> Tensor:
-        """Features [B, ``features``] of the images [B, C, H, W] of one task, in x's layout."""
+    def forward_single_task(self, x: Tensor) -> Tensor:
+        """Return features [B, ``num_features``] of one task's images [B, C, H, W].
+
+        The memory format is that of ``x``.
+        """
         return self._map(x, None, 1, self._keys(x[None])).flatten(1)
 
     def _keys(self, x: Tensor) -> Tensor | None:
         return self.noise.keys(x) if self.noise and self.training else None
 
     def _map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
-        with self.arithmetic(x):
-            last = self.last_map(x, rows, tasks, keys)
+        with self.autocast(x):
+            last = self.feature_map(x, rows, tasks, keys)
             if self.average:
                 last = last.mean((-2, -1), keepdim=True)
         return last.to(x.dtype)

@@ -1,4 +1,4 @@
-"""The wide Conv-4 of R2D2, which keeps the maps of its last two blocks."""
+"""The wide Conv-4 of R2D2, whose features are the maps of its last two blocks."""
 
 from itertools import pairwise
 from typing import Literal
@@ -7,31 +7,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, check_four_poolings
-from algorithms.layers import BatchNorm2d, Conv2d
-from algorithms.noise import dropout
+from algorithms.backbones import Convolutional, check_min_image_size
+from algorithms.nn.dropout import dropout
+from algorithms.nn.layers import BatchNorm2d, Conv2d
 
 SLOPE = 0.1
-"""Of the LeakyReLU below zero."""
+"""Negative slope of the LeakyReLU."""
 
 
 class Conv4Wide(Convolutional):
-    """Four blocks of 96, 192, 384 and 512 filters: 3x3 convolution, batch norm, 2x2 max-pool, LeakyReLU.
+    """Four blocks of 3x3 convolution, batch norm, 2x2 max-pooling and LeakyReLU; 96 to 512 filters.
 
-    Bertinetto, Henriques, Torr, Vedaldi 2019 (arXiv 1805.08136), as in the official code: the first
-    three blocks halve the image, rounding down; the max-pool of the fourth moves by 1, and so does
-    one more over the maps of the third, which so have as many places. The features are both maps,
-    flattened: (384 + 512) x 3 x 3 = 8,064 of 32x32 pixels, (384 + 512) x 2 x 2 = 3,584 of 28x28.
-    ``filters`` is the width of the first block; the others go with it, 1 : 2 : 4 : 16/3, or have as many
-    filters with ``widths="equal"``: 64 of these are the narrow network of the paper, 64C, with
-    (64 + 64) x 3 x 3 = 1,152 features of 32x32 pixels.
+    Bertinetto, Henriques, Torr, Vedaldi 2019 (arXiv 1805.08136), as in the official code. The
+    blocks have 96, 192, 384 and 512 filters. The first three halve the image, rounding down. The
+    max-pooling of the fourth has stride 1, and so has an additional one over the maps of the third,
+    which gives both the same size. The features are both maps, flattened: (384 + 512) x 3 x 3 =
+    8,064 at 32x32 pixels, (384 + 512) x 2 x 2 = 3,584 at 28x28. ``filters`` is the width of the
+    first block; the other widths scale with it, 1 : 2 : 4 : 16/3, or are equal to it with
+    ``widths="equal"``: with 64 filters that is the narrow network of the paper, 64C, with (64 + 64)
+    x 3 x 3 = 1,152 features at 32x32 pixels.
 
-    In training, each of the last two blocks drops ``drop_rate`` of the elements that it returns, of which
-    `algorithms.noise` tells (0.4 on CIFAR-FS, 0.1 on mini-ImageNet, 0 on Omniglot in the official code).
+    In training, each of the last two blocks drops a fraction ``drop_rate`` of its output elements,
+    see `algorithms.nn.dropout` (official code: 0.4 on CIFAR-FS, 0.1 on mini-ImageNet, 0 on
+    Omniglot).
 
-    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Weights start as torch draws them,
-    but for the convolutions' biases, which batch norm would take out again: there are none, 1,184
-    parameters less than in the official code.
+    Maps images [T, B, C, H, W] to features [T, B, ``num_features``]. Weights have torch's default
+    initialisation. The convolutions have no bias, since batch norm would cancel it: 1,184
+    parameters fewer than the official code.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Conv4Wide(Convolutional):
             raise ValueError("drop_rate must be from 0 to below 1")
         self.drop_rate = drop_rate
         channels, height, width = image_shape
-        check_four_poolings(image_shape)
+        check_min_image_size(image_shape)
         each = [filters, filters * 2, filters * 4, filters * 16 // 3]
         if widths == "equal":
             each = [filters] * 4
@@ -57,14 +59,14 @@ class Conv4Wide(Convolutional):
         )
         self.norms = nn.ModuleList(BatchNorm2d(width) for width in each)
         self.third = each[2]
-        self.features = sum(each[2:]) * (height // 8 - 1) * (width // 8 - 1)
+        self.num_features = sum(each[2:]) * (height // 8 - 1) * (width // 8 - 1)
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
-        """The maps of the last two blocks, one behind the other for each task; see `Convolutional`."""
+    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+        """Return the maps of the last two blocks, concatenated per task, see `Convolutional`."""
         maps = []
         for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             x = norm(convolution(x), rows, tasks)
-            # A maximum passes through the monotone LeakyReLU, which so has a quarter of the work.
+            # Max-pooling commutes with the monotone LeakyReLU; pooling first leaves it less work.
             x = F.leaky_relu(F.max_pool2d(x, 2, stride=1 if i == 3 else 2), SLOPE)
             if i >= 2:
                 x = x if keys is None else dropout(x, keys, i, self.drop_rate)

@@ -5,25 +5,25 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, Spatial, check_four_poolings
-from algorithms.layers import BatchNorm2d, Conv2d
-from algorithms.noise import drop_block, dropout
+from algorithms.backbones import Convolutional, Spatial, check_min_image_size
+from algorithms.nn.dropout import drop_block, dropout
+from algorithms.nn.layers import BatchNorm2d, Conv2d
 
 SLOPE = 0.1
-"""Of the LeakyReLU below zero."""
+"""Negative slope of the LeakyReLU."""
 PLAIN = 2
-"""So many blocks, the first ones, drop single elements; the others drop squares."""
+"""Number of leading blocks that drop single elements; the later ones drop squares."""
 
 
 class Block(nn.Module):
-    """Three 3x3 convolutions beside a shortcut, added up and halved.
+    """Three 3x3 convolutions with a shortcut connection, followed by 2x2 max-pooling.
 
-    Maps [B, G*C, H, W] to [B, G*O, H/2, W/2], as `algorithms.layers` has them.
-    With convolutions C_i, batch norms N_i and a = LeakyReLU of slope 0.1,
+    Maps [B, G*C, H, W] to [B, G*O, H/2, W/2], the layout of `algorithms.nn.layers`. With
+    convolutions C_i, batch norms N_i and a = LeakyReLU of slope 0.1,
 
         y = maxpool a( N_3 C_3 a N_2 C_2 a N_1 C_1 x + N_0 C_0 x ),
 
-    where the shortcut's convolution C_0 is 1x1 and the max-pooling 2x2, rounding down.
+    where the convolution C_0 of the shortcut is 1x1 and the max-pooling rounds down.
     """
 
     def __init__(self, channels: int, filters: int) -> None:
@@ -37,12 +37,12 @@ class Block(nn.Module):
         self.shortcut_norm = BatchNorm2d(filters)
 
     def forward(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
-        """The block's maps; ``rows`` and ``tasks`` are those of `BatchNorm2d`."""
+        """Return the output of the block; ``rows`` and ``tasks`` are those of `BatchNorm2d`."""
         y = x
         for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             y = norm(convolution(F.leaky_relu(y, SLOPE) if i else y), rows, tasks)
         y = y + self.shortcut_norm(self.shortcut(x), rows, tasks)
-        # A maximum passes through the monotone LeakyReLU, which so has a quarter of the work.
+        # Max-pooling commutes with the monotone LeakyReLU; pooling first leaves it 4x less work.
         return F.leaky_relu(F.max_pool2d(y, 2), SLOPE)
 
 
@@ -50,18 +50,20 @@ class ResNet12(Convolutional):
     """Four residual blocks of 64, 160, 320 and 640 filters, each halving the image, rounding down.
 
     Lee, Maji, Ravichandran, Soatto 2019 (arXiv 1904.03758). ``filters`` is the width of the first
-    block; the others go with it, 1 : 2.5 : 5 : 10. ``spatial="flatten"`` keeps all places of the last
-    map, as the paper does: 640x2x2 = 2,560 features of 32x32 pixels, 640x5x5 = 16,000 of 84x84;
-    ``"mean"`` averages over the places (640 features), as many later papers do.
+    block; the other widths scale with it, 1 : 2.5 : 5 : 10. ``spatial="flatten"`` keeps all
+    positions of the last map, as the paper does: 640x2x2 = 2,560 features at 32x32 pixels, 640x5x5
+    = 16,000 at 84x84; ``"mean"`` averages over the positions (640 features), as many later papers
+    do.
 
-    In training, each block drops about ``drop_rate`` of the maps that it returns: the first two single
-    elements, the others squares of ``drop_block`` places (DropBlock), whose rate rises from 0 to
-    ``drop_rate`` over the first ``drop_steps`` outer steps. The official code counts passes instead, up
-    to 40,000, those of validations too: 2,000 of training and 4,000 of validation in an epoch of 1,000
-    outer steps, so that its rate is full after 7 epochs. What is dropped is told by `algorithms.noise`.
+    In training, each block drops a fraction of about ``drop_rate`` of its output: the first two
+    drop single elements, the others squares of side ``drop_block`` (DropBlock), whose rate rises
+    linearly from 0 to ``drop_rate`` over the first ``drop_steps`` outer steps. See
+    `algorithms.nn.dropout` for the masks. The official code counts forward passes instead, up to
+    40,000, including those of validation: 2,000 of training and 4,000 of validation in an epoch of
+    1,000 outer steps, so that it reaches the full rate after 7 epochs.
 
-    Maps images [T, B, C, H, W] to features [T, B, ``features``]. Convolutions start as in the official
-    code: normal, of variance 2 / (outputs that each input goes to).
+    Maps images [T, B, C, H, W] to features [T, B, ``num_features``]. Convolutions are initialised
+    as in the official code: normal, with variance 2 / fan_out.
     """
 
     def __init__(
@@ -81,7 +83,7 @@ class ResNet12(Convolutional):
             )
         self.drop_rate, self.drop_block, self.drop_steps = drop_rate, drop_block, drop_steps
         channels, height, width = image_shape
-        check_four_poolings(image_shape)
+        check_min_image_size(image_shape)
         widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
         self.blocks = nn.ModuleList(
             Block(before, after) for before, after in pairwise([channels, *widths])
@@ -89,10 +91,10 @@ class ResNet12(Convolutional):
         for module in self.modules():
             if isinstance(module, Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
-        self.features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
+        self.num_features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
 
-    def last_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
-        """See `Convolutional`."""
+    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+        """Return the map of the last block, see `Convolutional`."""
         for site, block in enumerate(self.blocks):
             x = block(x, rows, tasks)
             if keys is not None and site < PLAIN:

@@ -1,7 +1,7 @@
-"""MetaOptNet by ``learn2learn.nn.SVClassifier``, which solves the dual by qpth, one task at a time.
+"""MetaOptNet with ``learn2learn.nn.SVClassifier``, which solves the dual by qpth, task by task.
 
-The method is that of `algorithms.metaoptnet` with the SVM head. Only the running statistics of batch
-norm move otherwise: here once a task, in ours once a meta-batch.
+The method is that of `algorithms.metaoptnet` with the SVM head. The only difference is in the
+running statistics of batch norm: here they are updated once per task, in ours once per meta-batch.
 """
 
 import torch
@@ -13,9 +13,9 @@ from algorithms.learn2learn.task_loop import TaskLoop
 
 
 class MetaOptNet(TaskLoop):
-    """MetaOptNet with an SVM head on any backbone; training shape may differ from test.
+    """MetaOptNet with an SVM head on any backbone; training and test shapes may differ.
 
-    ``svm_c`` is C of the SVM and ``svm_iterations`` the most steps that qpth takes; the learned
+    ``svm_c`` is C of the SVM, ``svm_iterations`` the maximum number of qpth iterations; the learned
     scale of the logits starts at ``initial_scale``.
     """
 
@@ -35,14 +35,14 @@ class MetaOptNet(TaskLoop):
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> SVClassifier:
-        """The classifier fitted to the features of the support set."""
+        """Return the classifier fitted to the features of the support set."""
         return SVClassifier(
-            self.backbone.one_task(support_x),
+            self.backbone.forward_single_task(support_x),
             support_y,
             C_reg=self.svm_c,
             max_iters=self.svm_iterations,
         )
 
     def predict_one(self, adapted: SVClassifier, query_x: Tensor) -> Tensor:
-        """Scaled scores of the queries."""
-        return self.scale * adapted(self.backbone.one_task(query_x))
+        """Return the scaled scores of the queries."""
+        return self.scale * adapted(self.backbone.forward_single_task(query_x))

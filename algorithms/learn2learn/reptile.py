@@ -1,9 +1,10 @@
-"""Reptile by the rule of learn2learn's example: a copy of the network learns each task in turn.
+"""Reptile as in learn2learn's example: a copy of the network learns the tasks one by one.
 
-The method is that of `algorithms.reptile`, with ``statistics="queries"``. The second moments of the
-inner Adam pass from one task to the next, where ours start all tasks of a meta-batch from the mean
-of the last: the two agree for a meta-batch of one task, and for ``inner_optimizer="sgd"``. The
-example's ``betas=(0, 0.999)`` is no longer accepted by torch, 0.0 is.
+The method is that of `algorithms.reptile` with ``norm_statistics="all_queries"``. The second
+moments of the inner Adam carry over from one task to the next, whereas ours start all tasks of a
+meta-batch from the mean of the previous one: the two agree for a meta-batch of one task, and for
+``inner_optimizer="sgd"``. Torch no longer accepts the example's ``betas=(0, 0.999)``, but it
+accepts 0.0.
 """
 
 import copy
@@ -20,11 +21,11 @@ from algorithms.reptile import minibatches
 
 
 class Reptile(TaskLoop):
-    """Reptile on a backbone with a linear head; options are those of `algorithms.reptile.Reptile`."""
+    """Reptile on a backbone with a linear head; options as in `algorithms.reptile.Reptile`."""
 
-    any_ways = False
-    learns_from_queries = False
-    statistics = "queries"
+    accepts_any_ways = False
+    uses_query_loss = False
+    norm_statistics = "all_queries"
     meta_batches: Tensor
 
     def __init__(
@@ -33,7 +34,7 @@ class Reptile(TaskLoop):
         ways: int,
         *,
         inner_optimizer: Literal["adam", "sgd"] = "adam",
-        inner_rate: float = 1e-3,
+        inner_lr: float = 1e-3,
         inner_steps: int = 5,
         inner_batch: int = 10,
         test_inner_steps: int = 50,
@@ -42,14 +43,14 @@ class Reptile(TaskLoop):
         super().__init__()
         self.network = Network(backbone, ways)
         self.inner_optimizer = inner_optimizer
-        self.inner_rate = inner_rate
+        self.inner_lr = inner_lr
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps, self.test_inner_batch = test_inner_steps, test_inner_batch
         self.register_buffer("meta_batches", torch.zeros((), dtype=torch.int64))
         self.optimizer_state: dict[str, Any] = self._optimizer(self.network).state_dict()
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> nn.Module:
-        """A copy of the network after the test inner loop."""
+        """Return a copy of the network after the test inner loop."""
         first = torch.zeros_like(self.meta_batches)
         batches = minibatches(len(support_y), self.test_inner_batch, self.test_inner_steps, first)
         copied = copy.deepcopy(self.network)
@@ -86,17 +87,17 @@ class Reptile(TaskLoop):
         return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
 
     def get_extra_state(self) -> dict[str, Any]:
-        """What a checkpoint keeps beside the weights: the inner optimizer goes into evaluation."""
+        """Return the state of the inner optimizer, which evaluation uses, for checkpoints."""
         return {"optimizer": self.optimizer_state}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `get_extra_state`."""
+        """Restore what `get_extra_state` returned."""
         self.optimizer_state = state["optimizer"]
 
     def _optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
         if self.inner_optimizer == "sgd":
-            return torch.optim.SGD(network.parameters(), lr=self.inner_rate)
-        return torch.optim.Adam(network.parameters(), lr=self.inner_rate, betas=(0.0, 0.999))
+            return torch.optim.SGD(network.parameters(), lr=self.inner_lr)
+        return torch.optim.Adam(network.parameters(), lr=self.inner_lr, betas=(0.0, 0.999))
 
 
 def inner_loop(
@@ -106,7 +107,7 @@ def inner_loop(
     labels: Tensor,
     batches: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Train the network on the mini-batches; gives the last one's loss and accuracy."""
+    """Train the network on the mini-batches; return the loss and accuracy of the last one."""
     with torch.enable_grad():
         for rows in batches:
             logits = network(images[rows])

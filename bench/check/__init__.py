@@ -1,1 +1,1 @@
-"""What a learner and a data set owe, and a command that tells whether they obey."""
+"""Laws that every learner and data set must obey, and the command that checks them."""

@@ -1,133 +1,13 @@
-"""``python -m bench.check``: tell the author of a learner or data set whether it obeys the laws."""
+"""``python -m bench.check``: check whether a learner or a data set obeys the laws."""
 
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
-from functools import cache, partial
-from typing import Any
 
-from bench import process
+from bench.core import process
 
-process.tune()  # before torch is imported
+process.configure()  # before torch is imported
 
-import hydra
-import torch
-
-from algorithms.learner import Learner
-from bench import config, usage
-from bench.check import choice, data, laws, making
-from bench.interrupt import ended
-from bench.mistake import Mistake, with_place
-
-USAGE = """\
-Usage: python -m bench.check MODULE:CLASS [backbone=NAME]
-       python -m bench.check algo=NAME [backbone=NAME] [OPTION...]
-       python -m bench.check dataset=NAME [OPTION...]
-
-Tells whether a learner or a data set obeys the laws that all of this suite obey: one line a law, with
-ok, broken and why, or skipped and why. A learner is tried in float64 on 16 x 16 grey images, on a
-small Conv-4 where no backbone is given; a data set is prepared three times in a temporary folder.
-  mypackage:MyLearner           a learner's class, with the defaults of its options
-  algo=mine algo.inner_steps=2  a learner of conf/ or of an installed package, and its options
-  algo=maml backbone=mine       a backbone, by what a learner makes of it
-  dataset=mine                  a data set of conf/ or of an installed package
-The status is 1 when a law is broken, and 2 for a mistake in the command."""
-
-SMALL = ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"]
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status."""
-    if not arguments or {"-h", "--help"} & set(arguments):
-        print(USAGE)
-        return 0 if arguments else 2
-    try:
-        return int(checked(arguments)["broken"] > 0)
-    except Mistake as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-    except usage.HYDRA_MISTAKES as error:
-        print(f"error: {usage.explain(error)}", file=sys.stderr)
-    return 2
-
-
-def checked(arguments: list[str]) -> Counter[str]:
-    """Check what the arguments name and print what is found; counts ok, broken and skipped laws."""
-    overrides: list[str] = []
-    chosen: dict[str, str] = {}
-    for argument in arguments:
-        group, equals, name = argument.partition("=")
-        if group in usage.GROUPS and equals:
-            chosen[group] = name
-        module, colon, name = argument.partition(":")
-        if not (equals or colon):
-            raise Mistake(
-                f"Cannot read {argument}: a choice is written as in algo=maml, a learner's class as in "
-                "mypackage:MyLearner."
-            )
-        if not equals:
-            overrides += [f"algo.name={name}", f"algo.target={module}.{name}"]
-        else:
-            overrides.append(argument)
-    if "backbone" not in chosen:
-        overrides = [*SMALL, *overrides]
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        cell = config.read(hydra.compose("config", overrides))
-
-    found: Counter[str] = Counter()
-    method = cell.algo.resolve()
-    if not (isinstance(method, type) and issubclass(method, Learner)):
-        raise Mistake(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
-    for group in usage.GROUPS:
-        config.check_options(getattr(cell, group), group)
-    for group, name in chosen.items():
-        print(f"{group}={name}")
-        found += tell(choice.LAWS, partial(choice.Choice, group, name, getattr(cell, group)))
-    if set(chosen) != {"dataset"}:
-        print(f"{method.__name__} on {cell.backbone.name}")
-        with laws.threads(1), laws.default_dtype(torch.float64):
-            begun = tell((making.takes_a_step,), lambda: cell)
-            if not begun["broken"]:  # else no other could be tried
-                begun += tell(laws.LAWS, lambda: laws.warmed_up(making.learner_of(cell)))
-                begun += tell(making.LAWS, lambda: cell)
-            found += begun
-    if "dataset" in chosen:
-        with data.folders_for(cell) as folders:
-            prepared = cache(partial(data.prepared, cell, *folders))
-            begun = tell((data.can_be_prepared,), prepared)
-            if not begun["broken"]:
-                dataset = prepared().dataset
-                print(f"{dataset.name}, digest {dataset.digest[:8]}")
-                begun += tell(data.LAWS, prepared)
-            found += begun
-    print("Laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
-    return found
-
-
-def tell(held_to: Iterable[Callable[[Any], None]], subject: Callable[[], Any]) -> Counter[str]:
-    """Print what becomes of each law with a subject of its own; counts ok, broken and skipped ones."""
-    found: Counter[str] = Counter()
-    for law in held_to:
-        word, why = verdict(law, subject)
-        found[word] += 1
-        name = (law.__doc__ or "").split("\n", 1)[0].rstrip(".")
-        print(f"  {word:8} {name}{why and f': {why}'}", flush=True)
-    return found
-
-
-def verdict(law: Callable[[Any], None], subject: Callable[[], Any]) -> tuple[str, str]:
-    """``ok``, ``broken`` or ``skipped``, and why."""
-    try:
-        law(subject())
-    except laws.Skipped as skipped:
-        return "skipped", str(skipped)
-    except Mistake:  # of the user, such as an archive that is not there
-        raise
-    except Exception as error:
-        if isinstance(error, AssertionError) and (said := str(error).split("\n", 1)[0]):
-            return "broken", said
-        return "broken", with_place(error)
-    return "ok", ""
-
+from bench.check.command import main
+from bench.core.signals import run_command
 
 if __name__ == "__main__":
-    sys.exit(ended(main))
+    sys.exit(run_command(main))

@@ -1,21 +1,21 @@
-"""What every choice of conf/ owes, such as ``algo=maml``: a law is a function of a `Choice`."""
+"""Laws of every choice of conf/, such as ``algo=maml``. A law is a function of a `Choice`."""
 
 import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
 from bench.check.laws import require
-from bench.config import Code
-from bench.extensions import conf_files
-from bench.usage import read_sentences
+from bench.config.groups import read_sentences
+from bench.config.plugins import conf_files
+from bench.config.schema import Component
 
 
 class Choice(NamedTuple):
-    """What was chosen in a group, and the code and options that came of it."""
+    """A choice in a config group, with its code and options."""
 
     group: str
     name: str
-    code: Code
+    code: Component
 
 
 Law = Callable[[Choice], None]

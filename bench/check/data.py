@@ -1,4 +1,4 @@
-"""What every data set owes. A law is a function of a `Prepared` that raises AssertionError."""
+"""Laws of every data set. A law is a function of a `Prepared` that raises AssertionError."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -10,52 +10,52 @@ from typing import NamedTuple
 
 from algorithms.learner import Shape
 from bench.check.elsewhere import elsewhere
-from bench.check.laws import Skipped, require
-from bench.config import Code, Config
-from bench.data import guard
-from bench.data.cache import Folders
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Dataset, content_digest
-from bench.mistake import Mistake
-from bench.store import NAME
+from bench.check.laws import NotApplicableError, require
+from bench.config.schema import Component, Config
+from bench.core.errors import UserError
+from bench.datasets.io.cache import DataDirs
+from bench.runs.store import NAME
+from bench.tasks.classification import leaks
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Dataset, content_digest
 
 
 class Prepared(NamedTuple):
-    """A data set that was just prepared, and how: all that is needed to do so again.
+    """A data set that was just prepared, and all that is needed to prepare it again.
 
     ``folders`` has a cache of its own, ``other`` an empty one.
     """
 
     dataset: Dataset
     config: Config
-    folders: Folders
-    other: Folders
+    folders: DataDirs
+    other: DataDirs
 
 
 Law = Callable[[Prepared], None]
 
 
 @contextmanager
-def folders_for(config: Config) -> Iterator[tuple[Folders, Folders]]:
-    """The folders of a configuration, twice, with empty caches that are gone afterwards."""
+def folders_for(config: Config) -> Iterator[tuple[DataDirs, DataDirs]]:
+    """Yield the folders of a configuration twice, each with an empty temporary cache."""
     with TemporaryDirectory(prefix="bench-check-") as folder:
-        users = Folders.of(config.data_root, config.cache_dir)
+        users = DataDirs.of(config.data_root, config.cache_dir)
         one, other = (replace(users, cache=Path(folder) / name) for name in ("one", "other"))
         yield one, other
 
 
-def prepared(config: Config, folders: Folders, other: Folders) -> Prepared:
-    """The data set of a configuration; raises what that raises."""
+def prepared(config: Config, folders: DataDirs, other: DataDirs) -> Prepared:
+    """Prepare the data set of a configuration; its exceptions are passed on."""
     return Prepared(prepare(config.dataset, folders), config, folders, other)
 
 
-def prepare(code: Code, folders: Folders) -> Dataset:
-    """The data set of some code and its options; raises Mistake."""
+def prepare(code: Component, folders: DataDirs) -> Dataset:
+    """Return the data set of a component; raise UserError."""
     return code.resolve()(folders, **code.options)
 
 
-def digests(code: Code, folders: Folders) -> tuple[str, str]:
-    """What a data set says of its content, and the digest of that content."""
+def digests(code: Component, folders: DataDirs) -> tuple[str, str]:
+    """Return the digest that a data set claims and the digest of its actual content."""
     dataset = prepare(code, folders)
     return dataset.digest, content_digest(dataset.splits)
 
@@ -69,7 +69,7 @@ def can_be_prepared(given: Prepared) -> None:
 def nothing_leaks(given: Prepared) -> None:
     """Its splits are train, val and test, and share no class and no image."""
     try:
-        guard.check(given.dataset.splits, given.dataset.known_shared)
+        leaks.check(given.dataset.splits, given.dataset.expected_duplicates)
     except ValueError as error:
         raise AssertionError(str(error)) from None
 
@@ -92,7 +92,7 @@ def episodes_can_be_drawn(given: Prepared) -> None:
     for split in ("train", "val", "test"):
         try:
             EpisodeSampler(given.dataset.pool(split), shape, ("check",)).draw(0, 2)
-        except Mistake as mistake:
+        except UserError as mistake:
             raise AssertionError(f"in {split}, {mistake}") from None
 
 
@@ -101,7 +101,7 @@ def the_digest_is_of_the_content(given: Prepared) -> None:
     digest = given.dataset.digest
     require(re.fullmatch("[0-9a-f]{64}", digest) is not None, f"{digest!r} is no SHA-256")
     if digest != content_digest(given.dataset.splits):
-        raise Skipped("it is another one, as of data that is derived by a rule")
+        raise NotApplicableError("it is another one, as of data that is derived by a rule")
 
 
 def prepared_elsewhere_it_is_the_same(given: Prepared) -> None:
@@ -115,7 +115,7 @@ def prepared_again_it_is_the_same(given: Prepared) -> None:
 
 
 def require_the_same(dataset: Dataset, digest: str, content: str) -> None:
-    """Raise AssertionError where another preparation came to something else."""
+    """Raise AssertionError if another preparation gave a different result."""
     require(content == content_digest(dataset.splits), "images, class names or splits are others")
     require(digest == dataset.digest, "the content is the same, and its digest is another")
 

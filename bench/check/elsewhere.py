@@ -1,4 +1,4 @@
-"""The same in another process, where texts have other hashes."""
+"""Execution of a function in another process, with another hash seed."""
 
 import os
 import pickle
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Not multiprocessing, which would run the script again that this is called from.
+# Not multiprocessing, which would run the calling script again.
 CHILD = """
 import pickle, sys
 sys.path[:] = pickle.load(sys.stdin.buffer)
@@ -22,7 +22,7 @@ pickle.dump(found, answer)
 
 
 def elsewhere(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What a function gives, or raises, in another process with another hash seed."""
+    """Call a function in another process with another hash seed; return its result or raise its error."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     done = subprocess.run(
         [sys.executable, "-c", CHILD],

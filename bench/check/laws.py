@@ -1,7 +1,8 @@
-"""What every learner owes. A law is a function of a learner that raises AssertionError with a sentence.
+"""Laws of every learner. A law is a function of a learner that raises AssertionError with a sentence.
 
-The learner is in float64, was made for `WAYS` ways and grey images of 16 x 16 pixels, is in training
-mode, and is a law's own: it may be changed. The first line of a law's docstring is the law.
+The learner is in float64, was built for `WAYS` ways and grey images of 16 x 16 pixels, is in
+training mode, and is a copy for this law alone: it may be modified. The first line of a law's
+docstring is printed as the law.
 """
 
 import contextlib
@@ -27,18 +28,18 @@ IMAGE = (1, 16, 16)
 Law = Callable[[Learner], None]
 
 
-class Skipped(Exception):
-    """A law that says nothing of a learner or cannot be tried here, and why."""
+class NotApplicableError(Exception):
+    """The law does not apply to the learner or cannot be checked here; the message says why."""
 
 
 def require(holds: bool | Tensor, otherwise: str) -> None:
-    """Raise AssertionError with a sentence where something does not hold."""
+    """Raise AssertionError with the sentence ``otherwise`` unless ``holds``."""
     if not holds:
         raise AssertionError(otherwise)
 
 
 def require_same(actual: Any, expected: Any, otherwise: str, **tolerances: float) -> None:
-    """Raise AssertionError where tensors differ by more than rounding, or the ``tolerances``."""
+    """Raise AssertionError if tensors differ by more than rounding, or than the ``tolerances``."""
 
     def told(why: str) -> str:
         lines = why.splitlines()
@@ -49,28 +50,28 @@ def require_same(actual: Any, expected: Any, otherwise: str, **tolerances: float
 
 
 def warmed_up(learner: Learner) -> Learner:
-    """The learner with running averages away from their start, where all would be alike."""
+    """Return the learner after an outer gradient, so that its running statistics are not all alike."""
     learner.meta_gradient(training_episodes(learner))
     learner.zero_grad()
     return learner
 
 
 def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0, shots: int = 2) -> Episodes:
-    """Episodes with queries, or without for a learner that trains on support sets alone."""
+    """Return episodes with queries, or without for a learner that trains on support sets alone."""
     queries = 3 if learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 2, 3))[0] else 0
     return random_episodes(tasks, WAYS, shots=shots, queries=queries, seed=seed)
 
 
 @torch.no_grad()
 def classify(learner: Learner, episodes: Episodes) -> Tensor:
-    """Logits [T, M, N] of the queries."""
+    """Return the logits [T, M, N] of the queries."""
     return learner(episodes.support_x, episodes.support_y, episodes.query_x)
 
 
 def in_full_batches(learner: Learner) -> Learner:
-    """The learner with all images of a support set in each of its mini-batches, if it has such.
+    """Set the learner's mini-batches, if any, to all images of a support set and return the learner.
 
-    By convention the sizes of mini-batches are whole numbers in attributes whose names end in "batch".
+    By convention the sizes of mini-batches are integer attributes whose names end in "batch".
     """
     for name, value in vars(learner).items():
         if name.endswith("batch") and isinstance(value, int):
@@ -79,7 +80,7 @@ def in_full_batches(learner: Learner) -> Learner:
 
 
 def gradients_of(learner: Learner) -> list[Tensor]:
-    """The outer gradient that is in the learner's parameters, zero where there is none."""
+    """Return the outer gradient stored in the learner's parameters, zeros where there is none."""
     return [
         torch.zeros_like(p) if p.grad is None else p.grad
         for p in learner.parameters()
@@ -89,7 +90,7 @@ def gradients_of(learner: Learner) -> list[Tensor]:
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads of torch, within."""
+    """Set the number of torch threads within the context."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -100,7 +101,7 @@ def threads(count: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Tensors whose kind nobody names are of this kind, within."""
+    """Set torch's default dtype within the context."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -140,9 +141,9 @@ def predictions_are_numbers(learner: Learner) -> None:
 
 
 def takes_other_ways(learner: Learner) -> None:
-    """Where ``any_ways`` says so, it classifies tasks of other ways than those that it is made for."""
-    if not learner.any_ways:
-        raise Skipped("its any_ways is False")
+    """Where ``accepts_any_ways`` says so, it classifies tasks of other ways than those it is made for."""
+    if not learner.accepts_any_ways:
+        raise NotApplicableError("its accepts_any_ways is False")
     learner.eval()
     for ways in (WAYS - 1, WAYS + 1):
         try:
@@ -156,7 +157,7 @@ def takes_other_ways(learner: Learner) -> None:
         )
 
 
-def tasks_are_apart(learner: Learner) -> None:
+def tasks_are_independent(learner: Learner) -> None:
     """Tasks of an evaluation do not touch each other."""
     learner.eval()
     episodes = random_episodes(3, WAYS, shots=2, queries=2)
@@ -167,17 +168,17 @@ def tasks_are_apart(learner: Learner) -> None:
 
 
 def of_two_shapes(learner: Learner) -> Iterator[Episodes]:
-    """Episodes of two shapes, the second of more queries, and of more ways where it takes any."""
+    """Yield episodes of two shapes: the second has more queries, and more ways if supported."""
     yield random_episodes(2, WAYS, shots=2, queries=2)
-    yield random_episodes(2, WAYS + 2 if learner.any_ways else WAYS, shots=1, queries=4)
+    yield random_episodes(2, WAYS + 2 if learner.accepts_any_ways else WAYS, shots=1, queries=4)
 
 
-def transduction_is_told(learner: Learner) -> None:
+def transductive_flag_is_correct(learner: Learner) -> None:
     """A prediction depends on other queries only where ``transductive`` says so."""
     learner.eval()
-    choices = dict.fromkeys((learner.statistics, *learner.statistics_choices))
+    choices = dict.fromkeys((learner.norm_statistics, *learner.norm_statistics_choices))
     for episodes, statistics in product(of_two_shapes(learner), choices):
-        learner.statistics = statistics
+        learner.norm_statistics = statistics
         changed = episodes.query_x.clone()
         changed[:, 1:] *= 0.3
         first = classify(learner, episodes)[:, 0]
@@ -191,46 +192,50 @@ def transduction_is_told(learner: Learner) -> None:
 
 
 def a_lone_query_is_all_queries(learner: Learner) -> None:
-    """With statistics=lone_query, a query is the only one of all queries."""
+    """With norm_statistics=query, a query is the only one of all queries."""
     learner.eval()
-    if "lone_query" not in learner.statistics_choices:
-        raise Skipped("lone_query is not among its statistics_choices")
+    if "query" not in learner.norm_statistics_choices:
+        raise NotApplicableError("query is not among its norm_statistics_choices")
     episodes = random_episodes(2, WAYS, shots=2, queries=2)
-    learner.statistics = "lone_query"
+    learner.norm_statistics = "query"
     lone = classify(learner, episodes)
-    learner.statistics = "queries"
+    learner.norm_statistics = "all_queries"
     for query in range(lone.shape[1]):
         one = episodes._replace(query_x=episodes.query_x[:, query : query + 1])
         same = classify(learner, one)[:, 0]
-        require_same(same, lone[:, query], "by itself, with statistics=queries, it is another")
+        require_same(
+            same, lone[:, query], "by itself, with norm_statistics=all_queries, it is another"
+        )
 
 
 def a_query_joins_the_support_set(learner: Learner) -> None:
-    """With statistics=support and one_query, batch norm sees the support set, and it and the query."""
+    """Batch norm sees the support set, or it and the query, as ``norm_statistics`` says."""
     learner.eval()
-    if "support" not in learner.statistics_choices:
-        raise Skipped("support is not among its statistics_choices")
+    if "support" not in learner.norm_statistics_choices:
+        raise NotApplicableError("support is not among its norm_statistics_choices")
     episodes = random_episodes(2, WAYS, shots=1, queries=1)
     query = episodes.support_x[:, 0]
-    learner.statistics = "support"
+    learner.norm_statistics = "support"
     looking_on = classify(learner, episodes._replace(query_x=query))
-    learner.statistics = "queries"
+    learner.norm_statistics = "all_queries"
     among = classify(learner, episodes._replace(query_x=episodes.support_x.flatten(1, 2)))
-    require_same(looking_on[:, 0], among[:, 0], "statistics=support are not those of its images")
-    learner.statistics = "one_query"
+    require_same(
+        looking_on[:, 0], among[:, 0], "norm_statistics=support are not those of its images"
+    )
+    learner.norm_statistics = "support_and_query"
     twice = torch.cat((episodes.support_x.flatten(1, 2), query), 1)
     one = classify(learner, episodes._replace(query_x=query))
-    learner.statistics = "queries"
+    learner.norm_statistics = "all_queries"
     both = classify(learner, episodes._replace(query_x=twice))
-    require_same(one[:, 0], both[:, -1], "statistics=one_query are not those of both")
+    require_same(one[:, 0], both[:, -1], "norm_statistics=support_and_query are not those of both")
 
 
 def places_of_queries_tell_nothing(learner: Learner) -> None:
     """The place of a query tells nothing of its class: queries come class by class."""
     learner.eval()
-    choices = learner.statistics_choices or (learner.statistics,)
+    choices = learner.norm_statistics_choices or (learner.norm_statistics,)
     for episodes, statistics in product(of_two_shapes(learner), choices):
-        learner.statistics = statistics
+        learner.norm_statistics = statistics
         images = episodes.query_x.shape[1]
         order = torch.randperm(images, generator=torch.Generator().manual_seed(0))
         reordered = classify(learner, episodes._replace(query_x=episodes.query_x[:, order]))
@@ -260,7 +265,7 @@ def the_gradient_reaches_all(learner: Learner) -> None:
             reached = parameter.grad is not None and bool(parameter.grad.abs().max() > 0)
             require(reached, f"no outer gradient reaches {name}")
     for name, parameter in learner.named_parameters():
-        if parameter.grad is not None:  # fused optimizers take both for plain memory
+        if parameter.grad is not None:  # fused optimizers assume the same memory layout
             alike = parameter.grad.stride() == parameter.stride()
             require(alike, f"the gradient of {name} lies in memory otherwise than it")
     require(
@@ -274,14 +279,14 @@ def the_gradient_reaches_all(learner: Learner) -> None:
 def the_gradient_adds_up(learner: Learner) -> None:
     """The outer gradient is added to what is there, and does not depend on chunks of the meta-batch.
 
-    Not so where tasks are taken one after the other, so that ``divisible`` is False.
+    Chunks are not tried if tasks are processed sequentially (``supports_data_parallel`` is False).
     """
     gradients, buffers = [], []
-    by_task = not learner.divisible
-    with threads(1 if by_task else 2):  # so that chunks run side by side
-        for tasks_at_once in (None,) if by_task else (None, 3, 1):
+    forward_per_task = not learner.supports_data_parallel
+    with threads(1 if forward_per_task else 2):  # so that chunks run in parallel
+        for chunk_size in (None,) if forward_per_task else (None, 3, 1):
             fresh = copy.deepcopy(learner)
-            fresh.tasks_at_once = tasks_at_once
+            fresh.chunk_size = chunk_size
             loss = fresh.meta_gradient(training_episodes(fresh))["loss"]
             gradients.append([each.clone() for each in gradients_of(fresh)])
             buffers.append(dict(fresh.named_buffers()))
@@ -302,7 +307,8 @@ def the_gradient_adds_up(learner: Learner) -> None:
 def names_of_classes_do_not_matter(learner: Learner) -> None:
     """Naming the classes in another order renames the answers.
 
-    Parameters with one row a class get their rows in that order, too: those with "head" in their names.
+    Parameters with one row per class, those with "head" in their names, have their rows permuted as
+    well.
     """
     in_full_batches(learner).eval()
     episodes = random_episodes(2, WAYS, shots=2, queries=2)
@@ -318,7 +324,7 @@ def names_of_classes_do_not_matter(learner: Learner) -> None:
 def order_does_not_matter(learner: Learner) -> None:
     """The order of tasks, and of the images of a class, does not matter.
 
-    Running averages may depend on it where ``divisible`` is False.
+    Running statistics may depend on it if ``supports_data_parallel`` is False.
     """
     in_full_batches(learner)
     tasks = torch.tensor([2, 0, 3, 1])
@@ -337,7 +343,7 @@ def order_does_not_matter(learner: Learner) -> None:
     first, second = gradients
     changed = "in another order, the outer gradient is another"
     require_same(second, first, changed, rtol=1e-6, atol=1e-9)
-    if learner.divisible:
+    if learner.supports_data_parallel:
         require_same(buffers[1], buffers[0], "in another order, buffers become others")
     learner.eval()
     episodes = random_episodes(4, WAYS, shots=2, queries=2)
@@ -363,32 +369,33 @@ def meta_parameters_stay(learner: Learner) -> None:
 
 def keeps_float32(learner: Learner) -> None:
     """All that a float32 learner makes is float32."""
-    keeps_kind(learner, "cpu", torch.float32)
+    preserves_dtype_and_device(learner, "cpu", torch.float32)
 
 
 def keeps_float64(learner: Learner) -> None:
     """All that a float64 learner makes is float64."""
-    keeps_kind(learner, "cpu", torch.float64)
+    preserves_dtype_and_device(learner, "cpu", torch.float64)
 
 
 def keeps_cuda(learner: Learner) -> None:
     """All that a learner on a GPU makes is there."""
     if not torch.cuda.is_available():
-        raise Skipped("needs CUDA")
-    keeps_kind(learner, "cuda", torch.float32)
+        raise NotApplicableError("needs CUDA")
+    preserves_dtype_and_device(learner, "cuda", torch.float32)
 
 
-def keeps_kind(learner: Learner, device: str, dtype: torch.dtype) -> None:
-    """A learner of some kind of numbers on some device makes tensors of that kind there.
+def preserves_dtype_and_device(learner: Learner, device: str, dtype: torch.dtype) -> None:
+    """Check that a learner of this dtype and device creates only tensors of that dtype and device.
 
-    What is made without a word about its kind would be of another kind here, and on no device at all.
+    The default dtype is set to another one and the default device to meta, so a tensor created
+    without an explicit dtype or device is detected.
     """
     learner.to(device, dtype)
     x, y, queries, labels, classes = (part.to(device) for part in training_episodes(learner))
     episodes = Episodes(x.to(dtype), y, queries.to(dtype), labels, classes)
     by_default = torch.float64 if dtype == torch.float32 else torch.float32
     place: contextlib.AbstractContextManager[Any] = torch.device("meta")
-    if not learner.divisible:  # as with a library, which may make what it likes
+    if not learner.supports_data_parallel:  # as with a library, whose tensors may be of any kind
         by_default, place = dtype, contextlib.nullcontext()
     with default_dtype(by_default), place:
         metrics = learner.meta_gradient(episodes)
@@ -406,35 +413,35 @@ def keeps_kind(learner: Learner, device: str, dtype: torch.dtype) -> None:
 
 
 def a_step_can_be_recorded(learner: Learner) -> None:
-    """Where ``recordable`` says so, meta_gradient never waits for a GPU, which can then record it."""
-    if not learner.recordable:
-        raise Skipped("its recordable is False")
+    """Where ``supports_cuda_graph`` says so, meta_gradient never waits for a GPU, which can record it."""
+    if not learner.supports_cuda_graph:
+        raise NotApplicableError("its supports_cuda_graph is False")
     if not torch.cuda.is_available():
-        raise Skipped("needs CUDA")
+        raise NotApplicableError("needs CUDA")
     learner.to("cuda")
     episodes = Episodes(*(part.to("cuda") for part in training_episodes(learner)))
-    learner.meta_gradient(episodes)  # libraries set themselves up, which may wait
+    learner.meta_gradient(episodes)  # libraries initialise lazily, which may synchronise
     torch.cuda.set_sync_debug_mode("error")
     try:
         learner.meta_gradient(episodes)
     except RuntimeError as error:
         reason = str(error).split("\n", 1)[0]
-        raise AssertionError(f"it waits, so recordable must be False: {reason}") from None
+        raise AssertionError(f"it waits, so supports_cuda_graph must be False: {reason}") from None
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def learns_by_heart(learner: Learner) -> None:
+def overfits_one_episode(learner: Learner) -> None:
     """The outer loop can learn one episode by heart.
 
-    Its labels are shuffled, so that adaptation alone gets it wrong.
+    Its labels are shuffled, so that adaptation alone fails.
     """
     if not learner.trainable:
-        raise Skipped("it has nothing to train")
+        raise NotApplicableError("it has nothing to train")
     learner.test_inner_steps = 1
     episode = shuffled(training_episodes(learner, tasks=1, seed=7))
     test = episode
-    if not learner.learns_from_queries:
+    if not learner.uses_query_loss:
         x, y = episode.support_x.flatten(1, 2), episode.support_y.flatten(1)
         test = episode._replace(query_x=x, query_y=y)
     before = share_right(learner, test)
@@ -453,7 +460,7 @@ def learns_by_heart(learner: Learner) -> None:
 def shuffled_labels_leave_it_at_chance(learner: Learner) -> None:
     """Shuffled labels leave it at chance on fresh episodes: labels come in by no other way.
 
-    In training and after it, within four standard errors.
+    This is checked during and after training, within four standard errors.
     """
 
     def require_chance(right: float, answers: int, when: str) -> None:
@@ -469,7 +476,7 @@ def shuffled_labels_leave_it_at_chance(learner: Learner) -> None:
         episodes = shuffled(training_episodes(learner, seed=seed))
         in_training.append(learner.meta_gradient(episodes)["accuracy"].item())
         optimizer.step()
-    if learner.learns_from_queries:
+    if learner.uses_query_loss:
         require_chance(fmean(in_training), 8 * episodes.query_y.numel(), "in training")
     fresh = shuffled(random_episodes(32, WAYS, shots=2, queries=6, seed=9))
     require_chance(share_right(learner, fresh), fresh.query_y.numel(), "after training")
@@ -487,17 +494,17 @@ def two_copies_do_the_same(learner: Learner) -> None:
     require(torch.equal(*answers), "their answers differ")
 
 
-def says_no_politely(learner: Learner) -> None:
+def rejects_unsupported_settings(learner: Learner) -> None:
     """A learner trains either with queries or without, and ``supports`` says what to change."""
     if not learner.trainable:
-        raise Skipped("it has nothing to train")
+        raise NotApplicableError("it has nothing to train")
     ok, reason = learner.supports(Shape(WAYS, 2, 0), Shape(WAYS, 1, 5))
     other, why = learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 1, 5))
     require(ok != other, "supports allows training with queries and without, or neither")
     require("train.queries" in (reason or why), "its reason does not name train.queries")
 
 
-def owns_nothing_of_the_runner(learner: Learner) -> None:
+def has_no_side_effects(learner: Learner) -> None:
     """Learners own no files, clocks, devices or seeds."""
     source = Path(inspect.getsourcefile(type(learner)) or "").read_text()
     found = ", ".join(dict.fromkeys(of_the_runner(source)))
@@ -505,15 +512,18 @@ def owns_nothing_of_the_runner(learner: Learner) -> None:
 
 
 def outer_optimizer(learner: Learner) -> torch.optim.Optimizer:
-    """Without queries to learn from, the outer gradient is a step to take whole."""
-    groups = [{"params": list(learner.parameters())}]  # of which there may be none
-    if learner.learns_from_queries:
+    """Return an outer optimizer: Adam for learners with a query loss, otherwise SGD with lr 1.
+
+    Without a query loss, the outer gradient is a step to be taken as is.
+    """
+    groups = [{"params": list(learner.parameters())}]  # which may be empty
+    if learner.uses_query_loss:
         return torch.optim.Adam(groups, lr=0.01)
     return torch.optim.SGD(groups, lr=1.0)
 
 
 def share_right(learner: Learner, episodes: Episodes) -> float:
-    """The share of right answers in evaluation, 0 to 1; the learner is back in training after it."""
+    """Return the accuracy in evaluation, 0 to 1; the learner is then back in training mode."""
     right = classify(learner.eval(), episodes).argmax(-1) == episodes.query_y
     learner.train()
     return right.double().mean().item()
@@ -523,8 +533,8 @@ LAWS: tuple[Law, ...] = (
     forward_is_adapt_and_predict,
     predictions_are_numbers,
     takes_other_ways,
-    tasks_are_apart,
-    transduction_is_told,
+    tasks_are_independent,
+    transductive_flag_is_correct,
     a_lone_query_is_all_queries,
     a_query_joins_the_support_set,
     places_of_queries_tell_nothing,
@@ -538,9 +548,9 @@ LAWS: tuple[Law, ...] = (
     keeps_float64,
     keeps_cuda,
     a_step_can_be_recorded,
-    learns_by_heart,
+    overfits_one_episode,
     shuffled_labels_leave_it_at_chance,
     two_copies_do_the_same,
-    says_no_politely,
-    owns_nothing_of_the_runner,
+    rejects_unsupported_settings,
+    has_no_side_effects,
 )

@@ -1,6 +1,6 @@
-"""What every learner owes when it is made anew. A law is a function of a configuration.
+"""Laws of the construction of every learner. A law is a function of a configuration.
 
-It makes the learner itself, in float64, for `laws.WAYS` ways and images of `laws.IMAGE`.
+It builds the learner itself, in float64, for `laws.WAYS` ways and images of `laws.IMAGE`.
 """
 
 import copy
@@ -10,7 +10,7 @@ from hashlib import sha256
 import torch
 
 from algorithms.learner import Learner
-from algorithms.noise import count_step
+from algorithms.nn.dropout import advance_step
 from bench.check.elsewhere import elsewhere
 from bench.check.laws import (
     IMAGE,
@@ -24,13 +24,13 @@ from bench.check.laws import (
     warmed_up,
 )
 from bench.check.tasks import random_episodes
-from bench.config import Config
+from bench.config.schema import Config
 
 Law = Callable[[Config], None]
 
 
 def learner_of(config: Config) -> Learner:
-    """The learner of a configuration as laws want it, with running averages at their start."""
+    """Return the learner of a configuration in float64, with initial running statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = config.backbone.resolve()(IMAGE, **config.backbone.options)
@@ -51,7 +51,7 @@ def goes_on_from_a_checkpoint(config: Config) -> None:
         optimizer.zero_grad()
         learner.train().meta_gradient(training_episodes(learner, seed=seed))
         optimizer.step()
-        count_step(learner)
+        advance_step(learner)
         classify(learner.eval(), test)
     optimizer.zero_grad()
     fresh = learner_of(config)
@@ -72,7 +72,7 @@ def the_seed_makes_its_weights(config: Config) -> None:
 
 
 def initial_weights(config: Config) -> dict[str, str]:
-    """A digest of each tensor in the state of a learner that was just made."""
+    """Return a digest of each tensor in the state of a newly built learner."""
     with default_dtype(torch.float64):
         state = learner_of(config).state_dict()
     return {

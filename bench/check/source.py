@@ -1,4 +1,4 @@
-"""What a module calls and imports, by the names that it has where it is from."""
+"""Static analysis of what a module calls and imports, by fully qualified names."""
 
 import ast
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ METHODS = {"cuda", "open", "read_text", "read_bytes", "write_text", "write_bytes
 
 
 def of_the_runner(source: str) -> Iterator[str]:
-    """What a source uses that belongs to the runner: files, clocks, devices, seeds and its modules."""
+    """Yield uses of what belongs to the runner: files, clocks, devices, seeds and its modules."""
     names: dict[str, str] = {}
     tree = ast.parse(source)
     for node in ast.walk(tree):
@@ -37,7 +37,7 @@ def of_the_runner(source: str) -> Iterator[str]:
 
 
 def dotted(node: ast.expr) -> list[str]:
-    """The parts of a name such as ``torch.manual_seed``; what is no name is an empty one."""
+    """Return the parts of a name such as ``torch.manual_seed``; any other expression is an empty part."""
     if isinstance(node, ast.Attribute):
         return [*dotted(node.value), node.attr]
     return [node.id if isinstance(node, ast.Name) else ""]

@@ -1,4 +1,4 @@
-"""Random tasks to hold learners to their laws."""
+"""Random tasks on which laws are checked."""
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from algorithms.learner import Episodes
 def random_episodes(
     tasks: int, ways: int, shots: int, queries: int, size: int = 16, seed: int = 0
 ) -> Episodes:
-    """Float64 episodes whose classes can be told apart, but not perfectly."""
+    """Return random float64 episodes whose classes are separable, but not perfectly."""
     generator = torch.Generator().manual_seed(seed)
 
     def images(*shape: int) -> Tensor:
@@ -28,7 +28,7 @@ def random_episodes(
 
 
 def shuffled(episodes: Episodes, seed: int = 0) -> Episodes:
-    """The same images under other labels, so that what a support set says of its queries is luck."""
+    """Return the same images with shuffled labels, so support sets are uninformative about queries."""
     generator = torch.Generator().manual_seed(seed)
 
     def mixed(images: Tensor) -> Tensor:

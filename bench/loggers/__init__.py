@@ -1,7 +1,7 @@
-"""What a cell tells TensorBoard, Weights & Biases or MLflow, where that is asked for.
+"""Optional logging of a cell to TensorBoard, Weights & Biases or MLflow.
 
-These are copies to look at: what counts is in the store. A logger that fails is told of once and
-left alone; no cell fails by it.
+Logs are copies for viewing: the store is authoritative. A logger that fails is reported once and
+then disabled; it never makes a cell fail.
 """
 
 import sys
@@ -13,42 +13,46 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tqdm import tqdm
 
-from bench.config import Code, Config, check_options
-from bench.mistake import Lost, Mistake, Unkept
+from bench.config.schema import Component, Config, check_options
+from bench.core.errors import PeerLostError, StorageError, UserError
 
 if TYPE_CHECKING:
-    from bench.train import Checkpoint
+    from bench.engine.train import ValidationPoint
 
 PATIENCE = 60.0
-"""Seconds that a logger may take for one call, as when no server answers, before it is left alone."""
+"""Timeout of one logger call in seconds, as when a server does not answer; the logger is then
+disabled."""
 
 
 class Logger(Protocol):
-    """A run of a logger: made with a folder for its files, the cell's name, its ``options`` by name,
-    and ``after`` how many training episodes it goes on, 0 for a cell that begins."""
+    """Interface of a logger's run.
+
+    It is constructed with a folder for its files, the cell's name, its ``options`` by name, and
+    ``after``: the number of training episodes from which it resumes, 0 for a new cell.
+    """
 
     def validation(self, episodes: int, found: Mapping[str, float]) -> None:
-        """Log what a validation found after so many training episodes."""
+        """Log the results ``found`` by a validation after ``episodes`` training episodes."""
 
     def result(self, found: Mapping[str, float]) -> None:
-        """Log what the test and the measurement of speed found."""
+        """Log the results of the test and of the speed measurement."""
 
     def close(self, failed: bool) -> None:
-        """Write what is still to be written, of a cell that failed or not.
+        """Flush and close the log of a cell that failed or not.
 
-        One that has neither failed nor a result may go on later.
+        A cell with neither a failure nor a result may be resumed later.
         """
 
 
-def check(logger: Code | None) -> None:
-    """Raises Mistake where the packages of a logger are missing, or an option is not possible."""
+def check(logger: Component | None) -> None:
+    """Raise UserError if the packages of a logger are missing, or an option is invalid."""
     if not logger:
         return
     if logger.target.startswith(f"{__name__}."):
         try:
             import_module(logger.target.rpartition(".")[0])
         except ModuleNotFoundError as error:
-            raise Mistake(
+            raise UserError(
                 f"logger={logger.name} needs the package {error.name}: pip install "
                 f"'fewshot-bench[{logger.name}]', or in a clone uv sync --extra {logger.name}."
             ) from None
@@ -56,15 +60,15 @@ def check(logger: Code | None) -> None:
 
 
 class Log:
-    """The log of one cell, which does nothing without a logger, and ends with the ``with`` it is in."""
+    """The log of one cell, a context manager that does nothing without a logger."""
 
     def __init__(self, config: Config, cell: str, first: bool = True) -> None:
-        """``first`` is whether this process is the one that writes."""
+        """Prepare the log; only the process with ``first`` set, the main one, writes."""
         self._config, self._cell = config, cell
         self._logger: Logger | None = None
         self._silent = config.logger is None or not first
 
-    def validation(self, history: Sequence["Checkpoint"]) -> None:
+    def validation(self, history: Sequence["ValidationPoint"]) -> None:
         """Log the last validation of a training."""
         found = history[-1].asdict()
         after = history[-2].episodes if len(history) > 1 else 0
@@ -81,15 +85,18 @@ class Log:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """End the log; interruptions, and what the same command goes on after, are no failures."""
-        failed = isinstance(error, Exception) and not isinstance(error, Lost | Unkept)
+        """Close the log; interruptions and resumable errors do not count as failures."""
+        failed = isinstance(error, Exception) and not isinstance(
+            error, PeerLostError | StorageError
+        )
         if self._logger:
             self._do(0, lambda logger: logger.close(failed), last=True)
 
     def _do(self, after: int, work: Callable[[Logger], None], last: bool = False) -> None:
-        """Let the logger do something, for so long as there is `PATIENCE`.
+        """Call the logger in a thread, for at most `PATIENCE` seconds.
 
-        One that failed is asked for the ``last`` thing alone, and one that does not answer for nothing.
+        A logger that has failed gets only the ``last`` call, and one that does not answer gets
+        none.
         """
         failed: list[BaseException] = []
 
@@ -125,7 +132,7 @@ class Log:
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Options by their full names, such as ``train.rate``; lists as they are written."""
+    """Return options by their full names, such as ``train.lr``; lists become strings."""
     found: dict[str, Any] = {}
     for key, value in options.items():
         name = prefix + key

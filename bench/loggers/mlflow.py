@@ -1,4 +1,4 @@
-"""MLflow: one run a cell, in the local store results/logs/mlflow.db or on a server."""
+"""MLflow: one run per cell, in the local store results/logs/mlflow.db or on a server."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ from filelock import FileLock
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # before mlflow is imported
 
-import sqlalchemy  # noqa: F401  # which mlflow asks for only when it opens a local store
+import sqlalchemy  # noqa: F401  # mlflow imports it only when it opens a local store
 from mlflow.entities import Metric, Param
 from mlflow.tracking import MlflowClient
 
@@ -22,7 +22,7 @@ for name in ("mlflow", "alembic"):
 class MLflow:
     """Metrics by training episodes; options as parameters. See `bench.loggers.Logger`.
 
-    A cell that goes on does so in its last run, unless that is finished; one that begins has its own.
+    A resumed cell continues its last run, unless that is finished; a new one gets a new run.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class MLflow:
         tracking_uri: str | None,
     ) -> None:
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-        with FileLock(folder / ".mlflow.lock"):  # several cells would make one database
+        with FileLock(folder / ".mlflow.lock"):  # several cells may create the database at once
             self.client = MlflowClient(uri or f"sqlite:///{folder / 'mlflow.db'}")
             if known := self.client.get_experiment_by_name(experiment):
                 number = known.experiment_id
@@ -56,13 +56,16 @@ class MLflow:
             self.client.log_batch(self.run, params=params)
 
     def validation(self, episodes: int, found: Mapping[str, float]) -> None:
-        """One metric for each fact, unless it was logged before a kill, as MLflow would have it twice."""
+        """Log one metric per result.
+
+        Metrics logged before an interruption are skipped, as MLflow would store them twice.
+        """
         self.episodes = episodes
         if episodes > self.known:
             self._metrics(found)
 
     def result(self, found: Mapping[str, float]) -> None:
-        """The same, at the last training episode; the run is then finished."""
+        """Log the results at the last training episode and mark the run as finished."""
         self._metrics(found)
         self.status = "FINISHED"
 

@@ -1,4 +1,4 @@
-"""TensorBoard: one run a cell, in results/logs/tensorboard/<cell>/."""
+"""TensorBoard: one run per cell, in results/logs/tensorboard/<cell>/."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ from torch.utils.tensorboard.summary import hparams
 
 
 class TensorBoard:
-    """Scalars by training episodes; options as hyper-parameters. See `bench.loggers.Logger`.
+    """Scalars by training episodes; options as hyperparameters. See `bench.loggers.Logger`.
 
-    What an interrupted run logged after the point from which it goes on is hidden.
+    What an interrupted run logged after the point of resumption is hidden (``purge_step``).
     """
 
     def __init__(self, folder: Path, cell: str, options: Mapping[str, Any], after: int) -> None:
@@ -22,16 +22,16 @@ class TensorBoard:
             self.writer._get_file_writer().add_summary(summary)
 
     def validation(self, episodes: int, found: Mapping[str, float]) -> None:
-        """One scalar for each fact."""
+        """Log one scalar per result."""
         self.episodes = episodes
         self._scalars(found)
 
     def result(self, found: Mapping[str, float]) -> None:
-        """The same, at the last training episode."""
+        """Log one scalar per result, at the last training episode."""
         self._scalars(found)
 
     def close(self, failed: bool) -> None:
-        """Close the file of events, which has no word for a failure."""
+        """Close the event file, which has no representation of failures."""
         self.writer.close()
 
     def _scalars(self, found: Mapping[str, float]) -> None:

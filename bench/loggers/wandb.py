@@ -1,4 +1,4 @@
-"""Weights & Biases: one run a cell; files are in results/logs/wandb/."""
+"""Weights & Biases: one run per cell; files are in results/logs/wandb/."""
 
 import os
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ import wandb
 
 
 class WandB:
-    """Facts by training episodes; options as the run's configuration. See `bench.loggers.Logger`.
+    """Metrics by training episodes; options as the run's configuration. See `bench.loggers.Logger`.
 
-    The run has the name of the cell as its id, so that a cell that goes on does so in its run, but
-    not in offline mode, where wandb writes another file to be synchronised. Whether anything is sent
-    is the user's setting of wandb, unless ``mode`` is given.
+    The run id is the name of the cell, so that a resumed cell continues its run, except in offline
+    mode, where wandb writes another file to be synchronised. Whether anything is sent depends on
+    the user's wandb settings, unless ``mode`` is given.
     """
 
     def __init__(
@@ -33,9 +33,7 @@ class WandB:
             silent=True, console="off", disable_git=True, x_disable_stats=True, x_disable_meta=True
         )
         used = mode or wandb.setup().settings.mode
-        if used == "online" and not wandb.login(
-            prompt=False
-        ):  # it would ask in the middle of a cell
+        if used == "online" and not wandb.login(prompt=False):  # a prompt would block the cell
             raise RuntimeError("wandb login comes first, or logger.mode=offline")
         self.run = wandb.init(
             dir=str(folder),
@@ -51,13 +49,13 @@ class WandB:
         )
 
     def validation(self, episodes: int, found: Mapping[str, float]) -> None:
-        """One line of the run's history."""
+        """Log one line of the run's history."""
         self.run.log(dict(found), step=episodes)
 
     def result(self, found: Mapping[str, float]) -> None:
-        """The run's summary."""
+        """Update the run's summary."""
         self.run.summary.update(dict(found))
 
     def close(self, failed: bool) -> None:
-        """Finish the run, and with it what is being sent."""
+        """Finish the run and wait for pending uploads."""
         self.run.finish(exit_code=int(failed))

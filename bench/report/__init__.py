@@ -1,4 +1,4 @@
-"""Tables and figures of a results folder, rebuilt from its cells alone."""
+"""Tables and figures of a results folder, rebuilt from its stored cells alone."""
 
 import logging
 import math
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 from matplotlib.figure import Figure
 
-from bench.files import Content, write_whole
-from bench.mistake import Mistake
+from bench.core.atomic import Content, atomic_write
+from bench.core.errors import UserError
 from bench.report import (
     claims,
     leaderboard,
@@ -29,29 +29,29 @@ from bench.report import (
 from bench.report.drawing import image
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
-from bench.stats import mean_ci95
-from bench.store import Store
+from bench.runs.store import Store
+from bench.stats.intervals import mean_ci95
 
 _log = logging.getLogger(__name__)
 
 
 Stores = dict[str, Store]
-"""Where each cell is."""
+"""Maps each cell to the store that holds it."""
 
 RESULTS = (
     *("accuracy", "ci95", "loss", "brier", "ece", "episodes_digest"),
     *("val_accuracy", "selected_episode", "train_episodes"),
 )
-"""What two runs of a cell must have in common to be one."""
+"""Fields that must agree for two runs of a cell to count as the same run."""
 
 
 def read(results_dir: str | Path, others: Sequence[str] = ()) -> tuple[list[Row], Stores]:
-    """The readable records of results folders, and where they are; a warning for each that is not.
+    """Return the readable records of results folders and their stores; warn about unreadable ones.
 
-    A cell that several folders have with the same numbers counts once, as it is in the first of them.
+    A cell that is in several folders with the same numbers counts once; the first folder wins.
 
     Raises:
-        Mistake: no cell has finished there, or one is in two folders with different numbers.
+        UserError: If no cell has finished, or one is in two folders with different numbers.
     """
     found: dict[str, Row] = {}
     tested: dict[str, pd.DataFrame] = {}
@@ -72,7 +72,7 @@ def read(results_dir: str | Path, others: Sequence[str] = ()) -> tuple[list[Row]
         records = [row for row in records if row["cell"] != cell]
     if not done(records):
         failed = f" ({len(records)} failed)" if records else ""
-        raise Mistake(
+        raise UserError(
             f"No finished runs under {', '.join(str(store.runs) for store in searched)}{failed}; run "
             "python -m bench first or name another folder with results_dir=..."
         )
@@ -80,13 +80,13 @@ def read(results_dir: str | Path, others: Sequence[str] = ()) -> tuple[list[Row]
 
 
 def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
-    """The records of a results folder, with the test episodes of those that are done."""
+    """Yield the records of a results folder, with the test episodes of finished ones."""
     for folder in sorted(path for path in store.runs.glob("*") if path.is_dir()):
         path, episodes = folder / "record.json", None
         try:
             record = store.record(folder.name)
-            if record is None and store.progress(folder.name):
-                continue  # it has not ended
+            if record is None and store.checkpoint(folder.name):
+                continue  # still running or interrupted
             if record is None:
                 raise ValueError("it does not exist")
             if record["status"] == "done":
@@ -100,11 +100,11 @@ def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
 
 
 def _check_same(one: Row, other: Row, here: Store, there: Store) -> None:
-    """Raises Mistake where a cell was finished twice, with different numbers."""
+    """Raise UserError if a cell was finished twice with different numbers."""
     if one["status"] == other["status"] == "done":
         for key in RESULTS:
             if one.get(key) != other.get(key):
-                raise Mistake(
+                raise UserError(
                     f"{one['cell']} is in {here.root} and in {there.root} with different results ({key} "
                     f"{one.get(key)} and {other.get(key)}), which may come from machines of different "
                     "kinds: move one of the two away."
@@ -112,7 +112,10 @@ def _check_same(one: Row, other: Row, here: Store, there: Store) -> None:
 
 
 class Gathered(NamedTuple):
-    """What a report is made of; all but ``stored`` have the differences in ``across`` in their labels."""
+    """Inputs of a report.
+
+    ``stored`` holds the rows as read; in all other fields, labels show differences in ``across``.
+    """
 
     stored: list[Row]
     records: list[Row]
@@ -125,7 +128,7 @@ class Gathered(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What was written, the rows behind it (see ``across``), and who is better than whom."""
+    """Paths written, the rows behind them (see ``across``), and the leaderboards."""
 
     paths: list[Path]
     records: list[Row]
@@ -138,10 +141,14 @@ def gather(
     others: Sequence[str] = (),
     margin: float = leaderboard.MARGIN,
 ) -> Gathered:
-    """Read results folders; raises Mistake, see `read`."""
+    """Read results folders and compute everything that a report shows.
+
+    Raises:
+        UserError: See `read`.
+    """
     stored, stores = read(results_dir, others)
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    records = rows.across(rows.with_accuracies(stored, tested), across)
+    records = rows.merge_across(rows.with_accuracies(stored, tested), across)
     return Gathered(
         stored,
         records,
@@ -150,18 +157,18 @@ def gather(
         _tried(stores, records, "probe.csv", Store.trials),
         _tried(stores, records, "shift.csv", Store.shifts),
         claimed(stored, stores),
-        recipes.crosses(records, tested),
+        recipes.factorial_designs(records, tested),
     )
 
 
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
-    """The published figures on the data sets of these records, each with what was measured of it."""
+    """Return the published figures on the data sets of these records, each with its measurement."""
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
     return claims.checks(rows.with_accuracies(stored, tested), _configs(stores, stored))
 
 
 def texts(found: Gathered) -> dict[str, str | None]:
-    """All views but the page and the figures, by file name; None where there is nothing to show."""
+    """Return all views except the page and the figures, by file name; None if nothing to show."""
     stored, records, boards, curves, probed, shifted, claimed, crossed = found
     tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
     elsewhere = shifts.shift_table(records, shifted)
@@ -201,7 +208,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
 
 
 def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure | None]]:
-    """All files of a report that are text, and all figures, by name; None where there is none to show."""
+    """Return all text files and all figures of a report, by name; None if nothing to show."""
     records, boards, curves = found.records, found.boards, found.curves
     probed, shifted = found.probed, found.shifted
     written = texts(found) | {
@@ -222,13 +229,13 @@ def build(
 ) -> Report:
     """Write the tables and figures/*.png/.pdf that have something to show.
 
-    They are of the cells of the results folder, where they are written, and of ``others``.
-    Rows are compared only where their protocols agree, but for differences in ``across``, see
-    `bench.report.rows.across`; learners are equivalent within ``margin`` points. The files are
-    functions of the cells alone: building twice gives the same bytes.
+    They cover the cells of the results folder, where they are written, and of ``others``. Rows are
+    compared only where their protocols agree, except for differences in ``across``, see
+    `bench.report.rows.merge_across`; learners are equivalent within ``margin`` points. The files
+    depend on the cells alone: building twice gives the same bytes.
 
     Raises:
-        Mistake: see `read`, or the folder cannot be written.
+        UserError: See `read`; or the folder cannot be written.
     """
     found = gather(results_dir, across, others, margin)
     written, figures = views(found)
@@ -244,9 +251,9 @@ def build(
             if content is None:  # nothing to show now, though an older report may have had it
                 (root / name).unlink(missing_ok=True)
             else:
-                write_whole(root / name, content)
+                atomic_write(root / name, content)
     except OSError as error:
-        raise Mistake(
+        raise UserError(
             f"Cannot write the report to {root} ({error.strerror}); "
             "name a folder you may write to with results_dir=..."
         ) from None
@@ -260,7 +267,7 @@ def _tried(
     file: str,
     read: Callable[[Store, str], pd.DataFrame | None],
 ) -> dict[str, pd.DataFrame]:
-    """What `bench.probe` wrote of the cells to such files; a warning for each that cannot be read."""
+    """Return the `bench.probe` results of each cell, from ``file``; warn about unreadable ones."""
     found = {}
     for row in done(records):
         store = stores[row["cell"]]
@@ -274,7 +281,7 @@ def _tried(
 
 
 def _configs(stores: Stores, records: list[Row]) -> dict[str, Any]:
-    """The configuration of each cell; one warning for each that cannot be read."""
+    """Return the configuration of each cell; warn about unreadable ones."""
     configs = {}
     for row in records:
         try:
@@ -285,10 +292,10 @@ def _configs(stores: Stores, records: list[Row]) -> dict[str, Any]:
 
 
 def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
-    """The learning curve of each trained cell; a warning for each that cannot be read."""
+    """Return the learning curve of each trained cell; warn about unreadable ones."""
     curves = {}
     for row in done(records):
-        if row.get("train_images") == 0:  # which leaves no curve
+        if row.get("train_images") == 0:  # nothing was trained, so there is no curve
             continue
         store = stores[row["cell"]]
         path = store.runs / row["cell"] / "history.csv"
@@ -300,7 +307,7 @@ def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
 
 
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
-    """Raises ValueError where a record is not that of its test episodes, as when one was edited."""
+    """Raise ValueError if a record does not match its test episodes, e.g. if one was edited."""
     if len(episodes) != record["episodes"]:
         raise ValueError(f"it does not hold {record['episodes']} accuracies")
     pattern = rf"\d{{1,9}}( \d{{1,9}}){{{record['ways'] - 1}}}"
@@ -317,9 +324,9 @@ def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
 
 
 def _on_other_episodes(rows: list[Row], tested: dict[str, pd.DataFrame]) -> dict[str, str]:
-    """By cell, what is wrong with those whose test episodes are not the ones that their digest names.
+    """Return an error by cell for runs whose test episodes do not match their digest.
 
-    Of the runs of one digest, those are right that the most agree with, in the order of their names.
+    The reference is the majority among the runs of one digest; ties go to the first by name.
     """
     wrong: dict[str, str] = {}
     for digest in sorted({row["episodes_digest"] for row in rows}):

@@ -1,4 +1,4 @@
-"""Claimed against measured: published accuracies beside those of their named experiments."""
+"""Claimed vs. measured: published accuracies next to those of their named experiments."""
 
 import math
 import re
@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from bench.compose import composed
-from bench.config import INCIDENTAL
-from bench.replication import ENOUGH_SEEDS, PLAUSIBLE_SD, verdict
+from bench.config.compose import composed
+from bench.config.schema import NOT_IN_DIGEST
 from bench.report.rows import Row, Score, done, score
 from bench.report.tables import ABSENT, Table
+from bench.stats.replication import ENOUGH_SEEDS, PLAUSIBLE_SD, verdict
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-# An experiment may be run with several seeds, and wherever there is room for it.
-FREE = INCIDENTAL | {"seed", "device"}
+# An experiment may be run with several seeds and on any device.
+FREE_KEYS = NOT_IN_DIGEST | {"seed", "device"}
 HEADERS = ["Method", "setting", "claimed", "measured", "difference", "verdict", "experiment"]
 ABOVE = "above (as suspicious as below)"
 NOTE = (
@@ -37,7 +37,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Claim:
-    """A published accuracy in percent, ``printed`` with its 95 % interval or without one."""
+    """A published accuracy in percent, ``printed`` with or without its 95 % interval."""
 
     method: str
     dataset: str
@@ -49,7 +49,7 @@ class Claim:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Ways and shots, which the experiment is named after."""
+        """Ways and shots, parsed from the name of the experiment."""
         ways, shots = re.findall(r"\d+", self.experiment.rsplit("_", 1)[1])
         return int(ways), int(shots)
 
@@ -60,41 +60,41 @@ class Claim:
 
     @property
     def half(self) -> float | None:
-        """The number after ±, if there is one."""
+        """The number after ±, if any."""
         _, *half = self.printed.split(" ± ")
         return float(half[0]) if half else None
 
 
 @dataclass(frozen=True)
 class Check:
-    """A claim, and what was measured of it, None where no seed has finished."""
+    """A claim and its measured score, which is None if no seed has finished."""
 
     claim: Claim
     measured: Score | None
     claimed_half: float | None
     verdict: str
-    """match, below, above, undecided, failed or not run."""
+    """One of match, below, above, undecided, failed, not run."""
     others: tuple[str, ...] = ()
-    """Finished runs by other versions of the code, which are left out."""
+    """Finished runs of other code versions, which are left out."""
 
     @property
     def setting(self) -> str:
-        """Such as 5-way 1-shot."""
+        """The setting as text, e.g. 5-way 1-shot."""
         return "{}-way {}-shot".format(*self.claim.shape)
 
     @property
     def difference(self) -> float | None:
-        """Measured less claimed, in points."""
+        """Measured minus claimed accuracy, in points."""
         return self.measured.mean - self.claim.accuracy if self.measured else None
 
     @property
     def decided(self) -> bool:
-        """Whether more seeds are not needed."""
+        """Whether the verdict is final, so that no more seeds are needed."""
         return self.verdict in ("match", "below", ABOVE)
 
 
 def published() -> tuple[list[Claim], list[str]]:
-    """All published accuracies, and sentences on methods that have none."""
+    """Return all published accuracies, and sentences on methods that have none."""
     stored = yaml.safe_load(PUBLISHED.read_text(encoding="utf-8"))
     claims = [
         Claim(
@@ -113,10 +113,11 @@ def published() -> tuple[list[Claim], list[str]]:
 
 
 def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
-    """Each claim on a data set of the records against the runs of its experiment.
+    """Compare each claim on a data set of the records with the runs of its experiment.
 
-    The records are those of `bench.report.rows.with_accuracies`; ``configs`` holds, by cell, the stored
-    configuration.
+    Args:
+        records: Rows from `bench.report.rows.with_accuracies`.
+        configs: The stored configuration of each cell.
     """
     datasets = {row["dataset"] for row in records}
     claims = [claim for claim in published()[0] if claim.dataset in datasets]
@@ -143,9 +144,9 @@ def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
 
 
 def of_one_code(rows: Iterable[Row]) -> tuple[list[Row], tuple[str, ...]]:
-    """Return the rows, one a seed, of the version of the code that has most seeds, and the other cells.
+    """Return the rows, one per seed, of the code version with the most seeds, and the other cells.
 
-    Of several versions with as many seeds it is the one that ran last.
+    Ties between versions go to the one that ran last.
     """
     by_code: dict[str | None, list[Row]] = {}
     for row in rows:
@@ -161,7 +162,7 @@ def of_one_code(rows: Iterable[Row]) -> tuple[list[Row], tuple[str, ...]]:
 
 
 def one_a_seed(rows: Iterable[Row]) -> list[Row]:
-    """A row of each seed: the same seed on another device is no other training."""
+    """Return one row per seed: the same seed on another device is not an independent training."""
     by_seed: dict[int, Row] = {}
     for row in sorted(rows, key=lambda row: (row["seed"], row["device"], row["cell"])):
         by_seed.setdefault(row["seed"], row)
@@ -169,7 +170,7 @@ def one_a_seed(rows: Iterable[Row]) -> list[Row]:
 
 
 def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:
-    """One row a claim; None without one."""
+    """Return one row per claim; None without claims."""
     rows = [
         {
             "experiment": check.claim.experiment,
@@ -191,7 +192,7 @@ def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:
 
 
 def table(found: Iterable[Check]) -> Table:
-    """All claims, one a line."""
+    """Return a table of all claims, one per line."""
     cells = [
         [
             check.claim.method,
@@ -208,7 +209,7 @@ def table(found: Iterable[Check]) -> Table:
 
 
 def notes(found: Sequence[Check]) -> list[str]:
-    """What each method's experiments do otherwise than the official code, and what is still to run."""
+    """Return notes on how experiments differ from the official code, and on missing runs."""
     sentences = []
     methods: dict[tuple[str, str], list[str]] = {}
     for check in found:
@@ -234,14 +235,14 @@ def notes(found: Sequence[Check]) -> list[str]:
 
 
 def claims_markdown(found: Sequence[Check]) -> str | None:
-    """The table with its notes; None without a claim."""
+    """Return the table with its notes as Markdown; None without claims."""
     if not found:
         return None
     return "\n\n".join([table(found).markdown(), *notes(found)]) + "\n"
 
 
 def _determining(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return {k: v for k, v in config.items() if k not in FREE} if config is not None else None
+    return {k: v for k, v in config.items() if k not in FREE_KEYS} if config is not None else None
 
 
 def _measured(check: Check) -> str:

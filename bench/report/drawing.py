@@ -1,4 +1,4 @@
-"""The look of all figures: colours, panels, legends, notes, ticks, and texts that keep apart."""
+"""Style of all figures: colours, panels, legends, notes, ticks, and non-overlapping labels."""
 
 import io
 import math
@@ -21,8 +21,8 @@ from matplotlib.transforms import Bbox
 
 from bench.report.rows import DAGGER, TRANSDUCTIVE_NOTE, Comparison, Row, learners, shared_facts
 
-# The Okabe-Ito colours, which stay apart for colour-blind readers: four for the methods of this
-# project, four for whatever else is in the results folder.
+# The Okabe-Ito palette, which is safe for colour-blind readers: four colours for the methods of
+# this project, four for any other algorithm in the results folder.
 KNOWN = {
     "maml": ("#0072B2", "o"),
     "reptile": ("#E69F00", "s"),
@@ -30,7 +30,7 @@ KNOWN = {
     "metaoptnet": ("#CC79A7", "D"),
 }
 OTHERS = (("#D55E00", "v"), ("#56B4E9", "P"), ("#000000", "X"), ("#F0E442", "h"))
-# Learners of one colour differ in this.
+# Learners that share a colour differ in these.
 HATCHES = ("", "//////", "......", "xxxxxx", "------")
 DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FILLS = ("full", "none", "left", "bottom", "top")
@@ -38,7 +38,7 @@ FILLS = ("full", "none", "left", "bottom", "top")
 DOTS = 200
 INK, GREY = "#222222", "#666666"
 CHANCE, FLOOR = (0, (3, 2)), (0, (1, 1))
-"""How the lines of chance and of floors are dashed."""
+"""Dash patterns of the lines for chance and for floors."""
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -58,28 +58,28 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
 }
 VALUE_SIZE, LABEL_SIZE = 6.5, 7
-MOST_TEXT = 120  # characters that find room between the points of a panel
+MOST_TEXT = 120  # characters that fit between the points of a panel
 
 P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
 class Style:
-    """How one learner looks in every figure."""
+    """Appearance of one learner in all figures."""
 
     colour: str
     marker: str
     kind: int
 
     def bar(self) -> dict[str, Any]:
-        """Keywords of a bar: filled for the first learner of a colour, hatched for others."""
+        """Return keywords of a bar: filled for the first learner of a colour, else hatched."""
         filled = self.kind == 0
         face = self.colour if filled else "white"
         edge = INK if self.colour == OTHERS[3][0] else self.colour
         return {"facecolor": face, "edgecolor": edge, "hatch": HATCHES[self.kind % len(HATCHES)]}
 
     def point(self) -> dict[str, Any]:
-        """Keywords of a marker."""
+        """Return keywords of a marker."""
         return {
             "marker": self.marker,
             "color": self.colour,
@@ -91,7 +91,7 @@ class Style:
         }
 
     def line(self) -> dict[str, Any]:
-        """Keywords of a line with markers."""
+        """Return keywords of a line with markers."""
         return {
             **self.point(),
             "markersize": 3.8,
@@ -101,7 +101,7 @@ class Style:
 
 
 def styles(rows: Iterable[Row], found: Iterable[Comparison] = ()) -> dict[str, Style]:
-    """A style for each label of all `rows` and of the comparisons made of some of them.
+    """Return a style for each label of all `rows` and of the comparisons built from some of them.
 
     The project's methods have their own colour; their variants and peers share it and differ in
     hatch, dash and fill. Other learners take the remaining colours in the order of their names.
@@ -118,7 +118,7 @@ def styles(rows: Iterable[Row], found: Iterable[Comparison] = ()) -> dict[str, S
         family = algos[label].rsplit("/", 1)[-1]
         if family in KNOWN:
             colour, marker = KNOWN[family]
-            # Only the plain method is filled, also where its peers are shown without it.
+            # Only the plain method is filled, even where its peers are shown without it.
             first = 0 if algos[label] == family else 1
         else:
             strangers += [algos[label]] if algos[label] not in strangers else []
@@ -129,8 +129,8 @@ def styles(rows: Iterable[Row], found: Iterable[Comparison] = ()) -> dict[str, S
     return looks
 
 
-def in_house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | None]:
-    """Let a function draw in the style of this project, whatever the host program has set."""
+def house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | None]:
+    """Make a function draw in the style of this project, regardless of the caller's rcParams."""
 
     @wraps(draw)
     def styled(*args: P.args, **kwargs: P.kwargs) -> Figure | None:
@@ -141,7 +141,7 @@ def in_house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | Non
 
 
 def image(figure: Figure, kind: str) -> bytes:
-    """A figure as the bytes of a 'png' or 'pdf' that hold no date, so that rebuilds are equal."""
+    """Return a figure as 'png' or 'pdf' bytes without a date, so that rebuilds are identical."""
     metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):
@@ -150,7 +150,10 @@ def image(figure: Figure, kind: str) -> bytes:
 
 
 def new_figure(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure with `count` axes in at most `columns` columns; width and height in inches."""
+    """Return a figure with `count` axes in at most `columns` columns.
+
+    `width` (of the figure) and `height` (of a row of axes) are in inches.
+    """
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
@@ -159,12 +162,12 @@ def new_figure(count: int, columns: int, width: float, height: float) -> tuple[F
 
 
 def labels_of(found: Iterable[Comparison]) -> list[str]:
-    """The learners of all comparisons, in the order of legends."""
+    """Return the learners of all comparisons, in legend order."""
     return learners(row for comparison in found for row in comparison.rows)
 
 
 def write_value(ax: Axes, x: float, y: float, text: str, upright: bool, colour: str = INK) -> None:
-    """Write a number just above a place."""
+    """Write a number just above the point (x, y)."""
     ax.annotate(
         text,
         (x, y),
@@ -180,7 +183,7 @@ def write_value(ax: Axes, x: float, y: float, text: str, upright: bool, colour: 
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend above the panels, in as many columns as the width holds; the figure grows by it."""
+    """Add a legend above the panels, in as many columns as fit; the figure grows accordingly."""
     for handle in handles:
         handle.set_label(wrap(str(handle.get_label()), 36))
     names = [str(handle.get_label()).split("\n") for handle in handles]
@@ -197,7 +200,7 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def finish(figure: Figure, text: str, found: Iterable[Comparison]) -> None:
-    """Write a note under the panels, what the marks mean, and fix the layout."""
+    """Write a note below the panels, explain the marks, and fix the layout."""
     if any(DAGGER in label for label in labels_of(found)):
         text += f" {TRANSDUCTIVE_NOTE}"
     if text:
@@ -207,39 +210,39 @@ def finish(figure: Figure, text: str, found: Iterable[Comparison]) -> None:
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)
-    figure.set_layout_engine(None)  # or else each saving would draw twice, to lay out again
+    figure.set_layout_engine(None)  # otherwise each save would draw twice, to lay out again
 
 
 def wrap(text: str, width: int) -> str:
-    """Lines of text in which no dagger is cut off from its word."""
+    """Wrap text without separating a dagger from its word."""
     return textwrap.fill(text.replace("† ", "†\u00a0").replace(" †", "\u00a0†"), width)
 
 
 def machine(found: Iterable[Comparison]) -> str:
-    """A sentence on where all of it was measured."""
+    """Return a sentence on the machine that all of it was measured on."""
     rows = [row for comparison in found for row in comparison.rows]
     facts = shared_facts(rows, ("device", "device_name", "threads", "processes", "launcher"))
     return f"Measured with {facts}." if facts else ""
 
 
 def panel_title(comparison: Comparison, setting: str) -> str:
-    """The name of a setting of a comparison, in lines that fit."""
+    """Return the title of a setting of a comparison, wrapped to fit."""
     return textwrap.fill(f"{comparison.title}, {setting}", 48)
 
 
 def percent_ticks(ax: Axes) -> None:
-    """No tick outside 0 to 100, though a margin or an interval may reach there."""
+    """Remove ticks outside 0 to 100, where margins or intervals may extend."""
     low, high = ax.get_ylim()
     ax.set_yticks([tick for tick in ax.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
 
 
 def short(value: float, _: object = None) -> str:
-    """Return a number as axes show it: 0.5, 20, 1.5k; below 1, a prefix such as m misleads."""
+    """Return a number as axis text: 0.5, 20, 1.5k; below 1, a prefix such as m would mislead."""
     return f"{value:g}" if abs(value) < 1 else str(EngFormatter(sep="")(value))
 
 
 def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Plain numbers (100, 1k, 10k) at decades, and between them where there are few decades."""
+    """Set plain tick labels (100, 1k, 10k) at decades, and between them if decades are few."""
     subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
     axis.set_major_locator(LogLocator(subs=subs, numticks=20))
     axis.set_major_formatter(short)
@@ -248,9 +251,9 @@ def log_ticks(axis: Axis, low: float, high: float) -> None:
 
 
 def label_points(ax: Axes, points: Sequence[tuple[float, float, float, str]]) -> None:
-    """Write (x, y, half-width, text) beside its point, where no mark or other text is.
+    """Write the text of each (x, y, half-width, text) next to its point, without overlaps.
 
-    The layout of the figure must be final. A label that found no room nearby gets a thin line.
+    The layout of the figure must be final. A label without room nearby gets a thin leader line.
     """
     figure = ax.get_figure(root=True)
     assert figure is not None
@@ -295,9 +298,9 @@ def label_points(ax: Axes, points: Sequence[tuple[float, float, float, str]]) ->
 
 
 def _around(width: float, height: float, dot: float) -> Iterator[tuple[bool, float, float]]:
-    """Offsets of a text of this half size from its point: near ones first, then ever farther.
+    """Yield candidate offsets of a text of this half size from its point, nearest first.
 
-    The first value says whether the point is so far off that the text needs a line to it.
+    The first value says whether the text is so far from its point that it needs a leader line.
     """
     for far in range(0, 200, 6):
         for turn in range(16):
@@ -310,7 +313,7 @@ def _around(width: float, height: float, dot: float) -> Iterator[tuple[bool, flo
 
 
 def _moved_into(frame: Bbox, size: Bbox, x: float, y: float) -> Bbox:
-    """A box of this size around (x, y), or as near to it as the frame allows."""
+    """Return a box of this size around (x, y), or as near to it as the frame allows."""
     left = min(max(x - size.width / 2, frame.x0), frame.x1 - size.width)
     bottom = min(max(y - size.height / 2, frame.y0), frame.y1 - size.height)
     return Bbox.from_bounds(left, bottom, size.width, size.height)

@@ -1,7 +1,8 @@
-"""Figures to touch: what plotly draws in the page, with the exact values on hover.
+"""Interactive figures of the page, drawn by plotly, with exact values on hover.
 
-Each is data and layout as plotly.js takes them, in the colours of the other figures. Names of
-learners and data sets are free text, which plotly would read as markup: `_plain` says what it is.
+Each figure is data and layout in the format of plotly.js, in the colours of the other figures.
+Names of learners and data sets are free text, which plotly would interpret as markup: `_plain`
+escapes it.
 """
 
 import math
@@ -21,25 +22,25 @@ from bench.report.plots import Curves, curve_panels, mean_curve
 from bench.report.rankings import matrix, ties, wrapped
 from bench.report.rows import (
     ACCURACY,
-    BOTH,
+    ALL_FACTS,
     THROUGHPUT,
     Comparison,
     Row,
     comparisons,
     done,
     is_timed,
-    labelled,
     learners,
-    rate,
+    phase_throughput,
     saturation,
     score,
+    with_labels,
 )
 from bench.report.shifts import Shifts, tested_on
-from bench.report.shifts import tried as tried_elsewhere
+from bench.report.shifts import transfer_settings as tried_elsewhere
 from bench.report.tables import PHASES, number, p_text, score_text, train_time
 from bench.report.trials import AXES, Trials, probed, spread, trials_of
 
-# What plotly calls the markers of `drawing`, and by kind its fills, dashes and hatches.
+# Plotly's names of the markers of `drawing`, and of its fills, dashes and hatches (by kind).
 SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -54,10 +55,10 @@ FILLS = ("", "-open", "-open-dot", "-dot")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdashdot")
 HATCHES = ("", "/", ".", "x", "-")
 
-GRID = "rgba(128, 128, 128, 0.3)"  # seen on light and on dark
+GRID = "rgba(128, 128, 128, 0.3)"  # visible on light and dark backgrounds
 HEIGHT = 300
 LABEL_WIDTH = 34
-MANY = 8  # learners, of which more need a broad matrix
+MANY = 8  # learners; more than that need a broad matrix
 SCALE = [[i / 10, to_hex(matplotlib.colormaps["PuOr"](i / 10))] for i in range(11)]
 COSTS: dict[str, Callable[[Sequence[Row]], float | None]] = {
     "Training time (s, log scale)": lambda rows: (
@@ -72,9 +73,9 @@ Data = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plot:
-    """Data and layout of one figure, its height in pixels, and the setting that it is of, if any.
+    """Data and layout of one figure, its height in pixels, and its setting, if any.
 
-    A broad one takes the whole width of the page, where others stand two in a row.
+    A broad figure takes the whole width of the page; others are two in a row.
     """
 
     title: str
@@ -86,7 +87,7 @@ class Plot:
 
 
 def ranking(boards: Iterable[Leaderboard]) -> list[Plot]:
-    """Learners in the order of rank with both intervals, and bars that join ties."""
+    """Plot learners in the order of rank with both intervals, and bars that join ties."""
     boards = list(boards)
     found = [board.comparison for board in boards]
     looks = styles((row for comparison in found for row in comparison.rows), found)
@@ -94,13 +95,13 @@ def ranking(boards: Iterable[Leaderboard]) -> list[Plot]:
 
 
 def pairs(boards: Iterable[Leaderboard]) -> list[Plot]:
-    """The difference of each pair of learners as a matrix, coloured by who wins how often."""
+    """Plot the difference of each pair of learners as a matrix, coloured by how often each wins."""
     return [_matrix(board) for board in boards if board.pairs]
 
 
 def accuracy(records: Iterable[Row]) -> list[Plot]:
-    """Test accuracy with its interval over all settings, where there are several."""
-    rows = labelled(records)
+    """Plot test accuracy with its interval over all settings, where there are several."""
+    rows = with_labels(records)
     compared = comparisons(done(rows), ACCURACY)
     looks = styles(rows, compared)
     found = []
@@ -149,10 +150,10 @@ def accuracy(records: Iterable[Row]) -> list[Plot]:
 
 
 def learning_curves(records: Iterable[Row], curves: Curves, x: str) -> list[Plot]:
-    """Validation accuracy against training 'episodes' or 'seconds'."""
+    """Plot validation accuracy against training 'episodes' or 'seconds'."""
     records = list(records)
     panels = curve_panels(records, curves, x)
-    looks = styles(labelled(records), [comparison for comparison, _, _ in panels])
+    looks = styles(with_labels(records), [comparison for comparison, _, _ in panels])
     found = []
     for comparison, setting, drawn in panels:
         data = []
@@ -181,9 +182,9 @@ def learning_curves(records: Iterable[Row], curves: Curves, x: str) -> list[Plot
 
 
 def cost(records: Iterable[Row]) -> list[Plot]:
-    """Test accuracy against what it costs: training time, and adapting to a task."""
-    rows = labelled(records)
-    compared = comparisons(done(rows), BOTH)
+    """Plot test accuracy against cost: training time, and time to adapt to a task."""
+    rows = with_labels(records)
+    compared = comparisons(done(rows), ALL_FACTS)
     looks = styles(rows, compared)
     found = []
     for comparison in compared:
@@ -208,7 +209,7 @@ def cost(records: Iterable[Row]) -> list[Plot]:
 
 
 def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The labels, from cheap to dear, of the (cost, accuracy) that no cheaper one reaches."""
+    """Return the labels on the Pareto front of (cost, accuracy), from cheap to expensive."""
     best, kept = -math.inf, []
     for label in sorted(points, key=lambda each: (points[each][0], -points[each][1])):
         if points[label][1] > best:
@@ -218,13 +219,13 @@ def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 
 def adapting(rows: Sequence[Row]) -> float | None:
-    """Milliseconds to adapt to one task, of many at once, the mean over seeds; None if untimed."""
-    speed = rate(rows, "adapt")
+    """Return ms per task to adapt a batch of tasks, the mean over seeds; None if untimed."""
+    speed = phase_throughput(rows, "adapt")
     return 1000 / speed if speed else None
 
 
 def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
-    """Test accuracy of the trained learners against inner steps, shots and ways."""
+    """Plot test accuracy of the trained learners against inner steps, shots and ways."""
     panels = [(v, *panel) for v in AXES for panel in probed(records, trials, v)]
     compared = [comparison for _, comparison, _ in panels]
     looks = styles((row for comparison in compared for row in comparison.rows), compared)
@@ -250,7 +251,7 @@ def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
 
 
 def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
-    """Test accuracy on the learners' own data set and on others, as bars from zero."""
+    """Plot test accuracy on the learners' own data set and on others, as bars from zero."""
     panels = tried_elsewhere(records, shifts)
     compared = [comparison for comparison, _ in panels]
     looks = styles((row for comparison in compared for row in comparison.rows), compared)
@@ -268,7 +269,7 @@ def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
                         "x": [_plain(name, 14) for name in scores],
                         "y": [each.mean for each in scores.values()],
                         "error_y": _bar([each.half for each in scores.values()], looks[label])
-                        | {"color": "gray"},  # seen on the bar and above it
+                        | {"color": "gray"},  # visible on the bar and above it
                         "hoverinfo": "text",
                         "hovertext": [
                             _hover(label, name, f"{score_text(each)} %")
@@ -284,8 +285,8 @@ def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
 
 
 def throughput(records: Iterable[Row]) -> list[Plot]:
-    """Tasks per second of training, adapting and inferring as bars on a log scale."""
-    rows = labelled(records)
+    """Plot tasks per second of training, adaptation and inference as bars on a log scale."""
+    rows = with_labels(records)
     compared = comparisons((row for row in done(rows) if row.get("throughput")), THROUGHPUT)
     looks = styles(rows, compared)
     found = []
@@ -294,7 +295,7 @@ def throughput(records: Iterable[Row]) -> list[Plot]:
             data: list[Data] = []
             for label in comparison.labels:
                 seeds = comparison.at(label, setting)
-                rates = {p: speed for p in PHASES if (speed := rate(seeds, p))}
+                rates = {p: speed for p in PHASES if (speed := phase_throughput(seeds, p))}
                 if rates:
                     texts = [f"{number(speed)} tasks/s" for speed in rates.values()]
                     data.append(
@@ -318,7 +319,7 @@ def throughput(records: Iterable[Row]) -> list[Plot]:
 
 
 def throughput_meta_batch(records: Iterable[Row]) -> list[Plot]:
-    """Training speed against the tasks of a meta-batch, where a learner was timed at several."""
+    """Plot training speed against meta-batch size, where a learner was timed at several."""
     panels = saturation(records)
     compared = [comparison for comparison, _, _ in panels]
     looks = styles((row for comparison in compared for row in comparison.rows), compared)
@@ -484,17 +485,17 @@ def _plot(
 
 
 def _height(data: Sequence[Data]) -> int:
-    """Of a panel with its legend, which on a phone has two entries a line."""
+    """Return the height of a panel with its legend, which on a phone has two entries per line."""
     return HEIGHT + 9 * sum(each.get("showlegend", True) for each in data)
 
 
 def _layout(x: str, y: str, entries: int) -> Data:
-    """A panel with axis titles, and a legend above it where there are entries."""
+    """Return the layout of a panel with axis titles, and a legend if there are entries."""
     return {
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "font": {"family": "system-ui, sans-serif", "size": 12, "color": "gray"},
-        "margin": {"l": 8, "r": 12, "t": 30, "b": 8},  # above: the buttons
+        "margin": {"l": 8, "r": 12, "t": 30, "b": 8},  # top: room for the buttons
         "xaxis": _axis(x),
         "yaxis": _axis(y),
         "showlegend": entries > 0,
@@ -502,7 +503,7 @@ def _layout(x: str, y: str, entries: int) -> Data:
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": "gray", "activecolor": INK},
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": INK, "bordercolor": INK, "font": {"color": "white"}},
-        "dragmode": False,  # a finger on it scrolls the page
+        "dragmode": False,  # so that touch scrolls the page
     }
 
 
@@ -517,7 +518,10 @@ def _axis(title: str) -> Data:
 
 
 def _range(data: Sequence[Data]) -> list[float]:
-    """From the lowest end of an error bar to the highest, with room: plotly would start at zero."""
+    """Return the y range from the lowest to the highest error bar end, with a margin.
+
+    Plotly's default would start at zero.
+    """
     ends = [
         y + sign * half
         for each in data
@@ -529,7 +533,10 @@ def _range(data: Sequence[Data]) -> list[float]:
 
 
 def _log(values: Iterable[float]) -> Data:
-    """A log axis with room around the values: ticks at decades, or at 1, 2 and 5 of a few."""
+    """Return a log axis with room around the values.
+
+    Ticks are at decades, or at 1, 2 and 5 if there are few decades.
+    """
     logs = [math.log10(value) for value in values]
     room = 0.08 * (max(logs) - min(logs)) + 0.08
     low, high = min(logs) - room, max(logs) + room
@@ -568,7 +575,7 @@ def _line(
 
 
 def _thin(label: str, look: Style, x: Sequence[float], y: Sequence[float]) -> Data:
-    """One of several seeds."""
+    """Return a thin line: one of several seeds."""
     return {
         "type": "scatter",
         "mode": "lines",
@@ -607,7 +614,7 @@ def _marker(look: Style) -> Data:
 
 
 def _fill(look: Style) -> Data:
-    """Of a bar: filled for the first learner of a colour, hatched for others."""
+    """Return the fill of a bar: solid for the first learner of a colour, hatched for others."""
     filled: Data = {"color": look.colour, "line": {"color": look.colour, "width": 1}}
     if look.kind == 0:
         return filled
@@ -626,7 +633,7 @@ def _bar(halves: Sequence[float], look: Style) -> Data:
 
 
 def _half(at: Mapping[Any, Any]) -> str:
-    """The half-width of the interval at a validation of a single seed."""
+    """Return the half-width of the interval at a validation of a single seed, as text."""
     return f" ± {at['val_ci95']:.2f}" if "val_ci95" in at else ""
 
 
@@ -635,6 +642,6 @@ def _hover(label: str, *lines: str) -> str:
 
 
 def _plain(text: str, width: int = LABEL_WIDTH) -> str:
-    """A text as itself, in lines of this many characters; plotly takes some tags for its own."""
+    """Escape a text and wrap it to `width` characters; plotly would interpret some tags."""
     lines = [piece for line in text.split("\n") for piece in textwrap.wrap(line, width)]
     return "<br>".join(escape(line, quote=False) for line in lines)

@@ -1,4 +1,4 @@
-"""Who is better than whom, and how sure that is: paired on the episodes that all have in common."""
+"""Ranking of learners with its uncertainty, paired on the episodes that all have in common."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -8,43 +8,43 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench import stats
 from bench.report.rows import (
     ACCURACY,
     Comparison,
     Row,
     comparisons,
     done,
-    labelled,
     of_learner,
     with_accuracies,
+    with_labels,
 )
+from bench.stats import intervals
 
 LEVEL = 0.05
-"""Differences with a corrected p below it count; all others are ties."""
+"""Significance level: differences with a corrected p below it count; all others are ties."""
 MARGIN = 1.0
-"""Points of accuracy within which learners are as good as equal, where nothing else is asked for."""
+"""Default margin of equivalence, in points of accuracy."""
 
 PLACE = ("comparison", "setting", "dataset", "ways", "shots", "episodes_digest")
 
 Episodes = Mapping[str, pd.DataFrame]
-"""By cell, its test episodes as stored."""
+"""Maps each cell to its test episodes as stored."""
 
 
 LEARNERS, MODELS = "learners", "models"
-"""What a comparison is of: learners, over seeds and episodes, or models trained with one seed."""
+"""What is compared: learners, over seeds and episodes, or models trained with one seed."""
 FLOOR = "floor"
-"""What a standing is of that has no rank, as nothing was trained."""
+"""Kind of a standing without a rank, as nothing was trained."""
 
 
 @dataclass(frozen=True)
 class Standing:
     """One learner in one setting. Accuracies and half-widths of 95 % intervals are in percent.
 
-    ``best`` and ``worst`` are the ranks that it may have: 1 + the number of others that are
-    significantly better, and the number of all less that of those significantly worse. Where ``of`` is
-    learners, they are among the learners; where it is models, among all the models trained. A floor has
-    no rank: both are 0.
+    ``best`` and ``worst`` bound its rank: 1 + the number of others that are significantly better,
+    and the number of all minus the number of those significantly worse. If ``of`` is learners, they
+    are ranks among the learners; if it is models, among all the models trained. A floor has no
+    rank: both are 0.
     """
 
     label: str
@@ -63,14 +63,14 @@ class Standing:
 
     @property
     def rank(self) -> str:
-        """Such as 1, 1–2, or model 1–2."""
+        """The rank as text, e.g. 1, 1–2, or model 1–2."""
         if self.of == FLOOR:
             return FLOOR
         return self._ranks if self.of == LEARNERS else f"model {self._ranks}"
 
     @property
     def short_rank(self) -> str:
-        """Such as 1–2, or (1–2) of a model."""
+        """The short rank, e.g. 1–2, or (1–2) for a model."""
         return self._ranks if self.of == LEARNERS else f"({self._ranks})"
 
     @property
@@ -79,18 +79,19 @@ class Standing:
 
     @property
     def half(self) -> float:
-        """The 95 % interval for other seeds and episodes, or of one model for other episodes."""
+        """95 % half-width over seeds and episodes, or for one model over episodes."""
         both = self.half_seeds_and_episodes
         return self.half_episodes if both is None else both
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two learners, the one of the higher mean first, compared on the same episodes.
+    """Two learners compared on the same episodes, the one with the higher mean first.
 
-    ``difference`` and the half-widths of its 95 % intervals are in points of accuracy. ``p`` is that of
-    the interval of `half`, ``p_corrected`` among the pairs of the setting, likewise ``p_beyond`` of a
-    difference of `margin` or more. The rest is of single runs, as in `bench.stats`.
+    ``difference`` and the half-widths of its 95 % intervals are in points of accuracy. ``p``
+    belongs to the interval of `half`; ``p_corrected`` is corrected for all pairs of the setting,
+    and so is ``p_beyond``, for a difference of `margin` or more. The other fields are about single
+    runs, as in `bench.stats.intervals`.
     """
 
     first: str
@@ -112,18 +113,18 @@ class Pair:
 
     @property
     def half(self) -> float:
-        """The 95 % interval for other seeds and episodes, or of two models for other episodes."""
+        """95 % half-width over seeds and episodes, or for two models over episodes."""
         both = self.half_seeds_and_episodes
         return self.half_episodes if both is None else both
 
     @property
     def significant(self) -> bool:
-        """Whether the learners, or else the two models, differ."""
+        """Whether the learners (or the two models) differ significantly."""
         return self.p_corrected < LEVEL
 
     @property
     def better(self) -> bool:
-        """Whether the first is a better learner than the second."""
+        """Whether the first is a significantly better learner than the second."""
         return self.of == LEARNERS and self.significant
 
     @property
@@ -134,11 +135,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """One setting of one comparison: standings in the order of rank, then of mean, and all pairs.
+    """One setting of one comparison: standings ordered by rank, then by mean, and all pairs.
 
     Ranks need not follow means: a learner may be worse than one that is tied with others below it.
-    ``floors`` are on the same episodes, and in no pair. ``grouped`` says whether intervals over classes
-    are over the groups of alike ones.
+    ``floors`` are measured on the same episodes and are in no pair. ``grouped`` says whether
+    intervals over classes treat each group of similar classes as one draw.
     """
 
     comparison: Comparison
@@ -150,25 +151,26 @@ class Leaderboard:
 
     @property
     def title(self) -> str:
+        """Title of the comparison and its setting."""
         return f"{self.comparison.title}, {self.setting}"
 
     @property
     def place(self) -> str:
-        """The data set, ways and shots."""
+        """Data set, ways and shots."""
         return self.comparison.place(self.setting)
 
     @property
     def winners(self) -> list[str]:
-        """The learners that none is significantly better than; none where one seed each was run."""
+        """Learners that no other is significantly better than; empty with one seed each."""
         return [each.label for each in self.standings if each.of == LEARNERS and each.best == 1]
 
 
 def leaderboards(
     records: Iterable[Row], episodes: Episodes, margin: float = MARGIN
 ) -> list[Leaderboard]:
-    """One for each setting under each protocol; failed cells have no place in it.
+    """Return one leaderboard per setting and protocol, without failed cells.
 
-    Learners are equivalent where they differ by less than ``margin`` points.
+    Learners are equivalent if they differ by less than ``margin`` points.
     """
     return [
         _leaderboard(
@@ -178,13 +180,15 @@ def leaderboards(
             episodes,
             margin,
         )
-        for comparison in comparisons(done(labelled(with_accuracies(records, episodes))), ACCURACY)
+        for comparison in comparisons(
+            done(with_labels(with_accuracies(records, episodes))), ACCURACY
+        )
         for setting in comparison.settings
     ]
 
 
 def standings_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
-    """One row a learner and setting, with the cells that it is of: the key of accuracy.csv."""
+    """Return one row per learner and setting, with its cells: the key of accuracy.csv."""
     rows = [
         {**_place(board), **_runs(board, entry.label), "rank": entry.rank, **asdict(entry)}
         for board in boards
@@ -195,7 +199,7 @@ def standings_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
 
 
 def pairs_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
-    """One row a pair of learners and setting, with the cells of both."""
+    """Return one row per pair of learners and setting, with the cells of both."""
     rows = [
         {
             **_place(board),
@@ -216,14 +220,14 @@ def pairs_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
 
 
 def _place(board: Leaderboard) -> Row:
-    """What all rows of a board share."""
+    """Return the columns that all rows of a board share."""
     row = next(row for row in board.comparison.rows if row["setting"] == board.setting)
     shared = {fact: row[fact] for fact in PLACE[2:]}
     return {"comparison": board.comparison.title, "setting": board.setting, **shared}
 
 
 def _runs(board: Leaderboard, label: str) -> Row:
-    """The algorithm, seeds and cells of a learner; several are parted by spaces."""
+    """Return the algorithm, seeds and cells of a learner; several are separated by spaces."""
     floors = [row for row in board.comparison.floors_at(board.setting) if row["label"] == label]
     rows = floors or board.comparison.at(label, board.setting)
     return {
@@ -246,7 +250,7 @@ def _leaderboard(
     )
     of_learners = {label for label, rows in learners.items() if of_learner(rows)}
     if len(of_learners) == 1 < len(learners):
-        of_learners = set()  # it has no other to be compared with
+        of_learners = set()  # a single learner has nothing to be compared with
     by_mean = sorted(tested, key=lambda label: -tested[label].mean())
     pairs = _pairs({label: tested[label] for label in by_mean}, of_learners, classes, margin)
     standings = []
@@ -266,7 +270,7 @@ def _leaderboard(
 
 
 def _accuracies(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:
-    """Of one learner, [S, E] over seeds and episodes."""
+    """Return the accuracies of one learner, [S, E] over seeds and episodes."""
     return np.stack([episodes[row["cell"]]["accuracy"].to_numpy(float) for row in rows])
 
 
@@ -277,10 +281,10 @@ def _standing(
     worst: int,
     rows: Sequence[Row],
     tested: NDArray[np.float64],
-    classes: stats.ClassDesign | None,
+    classes: intervals.ClassDesign | None,
 ) -> Standing:
     seeds, episodes = tested.shape
-    accuracy, half = stats.mean_ci95(tested.mean(0))
+    accuracy, half = intervals.mean_ci95(tested.mean(0))
     runs = tested if seeds > 1 else tested[0]
     return Standing(
         label,
@@ -291,8 +295,8 @@ def _standing(
         seeds,
         accuracy,
         half,
-        stats.estimate([runs]).half if seeds > 1 else None,
-        stats.estimate([runs], classes=classes).half if classes is not None else None,
+        intervals.estimate([runs]).half if seeds > 1 else None,
+        intervals.estimate([runs], classes=classes).half if classes is not None else None,
         _mean(rows, "loss"),
         _mean(rows, "brier"),
         _mean(rows, "ece"),
@@ -302,7 +306,7 @@ def _standing(
 def _pairs(
     tested: Mapping[str, NDArray[np.float64]],
     of_learners: Collection[str],
-    classes: stats.ClassDesign | None,
+    classes: intervals.ClassDesign | None,
     margin: float,
 ) -> list[Pair]:
     chosen = list(combinations(tested, 2))
@@ -313,15 +317,16 @@ def _pairs(
         [(runs if kind == LEARNERS else models)[label] for label in pair]
         for pair, kind in zip(chosen, of, strict=True)
     ]
-    found = [stats.estimate(both, (1, -1)) for both in compared]
-    corrected = stats.holm([each.p for each in found])
-    beyond = stats.holm([each.p_beyond(margin) for each in found])
+    found = [intervals.estimate(both, (1, -1)) for both in compared]
+    corrected = intervals.holm([each.p for each in found])
+    beyond = intervals.holm([each.p_beyond(margin) for each in found])
     pairs = []
     for i, (a, b) in enumerate(chosen):
         difference, half = found[i].mean, found[i].half
-        spread = stats.spread_of_runs(tested[a], tested[b])
+        spread = intervals.spread_of_runs(tested[a], tested[b])
         effect, low, high = (
-            stats.effect_size(x, spread) for x in (difference, difference - half, difference + half)
+            intervals.effect_size(x, spread)
+            for x in (difference, difference - half, difference + half)
         )
         pairs.append(
             Pair(
@@ -329,32 +334,33 @@ def _pairs(
                 b,
                 of[i],
                 difference,
-                stats.estimate([models[a], models[b]], (1, -1)).half,
+                intervals.estimate([models[a], models[b]], (1, -1)).half,
                 half if of[i] == LEARNERS else None,
-                None if classes is None else stats.estimate(compared[i], (1, -1), classes).half,
+                None if classes is None else intervals.estimate(compared[i], (1, -1), classes).half,
                 found[i].p,
                 corrected[i],
                 margin,
                 beyond[i],
-                stats.superiority(tested[a], tested[b]),
+                intervals.superiority(tested[a], tested[b]),
                 effect,
                 low,
                 high,
-                stats.episodes_to_separate(effect),
+                intervals.episodes_to_separate(effect),
             )
         )
     return pairs
 
 
-def _classes(tested: Sequence[pd.DataFrame]) -> tuple[stats.ClassDesign | None, bool]:
-    """The design of the groups of classes, from runs of the same episodes, and whether they have any.
+def _classes(tested: Sequence[pd.DataFrame]) -> tuple[intervals.ClassDesign | None, bool]:
+    """Return the design of the class groups of runs of the same episodes, and whether groups exist.
 
-    Without them each class is a group of its own. There is no design where nothing tells of others.
+    Without stored groups, each class is a group of its own. The design is None if no run stores
+    classes, or if the episodes do not differ in theirs, see `bench.stats.intervals.ClassDesign.of`.
     """
     for column in ("groups", "classes"):
         if runs := [each for each in tested if column in each]:
             texts = [text.split() for text in runs[0][column]]
-            return stats.ClassDesign.of(np.array(texts, dtype=np.int64)), column == "groups"
+            return intervals.ClassDesign.of(np.array(texts, dtype=np.int64)), column == "groups"
     return None, False
 
 

@@ -1,4 +1,4 @@
-"""One self-contained page of a results folder: the answer first, then what it rests on."""
+"""Self-contained HTML page of a results folder: the answer first, then the evidence."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,16 +38,16 @@ from bench.report.rows import (
     Row,
     comparisons,
     done,
+    incompatibilities,
     interval_note,
     is_floor,
     is_timed,
-    kept_apart,
-    labelled,
     learners,
-    place,
     row_order,
     score,
+    setting_title,
     shared_facts,
+    with_labels,
 )
 from bench.report.tables import ABSENT, Table
 
@@ -86,7 +86,7 @@ NUMERIC = re.compile(r"(model )?[*<>+\-−≈ ]*\d[\d.,]*([* ].*|–\d+)?|failed
 
 @dataclass(frozen=True)
 class Details:
-    """What is folded away until a reader asks for it."""
+    """Collapsed content that a reader can expand."""
 
     title: str
     tables: Sequence[Table] = ()
@@ -95,7 +95,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page under its own heading; one without plots, tables and details is not shown."""
+    """Part of the page under a heading; not shown without plots, tables or details."""
 
     title: str
     note: str = ""
@@ -105,16 +105,18 @@ class Section:
 
     @property
     def anchor(self) -> str:
+        """HTML id made from the title."""
         return re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
 
     @property
     def empty(self) -> bool:
+        """Whether there is nothing to show."""
         return not (self.plots or self.tables or any(each.tables for each in self.details))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Whom to take in one setting, at which cost, and how sure that is."""
+    """Recommended learner of one setting, its cost, and how certain that is."""
 
     title: str
     place: str
@@ -134,9 +136,9 @@ def html(
     claimed: Sequence[Check],
     crossed: Sequence[Cross] = (),
 ) -> str:
-    """The page. The order of records changes nothing."""
+    """Return the page, which does not depend on the order of records."""
     records = sorted(records, key=row_order)
-    rows = labelled(records)
+    rows = with_labels(records)
     found = sections(records, boards, curves, probed, shifted)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
@@ -149,7 +151,7 @@ def html(
         summary=summary(boards),
         answers=[answer(board, rows) for board in boards],
         caution=caution(boards),
-        places=list(dict.fromkeys(place(row) for row in done(rows))),
+        places=list(dict.fromkeys(setting_title(row) for row in done(rows))),
         sections=shown,
         reading=reading(rows, boards),
         drawn=lambda plot: _drawn(plot, numbers[id(plot)]),
@@ -158,7 +160,7 @@ def html(
 
 
 def subtitle(rows: Sequence[Row]) -> str:
-    """In a line: how many learners, on which data, in which settings, with how many seeds."""
+    """Return one line on the number of learners, data, settings, and number of seeds."""
     finished = [row for row in done(rows) if not is_floor(row)] or done(rows)
     seeds = len({row["seed"] for row in finished})
     settings = dict.fromkeys(
@@ -175,7 +177,10 @@ def subtitle(rows: Sequence[Row]) -> str:
 
 
 def summary(boards: Sequence[Leaderboard]) -> str:
-    """Who is best, or tied for it, wherever several learners met; nothing for a single setting."""
+    """Return who is best or tied for best in all settings with several learners.
+
+    Empty for a single setting.
+    """
     several = [board for board in boards if board.pairs]
     if len(several) < 2 or not all(board.winners for board in several):
         return ""
@@ -187,9 +192,9 @@ def summary(boards: Sequence[Leaderboard]) -> str:
 
 
 def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
-    """The best learner of a setting or those tied for it, with their costs; `rows` tell who failed.
+    """Return the best learners of a setting with their costs; `rows` show which ones failed.
 
-    With one seed each, the models at the top, which are called no best learner.
+    With one seed each, these are the top models, and no learner is called best.
     """
     top = board.winners or [entry.label for entry in board.standings if entry.best == 1]
     best = {x: board.comparison.at(x, board.setting) for x in top}
@@ -217,7 +222,7 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
 
 
 def verdict(board: Leaderboard) -> str:
-    """How sure it is that the best learner of a setting is that, in a sentence or two."""
+    """Return a sentence or two on how certain the best learner of a setting is."""
     if not board.pairs:
         return "The only learner here: nothing to compare it with."
     winners = board.winners
@@ -257,7 +262,7 @@ def verdict(board: Leaderboard) -> str:
 
 
 def caution(boards: Sequence[Leaderboard]) -> str:
-    """What the verdicts do not cover, and what the intervals do."""
+    """Return what the intervals cover and what the verdicts do not."""
     found = list({id(board.comparison): board.comparison for board in boards}.values())
     text = f"±: {interval_note(found)}."
     if any(board.pairs for board in boards):
@@ -274,7 +279,7 @@ def sections(
     probed: trials.Trials,
     shifted: shifts.Shifts,
 ) -> list[Section]:
-    """What was found, some of them empty."""
+    """Return the sections of results, some of which may be empty."""
     several = [board for board in boards if board.pairs]
     reached = targets.time_to_accuracy_tables(records, curves)
     by_episodes = interactive.learning_curves(records, curves, "episodes")
@@ -329,7 +334,7 @@ def sections(
 
 
 def published(claimed: Sequence[Check]) -> Section:
-    """Published accuracies against those of their experiments."""
+    """Return the section of published accuracies against those of their experiments."""
     return Section(
         "Claimed against measured",
         claims.NOTE,
@@ -347,7 +352,7 @@ def published(claimed: Sequence[Check]) -> Section:
 
 
 def background(records: Sequence[Row]) -> list[Section]:
-    """What is missing, and where the numbers come from."""
+    """Return the sections on missing cells and on provenance."""
     return [
         Section("Missing and failed cells", MISSING_NOTE, tables=missing(records)),
         Section(
@@ -359,13 +364,13 @@ def background(records: Sequence[Row]) -> list[Section]:
 
 
 def compared(records: Sequence[Row]) -> Section:
-    """What was compared, under which protocol, and what was not."""
-    apart = " ".join(kept_apart(records))
+    """Return the section on what was compared, under which protocol, and what was not."""
+    apart = " ".join(incompatibilities(records))
     return Section("What was compared", apart, tables=[protocol(c) for c in _compared(records)])
 
 
 def protocol(comparison: Comparison) -> Table:
-    """Learners, settings and what all finished cells of a comparison share."""
+    """Return the learners, settings and shared facts of all finished cells of a comparison."""
     rows = done(comparison.rows)
     facts = {
         "learners": ", ".join(comparison.labels),
@@ -379,7 +384,7 @@ def protocol(comparison: Comparison) -> Table:
 
 
 def missing(records: Sequence[Row]) -> list[Table]:
-    """By comparison, the learners' cells that failed, and those that others have but they have not."""
+    """Return failed cells, and seeds that a learner lacks but others have, by comparison."""
     found = []
     for comparison in _compared(records):
         lines = []
@@ -402,7 +407,7 @@ def missing(records: Sequence[Row]) -> list[Table]:
 
 
 def provenance(records: Sequence[Row]) -> Table:
-    """What all finished cells share, and how many differ in the rest."""
+    """Return the facts that all finished cells share, and the number of values of the others."""
     rows = done(records)
     cells = []
     for fact in PROVENANCE:
@@ -417,7 +422,7 @@ def provenance(records: Sequence[Row]) -> Table:
 
 
 def cells_table(records: Sequence[Row]) -> Table:
-    """One row a finished cell: where it differs from others in what it comes from."""
+    """Return one row per finished cell with the provenance facts in which cells differ."""
     rows = done(records)
     facts = [f for f in PROVENANCE if len({_value(row, f) for row in rows}) > 1]
     facts += ["created"] if any(row.get("created") for row in rows) else []
@@ -426,7 +431,7 @@ def cells_table(records: Sequence[Row]) -> Table:
 
 
 def reading(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> dict[str, str]:
-    """What the marks and numbers mean, by what is explained."""
+    """Return explanations of marks and numbers, keyed by the mark or number."""
     notes = {"±": caution(boards).removeprefix("±: ")}
     if any(board.pairs for board in boards):
         notes["≈"] = (
@@ -443,17 +448,17 @@ def reading(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> dict[str, str
 
 
 def _compared(records: Sequence[Row]) -> list[Comparison]:
-    return comparisons(labelled(records), ACCURACY)
+    return comparisons(with_labels(records), ACCURACY)
 
 
 def _behind(pair: Pair) -> str:
-    """How far the second of a pair is behind."""
+    """Return how far the second of a pair is behind, as text."""
     p = tables.p_text(pair.p_corrected)
     return f"{pair.difference:.2f} ± {pair.half:.2f} points behind (p {p})"
 
 
 def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
-    """Which of several tied learners costs least, where all were timed on one machine."""
+    """Return which of several tied learners is cheapest, if all were timed on one machine."""
     every = [row for seeds in rows.values() for row in seeds]
     if len(rows) < 2 or len(comparisons(every, THROUGHPUT)) > 1 or not all(map(is_timed, every)):
         return ""
@@ -466,7 +471,7 @@ def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
 
 
 def _unranked(board: Leaderboard) -> str:
-    """Whom one seed keeps out of an order of learners, and who of them is ahead of the best."""
+    """Return the learners unranked because of a single seed, and those ahead of the best."""
     single = [entry.label for entry in board.standings if entry.of == MODELS]
     if not single or not board.winners:
         return ""
@@ -479,7 +484,7 @@ def _unranked(board: Leaderboard) -> str:
 
 
 def _inductive(board: Leaderboard) -> str:
-    """The best learner that sees no other query, where it is not among the best of all."""
+    """Return the best inductive learner, if all of the overall best are transductive."""
     entries = [e for e in board.standings if DAGGER not in e.label]
     if not entries or not board.winners or not all(DAGGER in label for label in board.winners):
         return ""
@@ -489,7 +494,7 @@ def _inductive(board: Leaderboard) -> str:
 
 
 def _floor(board: Leaderboard) -> str:
-    """What is had without training, and whom that is as good as."""
+    """Return the accuracy of floors (no training), and the learners not above them."""
     known = [
         f"{entry.label} has {tables.score_text(score([row]))} %"
         for entry, row in zip(board.floors, board.comparison.floors_at(board.setting), strict=True)
@@ -499,8 +504,8 @@ def _floor(board: Leaderboard) -> str:
 
 
 def _failed(board: Leaderboard, rows: Iterable[Row]) -> str:
-    """Which learners failed in the setting, with some seed or all."""
-    failed = [row for row in rows if row["status"] != "done" and place(row) == board.place]
+    """Return the learners of which some or all seeds failed in the setting."""
+    failed = [row for row in rows if row["status"] != "done" and setting_title(row) == board.place]
     return f"Failed: {tables.listed(learners(failed))}; see below." if failed else ""
 
 
@@ -519,7 +524,7 @@ def _count(number: float, what: str) -> str:
 
 
 def _drawn(plot: Plot, number: int) -> Markup:
-    """The place of a plot in the page, and the call that draws it."""
+    """Return the HTML element of a plot and the call that draws it."""
     text = to_html(
         {"data": plot.data, "layout": plot.layout},
         config=CONFIG,
@@ -533,14 +538,14 @@ def _drawn(plot: Plot, number: int) -> Markup:
 
 
 def _weighted(text: str) -> Markup:
-    """Escaped text in which *stars* and **two** give weight, and no ± stands at the end of a line."""
+    """Return escaped text with *emphasis* and **strong** as HTML, and no line break around ±."""
     safe = str(escape(text)).replace(" ± ", "\u00a0±\u00a0")
     safe = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", safe)
     return Markup(re.sub(r"\*(.+?)\*", r"<em>\1</em>", safe))
 
 
 def _numeric(place: tuple[Table, int]) -> bool:
-    """Whether a column of a table holds numbers."""
+    """Return whether a column of a table holds numbers."""
     table, column = place
     cells = [line[column] for line in table.cells]
     return all(cell == ABSENT or NUMERIC.fullmatch(cell) for cell in cells)

@@ -1,7 +1,7 @@
 """Figures of the stored rows.
 
-Every function takes the records (and the learning curves) and gives a Figure or None when there
-is nothing to show. No global state of matplotlib is read or changed for longer than a call.
+Every function takes the records (and the learning curves) and returns a Figure, or None if there is
+nothing to show. Global matplotlib state is neither read nor changed beyond a call.
 """
 
 import math
@@ -24,7 +24,7 @@ from bench.report.drawing import (
     MOST_TEXT,
     Style,
     finish,
-    in_house_style,
+    house_style,
     label_points,
     labels_of,
     legend,
@@ -39,7 +39,7 @@ from bench.report.drawing import (
 )
 from bench.report.rows import (
     ACCURACY,
-    BOTH,
+    ALL_FACTS,
     THROUGHPUT,
     Comparison,
     Row,
@@ -47,22 +47,22 @@ from bench.report.rows import (
     done,
     interval_note,
     is_timed,
-    labelled,
     learners,
-    rate,
+    phase_throughput,
     saturation,
     score,
+    with_labels,
 )
 from bench.report.tables import PHASES
 
 Records = Iterable[Row]
 Curves = Mapping[str, pd.DataFrame]
 CurvePanel = tuple[Comparison, str, dict[str, list[pd.DataFrame]]]
-"""A comparison, a setting of it, and by label the learning curves of the seeds."""
+"""A comparison, one of its settings, and the learning curves of all seeds by label."""
 
 
 def figures(records: Records, curves: Curves) -> dict[str, Figure | None]:
-    """All figures by name, None without something to show; `curves` maps cells to their history."""
+    """Return all figures by name, None if nothing to show; `curves` maps cells to histories."""
     records = list(records)
     return {
         "accuracy": accuracy(records),
@@ -74,10 +74,10 @@ def figures(records: Records, curves: Curves) -> dict[str, Figure | None]:
     }
 
 
-@in_house_style
+@house_style
 def accuracy(records: Records) -> Figure | None:
-    """Test accuracy as bars from zero with 95 % intervals, grouped by setting."""
-    rows = labelled(records)
+    """Draw test accuracy as bars from zero with 95 % intervals, grouped by setting."""
+    rows = with_labels(records)
     if not done(rows):
         return None
     found = comparisons(rows, ACCURACY)
@@ -117,9 +117,9 @@ def accuracy(records: Records) -> Figure | None:
     return figure
 
 
-@in_house_style
+@house_style
 def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
-    """Validation accuracy against training 'episodes' or training 'seconds'.
+    """Draw validation accuracy against training 'episodes' or training 'seconds'.
 
     One seed: its 95 % interval as a band. Several: a thin line each, and their mean.
     """
@@ -128,7 +128,7 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
     if not panels:
         return None
     found = [comparison for comparison, _, _ in panels]
-    looks = styles(labelled(records), found)
+    looks = styles(with_labels(records), found)
     figure, axes = new_figure(len(panels), 2, 7.2 if len(panels) > 1 else 4.8, 2.5)
     for ax, (comparison, setting, drawn) in zip(axes, panels, strict=True):
         for label, seeds in drawn.items():
@@ -147,15 +147,17 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
 
 
 def curve_panels(records: Records, curves: Curves, x: str) -> list[CurvePanel]:
-    """The learning curves to draw by 'episodes' or 'seconds', setting by setting."""
+    """Return the learning curves to draw by 'episodes' or 'seconds', setting by setting."""
     drawn = [
-        row for row in done(labelled(records)) if not curves.get(row["cell"], pd.DataFrame()).empty
+        row
+        for row in done(with_labels(records))
+        if not curves.get(row["cell"], pd.DataFrame()).empty
     ]
     if x == "seconds":
         drawn = [row for row in drawn if is_timed(row)]
     panels = []
-    # Seconds of different machines do not compare.
-    for comparison in comparisons(drawn, ACCURACY if x == "episodes" else BOTH):
+    # Times of different machines are not comparable.
+    for comparison in comparisons(drawn, ACCURACY if x == "episodes" else ALL_FACTS):
         for setting in comparison.settings:
             seeds = {
                 label: [curves[row["cell"]] for row in comparison.at(label, setting)]
@@ -166,7 +168,7 @@ def curve_panels(records: Records, curves: Curves, x: str) -> list[CurvePanel]:
 
 
 def curves_note(panels: Iterable[CurvePanel]) -> str:
-    """What bands and thin lines are."""
+    """Return a note on what bands and thin lines mean."""
     counts = {len(seeds) for _, _, drawn in panels for seeds in drawn.values()}
     notes = ["Bands: 95 % interval over the validation episodes."] if 1 in counts else []
     notes += ["Thin lines: single seeds; thick: their mean."] if max(counts, default=0) > 1 else []
@@ -174,16 +176,16 @@ def curves_note(panels: Iterable[CurvePanel]) -> str:
 
 
 def mean_curve(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """The mean over validations after the same number of episodes, which all seeds have."""
+    """Return the mean curve over the validations (by episodes) that all seeds have."""
     joined = pd.concat([seed.set_index("episodes", drop=False) for seed in seeds], axis=1).dropna()
     names = ("episodes", "seconds", "val_accuracy")
     return pd.DataFrame({name: joined[[name]].mean(axis=1) for name in names})
 
 
-@in_house_style
+@house_style
 def throughput(records: Records) -> Figure | None:
-    """Tasks per second of training, adapting and inferring as bars on a log scale."""
-    rows = labelled(records)
+    """Draw tasks per second of training, adaptation and inference as bars on a log scale."""
+    rows = with_labels(records)
     found = comparisons((row for row in done(rows) if row.get("throughput")), THROUGHPUT)
     if not found:
         return None
@@ -195,7 +197,7 @@ def throughput(records: Records) -> Figure | None:
         for c, setting in panels
         for label in c.labels
         for phase in PHASES
-        if (value := rate(c.at(label, setting), phase))
+        if (value := phase_throughput(c.at(label, setting), phase))
     ]
     # One scale for all panels, from a decade below the slowest.
     bottom, top = 10 ** math.floor(math.log10(min(rates)) - 0.3), max(rates)
@@ -203,7 +205,7 @@ def throughput(records: Records) -> Figure | None:
         pitch = group_pitch(len(comparison.labels))
         upright = pitch * (3.0 if len(panels) > 1 else 4.0) * 72 / len(PHASES) < 24
         for x, label, phase in bar_places(ax, comparison.labels, PHASES, pitch):
-            value = rate(comparison.at(label, setting), phase)
+            value = phase_throughput(comparison.at(label, setting), phase)
             if value:
                 ax.bar(x, value - bottom, 0.86 * pitch, bottom, linewidth=0.8, **looks[label].bar())
                 write_value(ax, x, value, short(float(f"{value:.3g}")), upright)
@@ -218,9 +220,9 @@ def throughput(records: Records) -> Figure | None:
     return figure
 
 
-@in_house_style
+@house_style
 def throughput_meta_batch(records: Records) -> Figure | None:
-    """Training speed against the tasks of a meta-batch, where a learner was timed at several."""
+    """Draw training speed against meta-batch size, where a learner was timed at several."""
     panels = saturation(records)
     if not panels:
         return None
@@ -247,15 +249,15 @@ def throughput_meta_batch(records: Records) -> Figure | None:
     return figure
 
 
-@in_house_style
+@house_style
 def accuracy_throughput(records: Records) -> Figure | None:
-    """Test accuracy with its 95 % interval against the speed of training (log).
+    """Draw test accuracy with its 95 % interval against training speed (log scale).
 
-    The speed is in images, as training tasks differ in size between learners. Points are labelled;
-    where that is too much text for a panel, a legend tells which is which.
+    Speed is in images per second, as training tasks differ in size between learners. Points are
+    labelled; if that is too much text for a panel, there is a legend instead.
     """
-    rows = labelled(records)
-    found = comparisons((row for row in done(rows) if rate([row], "train")), BOTH)
+    rows = with_labels(records)
+    found = comparisons((row for row in done(rows) if phase_throughput([row], "train")), ALL_FACTS)
     if not found:
         return None
     looks = styles(rows, found)
@@ -266,7 +268,7 @@ def accuracy_throughput(records: Records) -> Figure | None:
         spots = {}
         for label in comparison.labels:
             seeds = comparison.at(label, setting)
-            speed = rate(seeds, "train", "images_per_s")
+            speed = phase_throughput(seeds, "train", "images_per_s")
             if speed:
                 result = score(seeds)
                 ax.errorbar(
@@ -303,14 +305,14 @@ def accuracy_throughput(records: Records) -> Figure | None:
 
 
 def group_pitch(count: int) -> float:
-    """The room of one bar where the room of a group is 1."""
+    """Return the width of one bar, where the distance between groups is 1."""
     return min(0.25, 0.84 / count)
 
 
 def bar_places(
     ax: Axes, labels: Sequence[str], groups: Sequence[str], pitch: float
 ) -> list[tuple[float, str, str]]:
-    """Set the group ticks and give (x, label, group) of each bar."""
+    """Set the group ticks and return (x, label, group) of each bar."""
     ax.set_xticks(range(len(groups)), [textwrap.fill(group, 20) for group in groups])
     ax.tick_params(axis="x", length=0)
     margin = 0.55 if len(groups) > 1 else 0.65
@@ -336,7 +338,7 @@ def _curve(ax: Axes, seeds: Sequence[pd.DataFrame], x: str, label: str, look: St
 
 
 def floor_keys(found: Iterable[Comparison]) -> list[Artist]:
-    """The entry of a legend for floors, where there are any."""
+    """Return the legend entry for floors, if there are any."""
     names = learners(row for comparison in found for row in comparison.floors)
     label = f"floor: {', '.join(names)}"
     return [Line2D([], [], color=INK, linestyle=FLOOR, linewidth=1.2, label=label)] if names else []

@@ -1,4 +1,4 @@
-"""Figures of the leaderboards: who ranks where with whom tied, and all pairs."""
+"""Figures of the leaderboards: ranks with ties, and all pairs."""
 
 import textwrap
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from bench.report.drawing import (
     LABEL_SIZE,
     VALUE_SIZE,
     finish,
-    in_house_style,
+    house_style,
     new_figure,
     panel_title,
     styles,
@@ -37,16 +37,16 @@ MODELS_NOTE = "In parentheses: one seed, an order of models, not of learners."
 
 
 def figures(boards: Iterable[Leaderboard]) -> dict[str, Figure | None]:
-    """All figures by name, None where no setting has two learners."""
+    """Return all figures by name, None if no setting has two learners."""
     several = [board for board in boards if board.pairs]
     if not several:
         return {"ranking": None, "pairs": None}
     return {"ranking": ranking(several), "pairs": pairs(several)}
 
 
-@in_house_style
+@house_style
 def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
-    """Learners in the order of rank with both intervals, and bars that join ties."""
+    """Draw learners in the order of rank with both intervals, and bars that join ties."""
     found = [board.comparison for board in boards]
     looks = styles((row for comparison in found for row in comparison.rows), found)
     width = 7.2 if len(boards) > 1 else 4.8
@@ -95,9 +95,9 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
     return figure
 
 
-@in_house_style
+@house_style
 def pairs(boards: Sequence[Leaderboard]) -> Figure | None:
-    """The difference of each pair of learners as a matrix, coloured by who wins how often."""
+    """Draw the difference of each pair of learners as a matrix, coloured by how often each wins."""
     wide = max(len(board.standings) for board in boards) > 5
     width = 7.2 if wide or len(boards) > 1 else 4.8
     figure, axes = new_figure(len(boards), 1 if wide else 2, width, 1.6 + _height_of_rows(boards))
@@ -108,19 +108,19 @@ def pairs(boards: Sequence[Leaderboard]) -> Figure | None:
 
 
 def noted(note: str, boards: Iterable[Leaderboard]) -> str:
-    """A note, and where some ranks are of models only, that they are."""
+    """Return a note, extended by `MODELS_NOTE` if some ranks are of models only."""
     single = any(entry.of == MODELS for board in boards for entry in board.standings)
     return f"{note} {MODELS_NOTE}" if single else note
 
 
 def ranking_note(boards: Iterable[Leaderboard]) -> str:
-    """What intervals, bars and the lines of floors are."""
+    """Return a note on what intervals, bars and the lines of floors mean."""
     names = dict.fromkeys(entry.label for board in boards for entry in board.floors)
     return RANKING_NOTE + (f" Dotted: the floor, {', '.join(names)}." if names else "")
 
 
 def ties(board: Leaderboard) -> list[tuple[int, int]]:
-    """Longest runs of places (first, last) in the standings in which no pair differs significantly."""
+    """Return the maximal ranges (first, last) of the standings without a significant difference."""
     order = [entry.label for entry in board.standings]
     apart = {frozenset((pair.first, pair.second)) for pair in board.pairs if pair.significant}
     runs: list[tuple[int, int]] = []
@@ -136,7 +136,7 @@ def ties(board: Leaderboard) -> list[tuple[int, int]]:
 
 
 def matrix(board: Leaderboard) -> tuple[list[str], NDArray[np.float64], list[list[str]]]:
-    """The learners, how often that of a row beats that of a column, and by how much, as text.
+    """Return the learners, the win rate of row over column, and the difference as text.
 
     The diagonal is NaN and empty; ≈ marks a tie, parentheses two models.
     """
@@ -173,7 +173,7 @@ def _matrix(ax: Axes, board: Leaderboard) -> None:
 
 
 def _height_of_rows(boards: Iterable[Leaderboard]) -> float:
-    """Inches that the longest list of learners needs, one below the other."""
+    """Return the height in inches that the longest list of learners needs."""
     return max(
         sum(max(0.3, 0.15 * len(wrapped(entry.label).split("\n"))) for entry in board.standings)
         for board in boards
@@ -181,5 +181,5 @@ def _height_of_rows(boards: Iterable[Leaderboard]) -> float:
 
 
 def wrapped(label: str) -> str:
-    """A label in lines that find room beside an axis."""
+    """Return a label wrapped to fit beside an axis."""
     return textwrap.fill(label, LEARNER_WIDTH)

@@ -1,4 +1,4 @@
-"""The learner or the recipe? Where several of both were crossed, what each contributes."""
+"""Contributions of learner and training recipe, where several of both were crossed."""
 
 import string
 from collections.abc import Iterable, Sequence
@@ -15,13 +15,13 @@ from bench.report.rows import (
     Row,
     comparisons,
     done,
-    labelled,
     recipe_name,
     score,
     shared_facts,
+    with_labels,
 )
 from bench.report.tables import ABSENT, Table, joined
-from bench.stats import estimate
+from bench.stats.intervals import estimate
 
 NOTE = (
     "Test accuracy in %, on the same episodes throughout. ±: 95 % interval for other seeds and episodes "
@@ -35,10 +35,10 @@ Recipe = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Cross:
-    """One setting in which each of several learners was trained by each of several recipes.
+    """Factorial design: one setting in which each of several learners was trained by each recipe.
 
-    ``runs`` holds the test accuracies in percent of each learner and recipe as `bench.stats.estimate`
-    takes them: [S, E] over seeds, or [E] of models where some have one seed.
+    ``runs`` holds the test accuracies (%) of each learner and recipe in the format of
+    `bench.stats.intervals.estimate`: [S, E] over seeds, or [E] of models if some have one seed.
     """
 
     comparison: Comparison
@@ -49,10 +49,10 @@ class Cross:
     runs: list[list[NDArray[np.float64]]]
 
 
-def crosses(records: Iterable[Row], tested: Episodes) -> list[Cross]:
-    """All settings in which at least two learners and two recipes are crossed without a gap."""
+def factorial_designs(records: Iterable[Row], tested: Episodes) -> list[Cross]:
+    """Return all settings in which two or more learners and recipes are fully crossed."""
     found = []
-    for comparison in comparisons(done(labelled(records, but=RECIPE)), ACCURACY):
+    for comparison in comparisons(done(with_labels(records, but=RECIPE)), ACCURACY):
         for setting in comparison.settings:
             by_recipe = {
                 label: _by_recipe(comparison.at(label, setting)) for label in comparison.labels
@@ -72,12 +72,12 @@ def crosses(records: Iterable[Row], tested: Episodes) -> list[Cross]:
 
 
 def recipes_markdown(found: Sequence[Cross]) -> str | None:
-    """The tables, each with what its recipes are; None without one."""
+    """Return the tables as Markdown, each with a legend of its recipes; None without tables."""
     return joined([table(cross) for cross in found]) or None
 
 
 def table(cross: Cross) -> Table:
-    """Learners by recipes, with what each contributes on average."""
+    """Return a table of learners by recipes, with the average contribution of each."""
     names = recipe_names(cross.recipes)
     by_learner, by_recipe = cross.runs, [list(line) for line in zip(*cross.runs, strict=True)]
     lines = [
@@ -103,7 +103,7 @@ def table(cross: Cross) -> Table:
 
 
 def recipe_names(recipes: Sequence[Recipe]) -> list[str]:
-    """Short names, such as ``sgd, augmented``; with a letter where two would be the same."""
+    """Return short names, such as ``sgd, augmented``; with a letter where names would clash."""
     names = [recipe_name(dict(zip(RECIPE, recipe, strict=True))) for recipe in recipes]
     return [
         f"{name} {string.ascii_uppercase[names[:i].count(name)]}" if names.count(name) > 1 else name
@@ -119,7 +119,7 @@ def _by_recipe(rows: Iterable[Row]) -> dict[Recipe, list[Row]]:
 
 
 def _plainness(recipe: Recipe) -> tuple[object, ...]:
-    """Sorts recipes from adam to sgd, and without changed images and labels before with them."""
+    """Return a sort key: adam before sgd, and plain before augmented or smoothed recipes."""
     facts = dict(zip(RECIPE, recipe, strict=True))
     return (
         facts["train_split"] != "train",
@@ -149,7 +149,7 @@ def _runs(rows: Sequence[Row], tested: Episodes, models: bool) -> NDArray[np.flo
 
 
 def _difference(these: Sequence[NDArray[np.float64]], others: Sequence[NDArray[np.float64]]) -> str:
-    """The mean of these groups of runs less that of others."""
+    """Return the mean of these groups of runs minus that of others, as text."""
     share = 1 / len(these)
     weights = [share] * len(these) + [-share] * len(others)
     found = estimate([*these, *others], weights)

@@ -1,4 +1,4 @@
-"""Which rows may stand side by side, under which name, and what they say together."""
+"""Grouping of rows into fair comparisons, their labels, and aggregates over seeds."""
 
 import re
 import statistics
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench import stats
+from bench.stats import intervals
 
 Row = dict[str, Any]
 
@@ -29,28 +29,29 @@ NAMES = {
     "baselinepp": "Baseline++",
     "nearest": "Nearest centroid",
 }
-"""Algorithms as their papers write them, in the order of tables and legends."""
+"""Names of algorithms as in their papers, in the order of tables and legends."""
 
-# Rows are compared only where these agree.
+# Rows are compared only if these agree.
 NETWORK = ("backbone", "backbone_options", "queries", "precision")
 ACCURACY = ("code", "data_digest", *NETWORK, "train_images", "tuning", "episodes")
 THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "launcher", "torch")
-BOTH = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
+ALL_FACTS = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
 
 RECIPE = (
     "train_split",
     "optimizer",
     "momentum",
     "weight_decay",
-    "rate",
-    "schedule",
+    "lr",
+    "lr_schedule",
     "clip_value",
     "label_smoothing",
     "augmentation",
 )
-USUAL = {"processes": 1, "launcher": "basic", "tuning": "none", "code": "unknown"}
-"""What goes without saying, also in rows."""
-# Where these or the options of an algorithm differ in one setting, it is several learners.
+DEFAULTS = {"processes": 1, "launcher": "basic", "tuning": "none", "code": "unknown"}
+"""Default values, which are not shown; rows that lack a fact have its default."""
+# Rows of one algorithm and setting that differ in any of these, or in its options, get separate
+# labels.
 VARIANT = (
     "order",
     "device",
@@ -63,9 +64,9 @@ VARIANT = (
     "validations",
     "val_episodes",
 )
-# Only these can be compared in spite of a difference: with other data or another number of test
-# episodes, the episodes are others.
-ACROSS = tuple(field for field in BOTH if field not in ("data_digest", "episodes"))
+# Only rows that differ in these can still be compared: with other data or another number of test
+# episodes, the episodes differ.
+ACROSS = tuple(field for field in ALL_FACTS if field not in ("data_digest", "episodes"))
 EPISODES = ", episodes "
 DAGGER = " †"
 TUNED_NOTE = (
@@ -79,7 +80,7 @@ class Score:
     """Accuracy (%) of one learner in one setting.
 
     One seed: the 95 % half-width over test episodes. Several: the mean over seeds and its 95 %
-    half-width for other seeds and episodes.
+    half-width over seeds and episodes.
     """
 
     mean: float
@@ -91,7 +92,8 @@ class Score:
 class Comparison:
     """Rows of one data set under one protocol; each has a `label` and a `setting`.
 
-    ``floors`` are those of what has nothing to train, on the same test episodes: no rivals of the rows.
+    ``floors`` are rows of algorithms without training on the same test episodes; they are not
+    ranked.
     """
 
     title: str
@@ -100,38 +102,38 @@ class Comparison:
 
     @property
     def labels(self) -> list[str]:
-        """The learners, in the order of every table and legend."""
+        """The learners, in the order of all tables and legends."""
         return learners(self.rows)
 
     @property
     def settings(self) -> list[str]:
-        """The settings, from few ways and shots to many."""
+        """The settings, sorted by ways and shots."""
         ordered = sorted(self.rows, key=lambda row: (row["ways"], row["shots"], row["setting"]))
         return list(dict.fromkeys(row["setting"] for row in ordered))
 
     def place(self, setting: str) -> str:
-        """`place` of the rows of a setting."""
-        return place(next(row for row in self.rows if row["setting"] == setting))
+        """Return the `setting_title` of the rows of a setting."""
+        return setting_title(next(row for row in self.rows if row["setting"] == setting))
 
     def at(self, label: str, setting: str, status: str = "done") -> list[Row]:
-        """The rows (one a seed) of one learner in one setting."""
+        """Return the rows (one per seed) of one learner in one setting."""
         wanted = (label, setting, status)
         return [r for r in self.rows if (r["label"], r["setting"], r["status"]) == wanted]
 
     def floors_at(self, setting: str) -> list[Row]:
-        """The floors of a setting, one of each label."""
+        """Return the floors of a setting, one per label."""
         found = {row["label"]: row for row in reversed(self.floors) if row["setting"] == setting}
         return [found[label] for label in sorted(found)]
 
     def at_the_floor(self, setting: str) -> list[str]:
-        """The learners that are not surely above each floor of a setting."""
+        """Return the learners that are not significantly above every floor of a setting."""
         floors = self.floors_at(setting)
         tested = {label: rows for label in self.labels if (rows := self.at(label, setting))}
         return [x for x, rows in tested.items() if not all(is_above(rows, each) for each in floors)]
 
 
 def learners(rows: Iterable[Row]) -> list[str]:
-    """The labels of rows in the order of `NAMES`, then others; 4 comes before 16."""
+    """Return the labels of rows in the order of `NAMES`, then others; numbers sort naturally."""
     known = list(NAMES)
     ranks = {
         row["label"]: known.index(row["algo"]) if row["algo"] in NAMES else len(known)
@@ -139,16 +141,16 @@ def learners(rows: Iterable[Row]) -> list[str]:
     }
 
     def key(label: str) -> tuple[object, ...]:
-        words = re.split(r"(\d+)", label)  # texts and numbers in turns
+        words = re.split(r"(\d+)", label)  # alternates between text and numbers
         return ranks[label], [int(word) if i % 2 else word for i, word in enumerate(words)]
 
     return sorted(ranks, key=key)
 
 
-def across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
-    """Copies of rows that stand side by side though they differ in ``fields``, of `ACROSS`.
+def merge_across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
+    """Return copies of rows that are compared although they differ in ``fields``, from `ACROSS`.
 
-    What differed is told in their labels, and by the facts that they then share.
+    The differences go into their labels, and the merged facts list all values.
     """
     rows = list(records)
     learned = [row for row in done(rows) if not is_floor(row)]
@@ -162,14 +164,14 @@ def across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     ]
 
 
-def kept_apart(records: Iterable[Row]) -> list[str]:
-    """For each data set with rows of several protocols, a sentence that names the differences."""
+def incompatibilities(records: Iterable[Row]) -> list[str]:
+    """Return a sentence on the differences for each data set with rows of several protocols."""
     rows = [row for row in done(records) if not is_floor(row)]
     sentences = []
     for dataset in dict.fromkeys(row["dataset"] for row in sorted(rows, key=row_order)):
         values = {
             field: {_value(row, field) for row in rows if row["dataset"] == dataset}
-            for field in BOTH
+            for field in ALL_FACTS
         }
         several = {field: found for field, found in values.items() if len(found) > 1}
         if several:
@@ -183,7 +185,7 @@ def kept_apart(records: Iterable[Row]) -> list[str]:
                 f"Rows of {dataset} are kept apart where they differ in {facts}."
                 + (advice if asked else "")
             )
-    for comparison in comparisons(labelled(rows), ACCURACY):
+    for comparison in comparisons(with_labels(rows), ACCURACY):
         lists = [setting for setting in comparison.settings if EPISODES in setting]
         if lists:
             sentences.append(
@@ -193,23 +195,23 @@ def kept_apart(records: Iterable[Row]) -> list[str]:
     return sentences
 
 
-def place(row: Row) -> str:
-    """The data set, ways and shots of a row, under whichever protocol."""
+def setting_title(row: Row) -> str:
+    """Return the data set, ways and shots of a row, regardless of the protocol."""
     return f"{row['dataset']}, {row['ways']}-way {row['shots']}-shot"
 
 
 def row_order(row: Row) -> tuple[Any, ...]:
-    """The sort key of rows: data set, ways, shots, algorithm, seed, cell."""
+    """Return the sort key of rows: data set, ways, shots, algorithm, seed, cell."""
     return tuple(row[key] for key in ("dataset", "ways", "shots", "algo", "seed", "cell"))
 
 
 def done(records: Iterable[Row]) -> list[Row]:
-    """The records of finished cells."""
+    """Return the records of finished cells."""
     return [row for row in records if row["status"] == "done"]
 
 
 def with_accuracies(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) -> list[Row]:
-    """Copies of rows that hold the ``accuracies`` of their test episodes, given by cell."""
+    """Return copies of rows with the ``accuracies`` of their test episodes, given by cell."""
     return [
         {**row, "accuracies": each["accuracy"].to_numpy(float)}
         if (each := tested.get(row["cell"])) is not None
@@ -219,51 +221,51 @@ def with_accuracies(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) 
 
 
 def score(rows: Sequence[Row]) -> Score:
-    """The score of one learner in one setting from its finished rows, one a seed.
+    """Return the score of one learner in one setting from its finished rows, one per seed.
 
-    Of rows without `with_accuracies`, only the interval over episodes of each is known.
+    Without `with_accuracies`, only each row's interval over episodes is known.
     """
     means, halves = [row["accuracy"] for row in rows], [row["ci95"] for row in rows]
     if len(rows) == 1:
         return Score(means[0], halves[0], 1)
     if all("accuracies" in row for row in rows):
-        found = stats.estimate([np.stack([row["accuracies"] for row in rows])])
+        found = intervals.estimate([np.stack([row["accuracies"] for row in rows])])
     else:
-        found = stats.estimate_without_episodes(means, halves)
+        found = intervals.estimate_without_episodes(means, halves)
     return Score(found.mean, found.half, len(rows))
 
 
 def of_learner(rows: Sequence[Row]) -> bool:
-    """Whether these rows, one a seed, speak of a learner: several seeds, or nothing to be trained."""
+    """Return whether rows (one per seed) represent a learner: several seeds, or no parameters."""
     return len(rows) > 1 or rows[0]["parameters"] == 0
 
 
 def is_timed(row: Row) -> bool:
-    """Whether the speed of a run was measured; if not, other work may have slowed its training down."""
+    """Return whether the speed of a run was measured; if not, other load may have slowed it."""
     return row.get("throughput") != []
 
 
 def is_floor(row: Row) -> bool:
-    """Whether a row is of what has nothing to train."""
+    """Return whether a row is of an algorithm without trainable parameters."""
     return row.get("parameters") == 0 and row["status"] == "done"
 
 
 def is_above(rows: Sequence[Row], floor: Row) -> bool:
-    """Whether a learner, one row a seed, is better than a floor by more than the interval allows.
+    """Return whether a learner (one row per seed) is above a floor by more than the interval.
 
-    By the differences on the episodes that they share, where rows are `with_accuracies`.
+    Uses paired differences on the shared episodes if rows are `with_accuracies`.
     """
     if not all("accuracies" in row for row in (*rows, floor)):
         result = score(rows)
         return bool(result.mean - result.half > floor["accuracy"])
     runs = [row["accuracies"] for row in rows]
     both = [np.stack(runs) if len(runs) > 1 else runs[0], floor["accuracies"]]
-    found = stats.estimate(both, (1, -1))
+    found = intervals.estimate(both, (1, -1))
     return found.mean > found.half
 
 
-def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
-    """The throughput of a phase, the mean over the rows (seeds) that measured it."""
+def phase_throughput(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | None:
+    """Return the throughput of a phase, the mean over the rows (seeds) that measured it."""
     values = [
         entry[unit]
         for row in rows
@@ -274,20 +276,27 @@ def rate(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s") -> float | 
 
 
 def by_meta_batch(rows: Sequence[Row]) -> dict[int, float]:
-    """Training tasks/s by meta-batch, the mean over seeds, of one learner in one setting."""
+    """Return training tasks/s by meta-batch, mean over seeds, of one learner in one setting."""
     sizes = sorted({row["meta_batch"] for row in rows})
-    rates = {size: rate((r for r in rows if r["meta_batch"] == size), "train") for size in sizes}
+    rates = {
+        size: phase_throughput((r for r in rows if r["meta_batch"] == size), "train")
+        for size in sizes
+    }
     return {size: value for size, value in rates.items() if value is not None}
 
 
 def saturation(
     records: Iterable[Row],
 ) -> list[tuple[Comparison, str, dict[str, dict[int, float]]]]:
-    """Settings in which a learner was timed at several meta-batches, its rows under one label.
+    """Return the settings in which a learner was timed at several meta-batches, under one label.
 
     Each comes with its comparison and the training tasks/s by label and meta-batch.
     """
-    timed = [row for row in done(labelled(records, but=["meta_batch"])) if rate([row], "train")]
+    timed = [
+        row
+        for row in done(with_labels(records, but=["meta_batch"]))
+        if phase_throughput([row], "train")
+    ]
     found = []
     for comparison in comparisons(timed, THROUGHPUT):
         for setting in comparison.settings:
@@ -297,11 +306,11 @@ def saturation(
     return found
 
 
-def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
-    """Copies with a `label`: the learner's name, and its variant where an algorithm has several.
+def with_labels(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
+    """Return copies with a `label`: the learner's name, and its variant if there are several.
 
-    Variants differ in a fact within one setting, facts in `but` aside; transductive ones carry a
-    dagger.
+    Variants differ in a fact within one setting, except for facts in `but`; transductive ones are
+    marked with a dagger.
     """
     rows = sorted(records, key=row_order)
     values: dict[tuple[Any, ...], set[str]] = {}
@@ -333,7 +342,7 @@ def labelled(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
 
 
 def recipe_name(row: Row) -> str:
-    """The recipe of a row in a few words, such as ``sgd, augmented``; others may have the same."""
+    """Return a short recipe name, such as ``sgd, augmented``, which need not be unique."""
     parts = {
         str(row.get("optimizer")): True,
         "augmented": row.get("augmentation", "none") != "none",
@@ -346,10 +355,10 @@ def recipe_name(row: Row) -> str:
 def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     """Split labelled rows so that within one comparison the data set and all `fields` agree.
 
-    A title names the data set and whatever differs from its other comparisons. Failed rows may
+    A title names the data set and the facts that differ from its other comparisons. Failed rows may
     lack fields; they join the first comparison that they do not contradict. Floors are added to each
-    comparison with their test episodes, though they were not trained as its rows were; those without one
-    are compared among themselves.
+    comparison on the same test episodes, although their training facts differ; those without one
+    are compared with each other.
     """
     rows = list(rows)
     floors = [row for row in rows if is_floor(row)]
@@ -362,7 +371,7 @@ def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
 
 
 def _floors_of(comparison: Comparison, floors: Iterable[Row]) -> list[Row]:
-    """Copies of the floors that were tested on episodes of a comparison, with its settings."""
+    """Return copies of the floors tested on episodes of a comparison, with its settings."""
     settings = {row["episodes_digest"]: row["setting"] for row in done(comparison.rows)}
     return [
         {**row, "setting": settings[row["episodes_digest"]]}
@@ -387,23 +396,23 @@ def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
             for i, field in enumerate(fields, start=1)
             if len({other[i] for other in siblings}) > 1
         ]
-        members = _tell_apart(_with_setting(sorted(groups[key], key=row_order)))
+        members = _disambiguate(_with_setting(sorted(groups[key], key=row_order)))
         found.append(Comparison(", ".join([key[0], *differing]), members))
     return found
 
 
 def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
-    """What all finished rows have in common, as 'backbone conv4, precision fp32'."""
+    """Return the facts that all finished rows share, as 'backbone conv4, precision fp32'."""
     facts = []
     for field in fields:
         values = {_value(row, field) for row in done(rows)}
-        if len(values) == 1 and values.isdisjoint({None, "", USUAL.get(field)}):
+        if len(values) == 1 and values.isdisjoint({None, "", DEFAULTS.get(field)}):
             facts.append(_fact(field, values.pop()))
     return ", ".join(facts)
 
 
 def interval_note(found: Iterable[Comparison]) -> str:
-    """What the number after ± (or an error bar) covers, as half a sentence."""
+    """Return what the number after ± (or an error bar) covers, as a clause."""
     cells = [
         (score(rows).seeds, rows[0]["episodes"])
         for comparison in found
@@ -424,7 +433,7 @@ def interval_note(found: Iterable[Comparison]) -> str:
 
 
 def _with_short_recipes(rows: Sequence[Row], differing: Collection[tuple[str, str]]) -> set[str]:
-    """The algorithms whose recipes differ in several facts, and are told apart by a few words."""
+    """Return the algorithms whose recipes differ in several facts and have unique short names."""
     found = set()
     for algo in {algo for algo, fact in differing if fact in RECIPE}:
         if sum((algo, fact) in differing for fact in RECIPE) > 1:
@@ -436,7 +445,7 @@ def _with_short_recipes(rows: Sequence[Row], differing: Collection[tuple[str, st
 
 
 def _variant(row: Row) -> dict[str, str]:
-    """What makes an algorithm this learner, by fact; what was tuned is told by the study alone."""
+    """Return the facts that define the variant of a row; the study replaces tuned options."""
     facts = {fact: row[fact] for fact in VARIANT if row.get(fact) is not None}
     facts |= row.get("algo_options", {})
     if tuned := row.get("tuned"):
@@ -448,7 +457,7 @@ def _variant(row: Row) -> dict[str, str]:
 
 
 def _with_setting(rows: Sequence[Row]) -> list[Row]:
-    """Copies with a `setting`; it names the episodes where there are several lists of them."""
+    """Return copies with a `setting`; it names the episodes if there are several lists of them."""
     lists: dict[tuple[int, int], set[str]] = {}
     for row in done(rows):
         lists.setdefault((row["ways"], row["shots"]), set()).add(row["episodes_digest"])
@@ -463,8 +472,11 @@ def _with_setting(rows: Sequence[Row]) -> list[Row]:
     return named
 
 
-def _tell_apart(rows: Sequence[Row]) -> list[Row]:
-    """Copies whose label names the cell where one learner has a seed twice: they have no mean."""
+def _disambiguate(rows: Sequence[Row]) -> list[Row]:
+    """Return copies with the cell in the label where a learner has a seed twice.
+
+    Duplicate seeds must not be averaged.
+    """
     apart = ("label", "setting", "seed", "meta_batch", *RECIPE)
     finished = [tuple(row.get(fact) for fact in apart) for row in done(rows)]
     twice = {key[:2] for key in finished if finished.count(key) > 1}
@@ -481,8 +493,8 @@ def _fits(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
 
 
 def _value(row: Row, field: str) -> Any:
-    """A fact as it is compared: options as text, everything else as it is."""
-    value = row.get(field, USUAL.get(field))
+    """Return a fact as it is compared: options as text, anything else unchanged."""
+    value = row.get(field, DEFAULTS.get(field))
     return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
 
 

@@ -1,4 +1,7 @@
-"""How trained learners do on other data sets: tables and a figure of `bench.probe` with datasets=..."""
+"""Transfer of trained learners to other data sets: results of `bench.probe` with datasets=...
+
+They are shown as tables and a figure.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +15,7 @@ from matplotlib.patches import Patch
 from bench.report.drawing import (
     INK,
     finish,
-    in_house_style,
+    house_style,
     labels_of,
     legend,
     new_figure,
@@ -28,14 +31,14 @@ from bench.report.rows import (
     Score,
     comparisons,
     done,
-    labelled,
     row_order,
     score,
+    with_labels,
 )
 from bench.report.tables import ABSENT, Table, joined, score_text
 
 Shifts = Mapping[str, pd.DataFrame]
-"""By cell, its tests on other data sets, `bench.probe.shift.Shift`."""
+"""Maps each cell to its tests on other data sets, rows of `bench.runs.transfer.Shift`."""
 
 COLUMNS = [
     *("algo", "trained_on", "tested_on", "ways", "shots", "queries", "seed", "accuracy", "ci95"),
@@ -56,8 +59,11 @@ BARS_NOTE = (
 )
 
 
-class Shifted(NamedTuple):
-    """One learner on one other data set: its score, that less its own test's, and images seen (%)."""
+class TransferResults(NamedTuple):
+    """One learner on one other data set.
+
+    Holds its score, the difference to its own test, and the images seen in training (%).
+    """
 
     score: Score
     difference: Score
@@ -65,7 +71,7 @@ class Shifted(NamedTuple):
 
 
 def shift_table(records: Iterable[Row], shifts: Shifts) -> pd.DataFrame | None:
-    """One row a cell and data set that it was tested on, its own first; None where nothing was tried."""
+    """Return one row per cell and tested data set, its own first; None without tests."""
     lines = []
     for row in sorted(done(records), key=row_order):
         if (tests := shifts.get(row["cell"])) is None:
@@ -88,14 +94,14 @@ def shift_table(records: Iterable[Row], shifts: Shifts) -> pd.DataFrame | None:
 
 
 def shift_markdown(records: Iterable[Row], shifts: Shifts) -> str | None:
-    """Learners on other data sets, one table a setting; None where nothing was tried."""
+    """Return Markdown of learners on other data sets, one table per setting; None without tests."""
     return joined(shift_tables(records, shifts)) or None
 
 
 def shift_tables(records: Iterable[Row], shifts: Shifts) -> list[Table]:
-    """Learners on other data sets, one a setting in which something was tried."""
+    """Return tables of learners on other data sets, one per setting with tests."""
     tables = []
-    for comparison, setting in tried(records, shifts):
+    for comparison, setting in transfer_settings(records, shifts):
         lines = []
         own = comparison.rows[0]["dataset"]
         for label, tests in shifted(comparison, setting, shifts).items():
@@ -111,19 +117,21 @@ def shift_tables(records: Iterable[Row], shifts: Shifts) -> list[Table]:
     return tables
 
 
-def tried(records: Iterable[Row], shifts: Shifts) -> list[tuple[Comparison, str]]:
-    """Comparisons and settings in which a learner was tested on another data set."""
+def transfer_settings(records: Iterable[Row], shifts: Shifts) -> list[tuple[Comparison, str]]:
+    """Return comparisons and settings in which a learner was tested on another data set."""
     return [
         (comparison, setting)
-        for comparison in comparisons(done(labelled(records)), ACCURACY)
+        for comparison in comparisons(done(with_labels(records)), ACCURACY)
         for setting in comparison.settings
         if shifted(comparison, setting, shifts)
     ]
 
 
-def shifted(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, dict[str, Shifted]]:
-    """By learner and other data set, what came of it, over the seeds that were tested there."""
-    found: dict[str, dict[str, Shifted]] = {}
+def shifted(
+    comparison: Comparison, setting: str, shifts: Shifts
+) -> dict[str, dict[str, TransferResults]]:
+    """Return the results by learner and other data set, over the seeds that were tested there."""
+    found: dict[str, dict[str, TransferResults]] = {}
     for label in comparison.labels:
         tests: dict[str, list[tuple[Row, Any]]] = {}
         for row in comparison.at(label, setting):
@@ -135,10 +143,10 @@ def shifted(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, d
     return found
 
 
-def _shifted(pairs: Sequence[tuple[Row, Any]]) -> Shifted:
-    """Of (own test, test elsewhere) of each seed.
+def _shifted(pairs: Sequence[tuple[Row, Any]]) -> TransferResults:
+    """Return the transfer results from (own test, test elsewhere) of each seed.
 
-    The two tests have episodes of their own: the variances of their means add up.
+    The two tests have independent episodes, so the variances of their means add up.
     """
     differences = [
         {
@@ -148,18 +156,18 @@ def _shifted(pairs: Sequence[tuple[Row, Any]]) -> Shifted:
         for own, test in pairs
     ]
     tests = [test for _, test in pairs]
-    return Shifted(score(tests), score(differences), max(test["seen"] for test in tests))
+    return TransferResults(score(tests), score(differences), max(test["seen"] for test in tests))
 
 
 def figures(records: Iterable[Row], shifts: Shifts) -> dict[str, Figure | None]:
-    """All figures by name, None where nothing was tried."""
+    """Return all figures by name, None without tests."""
     return {"shift": shift(list(records), shifts)}
 
 
-@in_house_style
+@house_style
 def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
-    """Test accuracy on the learners' own data set and on others, as bars from zero."""
-    panels = tried(records, shifts)
+    """Draw test accuracy on the learners' own data set and on others, as bars from zero."""
+    panels = transfer_settings(records, shifts)
     if not panels:
         return None
     found = list({id(comparison): comparison for comparison, _ in panels}.values())
@@ -191,7 +199,7 @@ def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
 
 
 def tested_on(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, dict[str, Score]]:
-    """By data set, the learners' own first, the score of each learner that was tested elsewhere."""
+    """Return scores by data set, the learners' own first, of each learner tested elsewhere."""
     found = shifted(comparison, setting, shifts)
     own = comparison.rows[0]["dataset"]
     groups = {f"{own} (own)": {x: score(comparison.at(x, setting)) for x in found}}

@@ -1,4 +1,4 @@
-"""``python -m bench.report.speed FILE``: ratios to a peer and cost at scale, from saved benchmarks."""
+"""``python -m bench.report.speed FILE``: ratios to a peer and scaling, from saved benchmarks."""
 
 import json
 import sys
@@ -9,8 +9,8 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter
 from typing_extensions import TypedDict
 
-from bench.interrupt import ended
-from bench.mistake import Mistake
+from bench.core.errors import UserError
+from bench.core.signals import run_command
 
 USAGE = """\
 Usage: python -m bench.report.speed FILE
@@ -25,9 +25,9 @@ Amount = Annotated[Finite, Field(ge=0)]
 
 
 class Result(TypedDict):
-    """Tasks/s of a whole machine against a peer's; the ratio's quartiles are over rounds.
+    """Tasks/s of a whole machine against a peer; the quartiles of the ratio are over rounds.
 
-    Each side has the layout, "processes x threads of each", at which it is fastest.
+    Each side uses its fastest layout, "processes x threads of each".
     """
 
     work: str
@@ -39,13 +39,13 @@ class Result(TypedDict):
     ratio_low: Amount
     ratio_high: Amount
     rounds: int
-    stolen: Amount  # share of its processor time that a virtual machine did not get
+    stolen: Amount  # steal: fraction of CPU time that the hypervisor gave to others
 
 
 def markdown(results: Iterable[Result]) -> str:
-    """Return one row a kind of work: both rates (medians), the median ratio and its quartiles.
+    """Return one row per kind of work: both rates (medians), the median ratio and its quartiles.
 
-    Where much time was stolen by other virtual machines, a ratio says little.
+    If much time was stolen by other virtual machines, a ratio is unreliable.
     """
     lines = [
         "| work | ours, tasks/s | on | learn2learn, tasks/s | on | ratio | quartiles | stolen |",
@@ -62,18 +62,18 @@ def markdown(results: Iterable[Result]) -> str:
 
 
 class Growth(TypedDict):
-    """Time (ms, median) and memory (MiB above the process) of a call as something grows."""
+    """Median time (ms) and memory (MiB above the process) of a call as one size grows."""
 
     work: str
     axis: str
     sizes: list[int]
     ms: list[Amount]
     mib: list[Amount]
-    exponent: Finite  # of the time, from the last but one size to the last
+    exponent: Finite  # of the time, from the second-to-last size to the last
 
 
 def growth_markdown(results: Iterable[Growth]) -> str:
-    """One row a kind of work: sizes, times and memory; and p, where time grows as size^p at the end."""
+    """Return one row per kind of work: sizes, times, memory, and p, the final growth as size^p."""
     lines = [
         "| work | what grows | sizes | ms | MiB above the process | p |",
         "| --- | --- | ---: | ---: | ---: | ---: |",
@@ -98,22 +98,26 @@ _GROWTHS = TypeAdapter(list[Growth], config=ConfigDict(strict=True))
 
 
 def read(file: Path) -> tuple[list[Result], list[Growth]]:
-    """Return the comparisons in such a file; raises Mistake when there are none."""
+    """Return the ratios and growths in a benchmark file.
+
+    Raises:
+        UserError: If the file is unreadable or holds neither.
+    """
     try:
         saved = [b["extra_info"] for b in json.loads(file.read_text())["benchmarks"]]
         ratios = _RESULTS.validate_python([info for info in saved if "ratio" in info])
         growths = _GROWTHS.validate_python([info for info in saved if "exponent" in info])
     except OSError as error:
-        raise Mistake(f"Cannot read {file} ({error.strerror}).") from None
+        raise UserError(f"Cannot read {file} ({error.strerror}).") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise Mistake(f"{file} is no JSON file of pytest-benchmark.") from None
+        raise UserError(f"{file} is no JSON file of pytest-benchmark.") from None
     if not ratios and not growths:
-        raise Mistake(f"{file} holds no comparison; save one with --benchmark-enable.")
+        raise UserError(f"{file} holds no comparison; save one with --benchmark-enable.")
     return ratios, growths
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns its exit status: 0, or 2 for a user's mistake."""
+    """Run the command and return its exit status: 0, or 2 on wrong usage or a `UserError`."""
     if {"-h", "--help"} & set(arguments):
         print(USAGE)
         return 0
@@ -122,7 +126,7 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         ratios, growths = read(Path(arguments[0]))
-    except Mistake as mistake:
+    except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         return 2
     tables = [markdown(ratios)] if ratios else []
@@ -132,4 +136,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(ended(main))
+    sys.exit(run_command(main))

@@ -14,11 +14,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_numeric_dtype
 
-from bench import stats
 from bench.report.leaderboard import LEVEL, MARGIN, MODELS, Leaderboard, Pair, Standing
 from bench.report.rows import (
     ACCURACY,
-    BOTH,
+    ALL_FACTS,
     DAGGER,
     THROUGHPUT,
     TRANSDUCTIVE_NOTE,
@@ -30,14 +29,15 @@ from bench.report.rows import (
     done,
     interval_note,
     is_timed,
-    labelled,
     learners,
-    rate,
+    phase_throughput,
     row_order,
     saturation,
     score,
     shared_facts,
+    with_labels,
 )
+from bench.stats import intervals
 
 ACCURACY_LEADING = (
     "algo",
@@ -78,8 +78,8 @@ THROUGHPUT_LEADING = (
     "torch",
     "cell",
 )
-PHASES = ("train", "adapt", "infer")  # of tables to read and figures
-ORDER = ("draw", "train", "train_alone", "evaluate", "adapt", "infer")  # of the CSV, which has all
+PHASES = ("train", "adapt", "infer")  # shown in readable tables and figures
+ORDER = ("draw", "train", "train_alone", "evaluate", "adapt", "infer")  # all, as in the CSV
 SATURATED = 0.9
 SATURATION_NOTE = (
     "Training, tasks per second, the mean over seeds. Saturated: from this meta-batch on, "
@@ -158,15 +158,15 @@ LATEX = {letter: f"\\{letter}" for letter in "&%$#_{}"} | {
     "≈": r"$\approx$",
 }
 WIDTH = 100
-# The widest each column of the terminal table may be: with two spaces between them, 99.
+# Maximum widths of the columns of the terminal table: 99 in all with two spaces in between.
 COLUMNS = (22, 13, 12, 7, 7, 7, 9, 8)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table to read: texts, in which *stars* and **two** give weight as in Markdown.
+    """A table of texts, in which *emphasis* and **strong** are as in Markdown.
 
-    ``place`` names the data set, ways and shots where all of it is of one setting.
+    ``place`` names the data set, ways and shots if the whole table is about one setting.
     """
 
     title: str
@@ -176,20 +176,20 @@ class Table:
     place: str = ""
 
     def markdown(self) -> str:
-        """Title, table and note."""
+        """Return title, table and note as Markdown."""
         title, note = (without_tags(text) for text in (self.title, self.note))
         parts = [f"### {title}", markdown(self.headers, self.cells), note]
         return "\n\n".join(filter(None, parts))
 
 
 def accuracy_table(records: Iterable[Row]) -> pd.DataFrame:
-    """One row a cell: result first, protocol card after; a failed cell has empty numbers."""
+    """Return one row per cell: results first, then the protocol card; empty numbers if failed."""
     rows = sorted(records, key=row_order)
     return _frame(rows, [*ACCURACY_LEADING, *_card(rows, {*ACCURACY_LEADING, "throughput"})])
 
 
 def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
-    """One row a cell and phase, as `bench.throughput.measure` gives; untimed cells have none."""
+    """Return one row per cell and phase of `bench.engine.throughput.measure`, if timed."""
     rows = [
         {**row, **entry}
         for row in sorted(records, key=row_order)
@@ -200,9 +200,9 @@ def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
 
 
 def to_csv(frame: pd.DataFrame) -> str:
-    """CSV text; floats keep every digit that is needed to read them back.
+    """Return CSV text; floats keep all digits needed for an exact round trip.
 
-    A text that a spreadsheet would take for a formula has an apostrophe in front, as those want it.
+    Text that a spreadsheet would interpret as a formula is prefixed with an apostrophe.
     """
 
     def plain(value: object) -> object:
@@ -216,14 +216,14 @@ def to_csv(frame: pd.DataFrame) -> str:
 
 
 def accuracy_markdown(records: Iterable[Row]) -> str:
-    """Learners by settings, one table for each data set and protocol."""
+    """Return Markdown of learners by settings, one table for each data set and protocol."""
     return joined(accuracy_tables(records))
 
 
 def accuracy_tables(records: Iterable[Row]) -> list[Table]:
-    """Learners by settings, one for each data set and protocol."""
+    """Return tables of learners by settings, one for each data set and protocol."""
     tables = []
-    for comparison in comparisons(labelled(records), ACCURACY):
+    for comparison in comparisons(with_labels(records), ACCURACY):
         cells = [
             [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
             for label in comparison.labels
@@ -238,7 +238,7 @@ def accuracy_tables(records: Iterable[Row]) -> list[Table]:
 
 
 def latex(tables: Iterable[Table]) -> str | None:
-    """Tables for a paper (with booktabs), each with its caption; None without any."""
+    """Return LaTeX tables (with booktabs), each with its caption; None without tables."""
     return "\n".join(map(_latex, tables)) or None
 
 
@@ -253,20 +253,20 @@ def _latex(table: Table) -> str:
 
 
 def throughput_markdown(records: Iterable[Row]) -> str:
-    """Learners by settings, one table for each data set and machine."""
+    """Return Markdown of throughput, learners by settings, one table per data set and machine."""
     return joined(throughput_tables(records)) or "No cell has been timed.\n"
 
 
 def throughput_tables(records: Iterable[Row]) -> list[Table]:
-    """Learners by settings, one for each data set and machine; none where nothing was timed."""
-    timed = [row for row in done(labelled(records)) if row.get("throughput")]
+    """Return tables of throughput, learners by settings, one per data set and machine."""
+    timed = [row for row in done(with_labels(records)) if row.get("throughput")]
     tables = []
     for comparison in comparisons(timed, THROUGHPUT):
         cells, note = [], "Tasks per second: train / adapt / infer, the mean over seeds."
         for label in comparison.labels:
             found = [comparison.at(label, setting) for setting in comparison.settings]
             cells.append([label, *map(_rates_text, found)])
-            shares = [rate(rows, "train", "scaling_efficiency") for rows in found]
+            shares = [phase_throughput(rows, "train", "scaling_efficiency") for rows in found]
             if any(shares):
                 cells.append([f"{label}, {EFFICIENCY}", *map(_share_text, shares)])
         if len(cells) > len(comparison.labels):
@@ -278,7 +278,7 @@ def throughput_tables(records: Iterable[Row]) -> list[Table]:
 
 
 def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
-    """Standings and pairs, two tables a setting, with what their columns mean below."""
+    """Return Markdown of standings and pairs, two tables per setting, with column notes below."""
     parts = []
     for board in boards:
         parts.append(standing_table(board).markdown())
@@ -298,13 +298,13 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
 
 
 def leaderboard_note(boards: Iterable[Leaderboard]) -> str:
-    """Return what the columns of standings and pairs mean, with the margin of their tests."""
+    """Return an explanation of the columns of standings and pairs, with the tests' margin."""
     margins = [pair.margin for board in boards for pair in board.pairs]
     return LEADERBOARD_NOTE.format(margin=f"{margins[0] if margins else MARGIN:g}")
 
 
 def standing_table(board: Leaderboard) -> Table:
-    """The learners of a setting from the best mean down."""
+    """Return the learners of a setting in the order of the standings, then the floors."""
     standings = [
         [
             entry.label,
@@ -325,7 +325,7 @@ def standing_table(board: Leaderboard) -> Table:
 
 
 def pair_table(board: Leaderboard) -> Table:
-    """All pairs of learners of a setting."""
+    """Return a table of all pairs of learners of a setting."""
     pairs = [
         [
             f"{pair.first} {sign(pair)} {pair.second}",
@@ -345,7 +345,7 @@ def pair_table(board: Leaderboard) -> Table:
 
 
 def aggregate_tables(boards: Sequence[Leaderboard]) -> list[Table]:
-    """Learners over all settings of a comparison, where it has several."""
+    """Return tables of learners over all settings of a comparison, if it has several."""
     tables = []
     for comparison in {id(board.comparison): board.comparison for board in boards}.values():
         settings = comparison.settings
@@ -357,7 +357,7 @@ def aggregate_tables(boards: Sequence[Leaderboard]) -> list[Table]:
             [np.stack([row["accuracies"] for row in rows]) for rows in each]
             for each in everywhere.values()
         ]
-        middles, ranks = stats.aggregates(runs)
+        middles, ranks = intervals.aggregates(runs)
         lines = [
             [label, _with_ends(rank), _with_ends(middle), _seeds(everywhere[label])]
             for label, middle, rank in zip(everywhere, middles, ranks, strict=True)
@@ -379,27 +379,27 @@ def _seeds(cells: Sequence[Sequence[Row]]) -> str:
 
 
 def sign(pair: Pair) -> str:
-    """> for a better learner, ≈ for a tie, / between two models."""
+    """Return > for a better learner, ≈ for a tie, / between two models."""
     if pair.of == MODELS:
         return "/"
     return ">" if pair.better else "≈"
 
 
 def p_of(pair: Pair) -> str:
-    """The corrected p of a pair, and whether it is of two models only."""
+    """Return the corrected p of a pair as text, marked if it is of two models only."""
     p = p_text(pair.p_corrected)
     return f"{p} (models)" if pair.of == MODELS else p
 
 
 def equivalence(pair: Pair) -> str:
-    """Whether a pair is equivalent within its margin; nothing where it differs by more."""
+    """Return whether a pair is equivalent within its margin, as text; a dash if it differs."""
     if pair.equivalent:
         return f"within {pair.margin:g}{' (models)' if pair.of == MODELS else ''}"
     return ABSENT if pair.significant else "undecided"
 
 
 def winners(boards: Iterable[Leaderboard]) -> str:
-    """For each setting with several learners, a line that says who is best, or why nobody is."""
+    """Return a line per setting with several learners: who is best, or why no one is."""
     boards = list(boards)
     several = [board for board in boards if board.pairs]
     lines = [_winners(board) for board in several]
@@ -410,7 +410,7 @@ def winners(boards: Iterable[Leaderboard]) -> str:
 
 
 def at_the_floor(board: Leaderboard) -> str:
-    """A sentence on learners that are no better than a floor of their setting, or nothing."""
+    """Return a sentence on learners no better than a floor of their setting, or an empty string."""
     low = board.comparison.at_the_floor(board.setting)
     names = " and ".join(entry.label for entry in board.floors)
     return (
@@ -419,7 +419,7 @@ def at_the_floor(board: Leaderboard) -> str:
 
 
 def listed(texts: Iterable[str]) -> str:
-    """Return texts as a list in a sentence, such as ``a, b and c``."""
+    """Return texts as an enumeration, such as ``a, b and c``."""
     *most, last = texts
     return f"{', '.join(most)} and {last}" if most else last
 
@@ -442,7 +442,7 @@ def _winners(board: Leaderboard) -> str:
 
 
 def models_ahead(board: Leaderboard) -> list[str]:
-    """The models of one seed, out of the order of learners, that are ahead of the best learner."""
+    """Return the single-seed models that are significantly ahead of the best learner."""
     single = {entry.label for entry in board.standings if entry.of == MODELS}
     best = board.winners[:1]
     return [
@@ -451,7 +451,7 @@ def models_ahead(board: Leaderboard) -> list[str]:
 
 
 def one_seed(board: Leaderboard) -> str:
-    """Why a setting has no order of learners, and what is known of the models, in a few sentences."""
+    """Return why a setting has no ranking of learners, and what is known of the models."""
     top = [entry.label for entry in board.standings if entry.best == 1]
     found = (
         f"{top[0]} has the highest accuracy"
@@ -465,12 +465,12 @@ def one_seed(board: Leaderboard) -> str:
 
 
 def saturation_markdown(records: Iterable[Row]) -> str | None:
-    """Training tasks/s by meta-batch, one table a setting; None where no learner has several."""
+    """Return Markdown of training tasks/s by meta-batch; None if no learner has several."""
     return joined(saturation_tables(records)) or None
 
 
 def saturation_tables(records: Iterable[Row]) -> list[Table]:
-    """Training tasks/s by meta-batch, one a setting in which a learner has several."""
+    """Return tables of training tasks/s by meta-batch, one per setting with several."""
     tables = []
     for comparison, setting, rates in saturation(records):
         sizes = sorted({size for each in rates.values() for size in each})
@@ -486,7 +486,7 @@ def saturation_tables(records: Iterable[Row]) -> list[Table]:
 
 
 def terminal_table(records: Iterable[Row]) -> str:
-    """The comparison printed at the end of a run, at most 100 columns wide."""
+    """Return the comparison printed at the end of a run, at most 100 columns wide."""
     headers = [
         "learner",
         "setting",
@@ -498,7 +498,7 @@ def terminal_table(records: Iterable[Row]) -> str:
         "training time",
     ]
     parts = []
-    for comparison in comparisons(labelled(records), BOTH):
+    for comparison in comparisons(with_labels(records), ALL_FACTS):
         lines = []
         for setting in comparison.settings:
             for label in comparison.labels:
@@ -510,9 +510,9 @@ def terminal_table(records: Iterable[Row]) -> str:
                             setting,
                             accuracy_text(comparison, label, setting),
                             _yes_no(rows),
-                            number(rate(rows, "train")),
-                            number(rate(rows, "adapt")),
-                            number(rate(rows, "infer", "images_per_s")),
+                            number(phase_throughput(rows, "train")),
+                            number(phase_throughput(rows, "adapt")),
+                            number(phase_throughput(rows, "infer", "images_per_s")),
                             train_time(rows),
                         ]
                     )
@@ -521,7 +521,7 @@ def terminal_table(records: Iterable[Row]) -> str:
                 lines.append([f"{row['label']}, a floor", setting, text, "no", *[ABSENT] * 4])
         table = _columns([headers, *lines])
         facts = f"±: {interval_note([comparison])}. " if done(comparison.rows) else ""
-        facts += _sentence(shared_facts(comparison.rows, BOTH))
+        facts += _sentence(shared_facts(comparison.rows, ALL_FACTS))
         facts += f" {failures(comparison)}"
         notes = textwrap.fill(facts.strip(), WIDTH)
         parts.append(f"{textwrap.fill(comparison.title, WIDTH)}\n{table}\n{notes}")
@@ -529,7 +529,7 @@ def terminal_table(records: Iterable[Row]) -> str:
 
 
 def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
-    """A cell as '95.3 ± 0.4', 'failed', or a dash where nothing was run."""
+    """Return a table cell as '95.3 ± 0.4', 'failed', or a dash if nothing was run."""
     rows = comparison.at(label, setting)
     failed = len(comparison.at(label, setting, "failed"))
     if not rows:
@@ -542,25 +542,25 @@ def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
 
 
 def floor_text(comparison: Comparison, label: str, setting: str) -> str:
-    """A floor as '42.7 ± 1.0', or a dash where it was not run."""
+    """Return a floor as '42.7 ± 1.0', or a dash if it was not run."""
     rows = [row for row in comparison.floors_at(setting) if row["label"] == label]
     return score_text(score(rows)) if rows else ABSENT
 
 
 def chance(comparison: Comparison) -> str:
-    """What guessing gives, as 'chance is 20 % at 5 ways'."""
+    """Return the chance level, as 'chance is 20 % at 5 ways'."""
     ways = sorted({row["ways"] for row in comparison.rows})
     return f"chance is {' and '.join(f'{100 / n:.3g} % at {n} ways' for n in ways)}"
 
 
 def score_text(result: Score) -> str:
-    """A score as '95.3 ± 0.4'."""
+    """Return a score as '95.3 ± 0.4'."""
     digits = 2 if 0 < result.half < 0.1 else 1
     return f"{result.mean:.{digits}f} ± {result.half:.{digits}f}"
 
 
 def failures(comparison: Comparison) -> str:
-    """A sentence that lists the failed cells with their reasons, or nothing."""
+    """Return a sentence that lists the failed cells with reasons, or an empty string."""
     failed = [
         f"{row['cell']} ({str(row['reason']).rstrip('.')})"
         for row in comparison.rows
@@ -570,14 +570,14 @@ def failures(comparison: Comparison) -> str:
 
 
 def number(value: float | None) -> str:
-    """A rate as text with at least three significant digits: 4.56, 51.2, 4,096."""
+    """Return a number with at least three significant digits: 4.56, 51.2, 4,096."""
     if value is None or math.isnan(value):
         return ABSENT
     return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
 
 
 def _escaped(text: str) -> str:
-    """Text for LaTeX, with its *stars* and **two** as weight."""
+    """Escape text for LaTeX, with *emphasis* and **strong** as commands."""
     safe = "".join(LATEX.get(letter, letter) for letter in text)
     safe = re.sub(r"\*\*(.+?)\*\*", r"\\textbf{\1}", safe)
     return re.sub(r"\*(.+?)\*", r"\\emph{\1}", safe)
@@ -609,17 +609,20 @@ def _fixed(value: float | None, digits: int = 2) -> str:
 
 
 def _over_classes(found: Standing | Pair) -> str:
-    """The half-width for other classes too: no narrower than without, as few seeds could make it."""
+    """Return the half-width that includes classes, never below the one that does not.
+
+    With few seeds, its estimate could be narrower.
+    """
     return _fixed(None if found.half_classes is None else max(found.half, found.half_classes))
 
 
 def p_text(value: float) -> str:
-    """A p-value as text."""
+    """Return a p-value as text."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _rates_text(rows: Sequence[Row]) -> str:
-    rates = [number(rate(rows, phase)) for phase in PHASES]
+    rates = [number(phase_throughput(rows, phase)) for phase in PHASES]
     return " / ".join(rates) if rows else ABSENT
 
 
@@ -628,17 +631,17 @@ def _share_text(share: float | None) -> str:
 
 
 def _saturated(rates: Mapping[int, float]) -> str:
-    """The smallest meta-batch near the best rate; '>' when that is the last of several."""
+    """Return the smallest meta-batch near the best rate; with '>' if it is the last of several."""
     enough = SATURATED * max(rates.values())
     size = min(size for size, value in rates.items() if value >= enough)
     return f"> {size}" if len(rates) > 1 and size == max(rates) else str(size)
 
 
 def train_time(rows: Sequence[Row]) -> str:
-    """The mean training time over seeds, of rows whose speed was measured."""
+    """Return the mean training time over seeds as text, from rows whose speed was measured."""
     timed = [row["train_seconds"] for row in rows if is_timed(row)]
     seconds = statistics.fmean(timed) if timed else 0.0
-    return duration(seconds) if seconds else ABSENT  # none where nothing was trained
+    return duration(seconds) if seconds else ABSENT  # zero if nothing was trained
 
 
 def _yes_no(rows: Sequence[Row]) -> str:
@@ -648,7 +651,7 @@ def _yes_no(rows: Sequence[Row]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time as text: 3.4 s, 12m 05s, 2h 07m, 52 h."""
+    """Return a duration as text: 3.4 s, 12m 05s, 2h 07m, 52 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -662,7 +665,7 @@ def _sentence(facts: str) -> str:
 
 
 def _columns(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells under each other, the first a header; long cells are wrapped, rates right."""
+    """Return aligned text columns with a header line; long cells wrap, numbers align right."""
     wrapped = [
         [textwrap.wrap(cell, width) for cell, width in zip(line, COLUMNS, strict=True)]
         for line in lines
@@ -684,24 +687,24 @@ def _columns(lines: Sequence[Sequence[str]]) -> str:
 
 
 def joined(tables: Sequence[Table]) -> str:
-    """Tables as the text of a Markdown file, empty without any."""
+    """Return tables as the text of a Markdown file, empty without tables."""
     return "\n\n".join(table.markdown() for table in tables) + "\n" if tables else ""
 
 
 def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are to the right."""
+    """Return a Markdown table; all columns but the first are right-aligned."""
     rule = ["---", *("---:" for _ in headers[1:])]
     lines = [[cell.replace("|", r"\|") for cell in line] for line in [headers, rule, *cells]]
     return without_tags("\n".join(f"| {' | '.join(line)} |" for line in lines))
 
 
 def without_tags(text: str) -> str:
-    """A Markdown text in which what would be HTML is to be read."""
+    """Escape Markdown text so that HTML tags show literally."""
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
 
 
 def _card(rows: Sequence[Row], without: set[str]) -> list[str]:
-    """The other keys of the rows, in the order of the first finished row."""
+    """Return the keys of the rows except ``without``, in the order of the first finished row."""
     keys = dict.fromkeys(key for row in done(rows) + list(rows) for key in row)
     return [key for key in keys if key not in without]
 
@@ -713,10 +716,10 @@ def _frame(rows: Sequence[Row], columns: list[str]) -> pd.DataFrame:
 
 
 def _typed(values: list[object]) -> pd.Series:
-    """A column of one type in which values may be absent, so that 1000 never turns into 1000.0."""
+    """Return a nullable column of one type, so that 1000 with gaps does not become 1000.0."""
     kinds = {type(value) for value in values if value is not None}
     if any(type(value) is int and abs(value) >= 2**63 for value in values):
-        kinds = set()  # facts of unknown meaning may be of any size
+        kinds = set()  # unknown facts may exceed int64
     if kinds == {bool}:
         return pd.Series(values, dtype="boolean")
     if kinds == {int}:

@@ -1,14 +1,22 @@
-"""How long each learner trains until it is so and so good."""
+"""Training time of each learner until it reaches target accuracies."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-from bench.report.rows import BOTH, Row, comparisons, done, is_timed, labelled, rate
+from bench.report.rows import (
+    ALL_FACTS,
+    Row,
+    comparisons,
+    done,
+    is_timed,
+    phase_throughput,
+    with_labels,
+)
 from bench.report.tables import ABSENT, Table, joined
 
 TARGETS = (60, 80, 90, 95, 98, 99)
-"""Validation accuracies in percent."""
+"""Target validation accuracies in percent."""
 
 NOTE = (
     "Training time (and episodes, and the energy of the GPU where that was measured) at the first "
@@ -20,7 +28,10 @@ NOTE = (
 def time_to_accuracy_markdown(
     records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
 ) -> str | None:
-    """Learners by targets, one table a setting and machine; None without a learning curve."""
+    """Return Markdown of learners by targets, one table per setting and machine.
+
+    None without learning curves.
+    """
     tables = time_to_accuracy_tables(records, curves)
     return f"{joined(tables)}\n{note(curves)}\n" if tables else None
 
@@ -28,10 +39,10 @@ def time_to_accuracy_markdown(
 def time_to_accuracy_tables(
     records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
 ) -> list[Table]:
-    """Learners by targets, one a setting and machine; none without a learning curve."""
-    rows = [row for row in done(labelled(records)) if row["cell"] in curves and is_timed(row)]
+    """Return tables of learners by targets, one per setting and machine with learning curves."""
+    rows = [row for row in done(with_labels(records)) if row["cell"] in curves and is_timed(row)]
     tables = []
-    for comparison in comparisons(rows, BOTH):
+    for comparison in comparisons(rows, ALL_FACTS):
         for setting in comparison.settings:
             lines = []
             for label in comparison.labels:
@@ -48,13 +59,13 @@ def time_to_accuracy_tables(
 
 
 def note(curves: Mapping[str, pd.DataFrame]) -> str:
-    """What the tables show, and how finely."""
+    """Return a note on what the tables show, and at which resolution."""
     times = sorted({len(curve) for curve in curves.values()})
     return NOTE.format(times=" or ".join(map(str, times)))
 
 
 def _reached(seeds: Sequence[Row], curves: Mapping[str, pd.DataFrame], target: float) -> str | None:
-    """Seconds, episodes and energy until the target, or None where a seed did not get there."""
+    """Return seconds, episodes and energy to the target; None if a seed did not reach it."""
     firsts = []
     for row in seeds:
         curve = curves[row["cell"]]
@@ -65,5 +76,5 @@ def _reached(seeds: Sequence[Row], curves: Mapping[str, pd.DataFrame], target: f
     reached = pd.DataFrame(firsts)
     seconds, episodes = reached["seconds"].mean(), reached["episodes"].mean()
     text = f"{seconds:.0f} s ({episodes:,.0f}"
-    joules = rate(seeds, "train", "joules_per_1000_tasks")
+    joules = phase_throughput(seeds, "train", "joules_per_1000_tasks")
     return f"{text}, {joules * episodes / 1e6:.1f} kJ)" if joules else f"{text})"

@@ -1,4 +1,4 @@
-"""What became of trained learners under other conditions: tables and a figure of `bench.probe`."""
+"""Trained learners under other conditions: tables and a figure of the results of `bench.probe`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from bench.report.drawing import (
     Style,
     finish,
-    in_house_style,
+    house_style,
     labels_of,
     legend,
     new_figure,
@@ -19,18 +19,18 @@ from bench.report.drawing import (
     percent_ticks,
     styles,
 )
-from bench.report.rows import ACCURACY, Comparison, Row, comparisons, done, labelled, row_order
+from bench.report.rows import ACCURACY, Comparison, Row, comparisons, done, row_order, with_labels
 from bench.report.tables import ABSENT, Table, joined
 
 Trials = Mapping[str, pd.DataFrame]
-"""By cell, the trials of `bench.probe.trials.Trial`."""
+"""Maps each cell to its probe results, rows of `bench.runs.probe.Trial`."""
 
 STATISTICS = {
     "running": "running averages",
     "support": "support set",
-    "one_query": "support and the query",
-    "lone_query": "the query alone",
-    "queries": "all queries",
+    "support_and_query": "support and the query",
+    "query": "the query alone",
+    "all_queries": "all queries",
 }
 AXES = {"steps": "Inner steps at test", "shots": "Shots at test", "ways": "Ways at test"}
 LEADING = ["algo", "dataset", "ways", "shots", "seed", "cell"]
@@ -46,7 +46,7 @@ BANDS_NOTE = (
 
 
 def trials_table(records: Iterable[Row], trials: Trials) -> pd.DataFrame | None:
-    """One row a cell and trial; None where no run was probed."""
+    """Return one row per cell and probe result; None if no run was probed."""
     frames = [
         pd.concat([pd.DataFrame([{k: row[k] for k in LEADING}] * len(each)), each], axis=1)
         for row in sorted(done(records), key=row_order)
@@ -56,24 +56,24 @@ def trials_table(records: Iterable[Row], trials: Trials) -> pd.DataFrame | None:
 
 
 def transduction_markdown(records: Iterable[Row], trials: Trials) -> str | None:
-    """Accuracy by batch-norm statistics, one table a setting; None where nothing was probed."""
+    """Return Markdown of accuracy by batch-norm statistics; None if nothing was probed."""
     return joined(transduction_tables(records, trials)) or None
 
 
 def transduction_tables(records: Iterable[Row], trials: Trials) -> list[Table]:
-    """Accuracy by batch-norm statistics, one a setting in which something was probed."""
+    """Return tables of accuracy by batch-norm statistics, one per probed setting."""
     tables = []
-    for comparison, setting in probed(records, trials, "statistics"):
+    for comparison, setting in probed(records, trials, "norm_statistics"):
         lines = []
         for label in comparison.labels:
-            seeds = trials_of(comparison, label, setting, trials, "statistics")
+            seeds = trials_of(comparison, label, setting, trials, "norm_statistics")
             if seeds:
                 own = _own_statistics(comparison.at(label, setting)[0])
                 means = _means(seeds)
                 cells = [_cell(means.get(choice), choice == own) for choice in STATISTICS]
                 gap = ABSENT
-                if {"queries", own} <= set(means):
-                    gap = f"{means['queries'] - means[own]:+.1f}"
+                if {"all_queries", own} <= set(means):
+                    gap = f"{means['all_queries'] - means[own]:+.1f}"
                 lines.append([label, *cells, gap])
         episodes = {int(n) for each in trials.values() for n in each["episodes"]}
         note = f"{TRANSDUCTION_NOTE} {_count(episodes)} test episodes."
@@ -84,13 +84,13 @@ def transduction_tables(records: Iterable[Row], trials: Trials) -> list[Table]:
 
 
 def figures(records: Iterable[Row], trials: Trials) -> dict[str, Figure | None]:
-    """All figures by name, None where nothing was probed."""
+    """Return all figures by name, None if nothing was probed."""
     return {"adaptation": adaptation(list(records), trials)}
 
 
-@in_house_style
+@house_style
 def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
-    """Test accuracy of the trained learners against inner steps, shots and ways."""
+    """Draw test accuracy of the trained learners against inner steps, shots and ways."""
     panels = [
         (comparison, setting, varied)
         for varied in AXES
@@ -130,7 +130,10 @@ def _line(ax: Axes, seeds: Sequence[pd.DataFrame], look: Style) -> None:
 
 
 def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean accuracy by value, from low to high: the interval of one seed, the range of several."""
+    """Return mean accuracy by value with low and high.
+
+    These are the 95 % interval of one seed, or the range of several.
+    """
     tried = pd.concat(seeds).assign(value=lambda table: table["value"].astype(int))
     found = tried.groupby("value", as_index=False).agg(
         accuracy=("accuracy", "mean"),
@@ -145,10 +148,10 @@ def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Comparison, str]]:
-    """Comparisons and settings in which something was tried with this varied."""
+    """Return comparisons and settings with probe results in which ``varied`` was varied."""
     return [
         (comparison, setting)
-        for comparison in comparisons(done(labelled(records)), ACCURACY)
+        for comparison in comparisons(done(with_labels(records)), ACCURACY)
         for setting in comparison.settings
         if any(trials_of(comparison, x, setting, trials, varied) for x in comparison.labels)
     ]
@@ -157,7 +160,7 @@ def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Co
 def trials_of(
     comparison: Comparison, label: str, setting: str, trials: Trials, varied: str
 ) -> list[pd.DataFrame]:
-    """The trials of a learner in which this was varied, one frame a seed, at what all of them tried."""
+    """Return a learner's probe results for ``varied``, one frame per seed, at the shared values."""
     frames = [
         each[each["varied"] == varied]
         for row in comparison.at(label, setting)
@@ -174,8 +177,8 @@ def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 
 def _own_statistics(row: Row) -> str:
-    """The statistics that the row was tested with."""
-    return row.get("statistics") or row["algo_options"].get("statistics", "running")
+    """Return the batch-norm statistics that the row was tested with."""
+    return row.get("norm_statistics") or row["algo_options"].get("norm_statistics", "running")
 
 
 def _cell(value: float | None, own: bool) -> str:

@@ -1,8 +1,8 @@
-"""What tuned learners cost to tune, and what came of it."""
+"""Cost and outcome of hyperparameter tuning."""
 
 from collections.abc import Iterable
 
-from bench.report.rows import ACCURACY, Row, comparisons, done, labelled
+from bench.report.rows import ACCURACY, Row, comparisons, done, with_labels
 from bench.report.tables import Table, duration, joined
 
 HEADERS = [
@@ -19,13 +19,13 @@ NOTE = (
 
 
 def tuning_markdown(records: Iterable[Row]) -> str | None:
-    """The tables; None where no learner was tuned."""
+    """Return the tables as Markdown; None if no learner was tuned."""
     return joined(tuning_tables(records)) or None
 
 
 def tuning_tables(records: Iterable[Row]) -> list[Table]:
-    """One line for each study, a table for each data set and budget."""
-    tuned = [row for row in done(labelled(records)) if row.get("tuned")]
+    """Return one line per study, one table per data set and budget."""
+    tuned = [row for row in done(with_labels(records)) if row.get("tuned")]
     tables = []
     for comparison in comparisons(tuned, ACCURACY):
         lines = []
@@ -44,7 +44,7 @@ def _line(row: Row) -> list[str]:
     return [
         row["label"],
         row["setting"],
-        *(f"{tuned[fact]:,}" for fact in ("trials", "stopped", "failed", "images")),
+        *(f"{tuned[fact]:,}" for fact in ("n_trials", "stopped", "failed", "images")),
         duration(tuned["seconds"]),
         *(f"{tuned[fact]:.1f}" for fact in ("first", "best")),
         ", ".join(chosen),

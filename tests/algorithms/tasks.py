@@ -69,6 +69,6 @@ def plain_then_own(
     plain(learner, episodes)
     expected = {name: p.grad.clone() for name, p in learner.named_parameters()}
     learner.zero_grad()
-    learner.tasks_at_once = 2
+    learner.chunk_size = 2
     learner.meta_gradient(episodes)
     return expected

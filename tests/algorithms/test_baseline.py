@@ -10,7 +10,7 @@ from algorithms.backbones.mlp import MLP
 from algorithms.baseline import Baseline
 from algorithms.baselinepp import BaselinePP
 from algorithms.learner import Shape
-from algorithms.shuffles import shuffles
+from algorithms.nn.permutations import permutations
 from bench.check.tasks import random_episodes
 
 FEATURES = 6
@@ -54,11 +54,11 @@ def fresh_head(learner: Baseline, ways: int) -> nn.Module:
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize("shots", [1, 3], ids=["batches of 4 and 1", "batches of 4, 4, 4 and 3"])
 def test_heads_are_those_of_sgd_task_by_task(learner, shots):
-    learner = make(learner, test_epochs=30, head_rate=0.5)
+    learner = make(learner, test_epochs=30, head_lr=0.5)
     learner.eval()
     episodes = random_episodes(tasks=2, ways=5, shots=shots, queries=2)
     logits = learner(*episodes[:3])
-    orders = shuffles(5 * shots, 30, torch.tensor(0))
+    orders = permutations(5 * shots, 30, torch.tensor(0))
     for task in range(2):
         with torch.no_grad():
             images = episodes.support_x[task].flatten(0, 1)
@@ -127,7 +127,7 @@ def test_the_training_head_has_no_say_in_a_test_task(learner):
 
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_training_needs_classes_and_no_queries(learner):
-    assert learner.learns_classes
+    assert learner.trains_classifier
     assert make(learner).supports(Shape(16, 1, 0), Shape(5, 1, 15)) == (True, "")
     assert not make(learner).supports(Shape(16, 1, 1), Shape(5, 1, 15))[0]
 

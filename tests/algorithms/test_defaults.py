@@ -6,14 +6,15 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from bench import config, usage
+from bench.config import groups, schema
+from bench.config.plugins import CONF
 from tests.choices import RULES
 
 CHOICES = [("algo", name) for name in RULES]
-CHOICES += [("backbone", name) for name in usage.names("backbone")]
+CHOICES += [("backbone", name) for name in groups.names("backbone")]
 OF_PAPERS = {
     "maml": {"test_inner_steps": 3},
-    "reptile": {"test_inner_steps": 50, "inner_rate": 0.001, "inner_steps": 5, "inner_batch": 10},
+    "reptile": {"test_inner_steps": 50, "inner_lr": 0.001, "inner_steps": 5, "inner_batch": 10},
 }
 """What code leaves out as papers have it; in conf/ is what validation has found to be better."""
 
@@ -21,8 +22,8 @@ OF_PAPERS = {
 @pytest.mark.parametrize(("group", "name"), [(g, n) for g, n in CHOICES if "/" not in n])
 def test_options_left_out_are_those_of_conf(group, name):
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        code = getattr(config.read(hydra.compose("config", [f"{group}={name}"])), group)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        code = getattr(schema.from_hydra(hydra.compose("config", [f"{group}={name}"])), group)
     parameters = inspect.signature(code.resolve()).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
     assert defaults == code.options | OF_PAPERS.get(name, {})

@@ -11,19 +11,20 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.learner import Learner
-from bench import config, usage
 from bench.check import laws, making
 from bench.check.elsewhere import elsewhere
+from bench.config import groups, schema
+from bench.config.plugins import CONF
 
 BACKBONES = {
     "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
     "pooled": ["backbone=conv4", "backbone.filters=8"],
     "mlp": ["backbone=mlp", "backbone.hidden=16"],
 }
-PEERS = [name for name in usage.names("algo") if name.startswith("learn2learn/")]
+PEERS = [name for name in groups.names("algo") if name.startswith("learn2learn/")]
 ALGOS = [
     name
-    for name in usage.names("algo")
+    for name in groups.names("algo")
     if name not in PEERS or importlib.util.find_spec("learn2learn")
 ]
 SAME_CODE = ("fomaml", "metaoptnet_rr", "metasgd")
@@ -53,24 +54,24 @@ def make(algo: str, backbone: str = "strided", *options: str) -> Learner:
 def made(algo: str, backbone: str, *options: str) -> Learner:
     learner = making.learner_of(cell(algo, backbone, *options))
     if algo.endswith("reptile"):
-        learner.test_inner_steps, learner.inner_rate = 3, 0.01
-    if learner.learns_classes:
-        learner.test_epochs, learner.head_rate = 5, 0.3
+        learner.test_inner_steps, learner.inner_lr = 3, 0.01
+    if learner.trains_classifier:
+        learner.test_epochs, learner.head_lr = 5, 0.3
     return laws.warmed_up(learner)
 
 
 @cache
-def cell(algo: str, backbone: str = "strided", *options: str) -> config.Config:
+def cell(algo: str, backbone: str = "strided", *options: str) -> schema.Config:
     GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
-        return config.read(
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return schema.from_hydra(
             hydra.compose("config", [f"algo={algo}", *BACKBONES[backbone], *options])
         )
 
 
 def nothing_to_say(speaks: bool) -> contextlib.AbstractContextManager[object]:
     """A law that does not speak of a learner shall say so."""
-    return contextlib.nullcontext() if speaks else pytest.raises(laws.Skipped)
+    return contextlib.nullcontext() if speaks else pytest.raises(laws.NotApplicableError)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -91,17 +92,17 @@ def test_predictions_and_the_outer_gradient_are_numbers(algo):
 
 def test_a_learner_of_any_ways_takes_others_than_it_is_made_for(algo):
     learner = make(algo)
-    with nothing_to_say(learner.any_ways):
+    with nothing_to_say(learner.accepts_any_ways):
         laws.takes_other_ways(learner)
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_tasks_of_an_evaluation_do_not_touch_each_other(algo, backbone):
-    laws.tasks_are_apart(make(algo, backbone))
+    laws.tasks_are_independent(make(algo, backbone))
 
 
 def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(algo):
-    laws.transduction_is_told(make(algo))
+    laws.transductive_flag_is_correct(make(algo))
     if algo not in PEERS:
         assert not make(algo).transductive, "the fair default"
 
@@ -109,7 +110,7 @@ def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(al
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_lone_query_is_the_only_one_of_all_queries(algo, backbone):
     learner = make(algo, backbone)
-    with nothing_to_say("lone_query" in learner.statistics_choices):
+    with nothing_to_say("query" in learner.norm_statistics_choices):
         laws.a_lone_query_is_all_queries(learner)
 
 
@@ -117,7 +118,7 @@ def test_a_lone_query_is_the_only_one_of_all_queries(algo, backbone):
 def test_a_query_with_the_support_set_is_normalised_as_one_more_of_its_images(algo, backbone):
     """By the images of the support set and itself, or where it only looks on, by theirs alone."""
     learner = make(algo, backbone)
-    with nothing_to_say("support" in learner.statistics_choices):
+    with nothing_to_say("support" in learner.norm_statistics_choices):
         laws.a_query_joins_the_support_set(learner)
 
 
@@ -164,7 +165,7 @@ def test_everything_keeps_the_dtype_and_the_device_of_the_learner(algo, law):
 @NEEDS_CUDA
 def test_a_step_that_a_gpu_may_record_waits_for_nothing(algo):
     learner = make(algo)
-    with nothing_to_say(learner.recordable):
+    with nothing_to_say(learner.supports_cuda_graph):
         laws.a_step_can_be_recorded(learner)
 
 
@@ -172,7 +173,7 @@ def test_the_outer_loop_can_learn_one_episode_by_heart(algo):
     """Its labels are shuffled, so that adaptation alone gets it wrong."""
     learner = make(algo)
     with nothing_to_say(learner.trainable):
-        laws.learns_by_heart(learner)
+        laws.overfits_one_episode(learner)
 
 
 def test_shuffled_labels_leave_it_at_chance_on_fresh_episodes(algo):
@@ -188,7 +189,7 @@ def test_from_a_checkpoint_it_goes_on_as_if_it_had_never_stopped(algo, backbone)
     making.goes_on_from_a_checkpoint(cell(algo, backbone))
 
 
-def initial_weights(cells: list[config.Config]) -> list[dict[str, str]]:
+def initial_weights(cells: list[schema.Config]) -> list[dict[str, str]]:
     return [making.initial_weights(each) for each in cells]
 
 
@@ -201,8 +202,8 @@ def test_in_another_process_they_have_the_same_weights():
 def test_a_learner_says_no_politely(algo):
     learner = make(algo)
     with nothing_to_say(learner.trainable):
-        laws.says_no_politely(learner)
+        laws.rejects_unsupported_settings(learner)
 
 
 def test_learners_own_no_files_clocks_devices_or_seeds(algo):
-    laws.owns_nothing_of_the_runner(make(algo))
+    laws.has_no_side_effects(make(algo))

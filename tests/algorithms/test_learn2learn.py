@@ -22,13 +22,13 @@ def double_precision():
     torch.set_default_dtype(torch.float32)
 
 
-BATCH = {"statistics": "queries"}
+BATCH = {"norm_statistics": "all_queries"}
 CASES = {
     "maml": ("maml", 3, {"test_inner_steps": 2}, BATCH),
     "maml, 3 steps": (
         "maml",
         3,
-        {"inner_steps": 3, "test_inner_steps": 4, "inner_rate": 0.1},
+        {"inner_steps": 3, "test_inner_steps": 4, "inner_lr": 0.1},
         BATCH,
     ),
     "maml, first order": (
@@ -38,7 +38,7 @@ CASES = {
         BATCH,
     ),
     "reptile": ("reptile", 1, {"test_inner_steps": 6}, BATCH),
-    "reptile, sgd": ("reptile", 3, {"inner_optimizer": "sgd", "inner_rate": 0.1}, BATCH),
+    "reptile, sgd": ("reptile", 3, {"inner_optimizer": "sgd", "inner_lr": 0.1}, BATCH),
     "protonet": ("protonet", 1, {}, {}),
     "protonet, 3 tasks": ("protonet", 3, {}, {}),
     "metaoptnet": ("metaoptnet", 1, {"initial_scale": 3.0}, {}),

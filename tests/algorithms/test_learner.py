@@ -45,11 +45,11 @@ def threads(request):
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("tasks_at_once", [None, 3, 2, 1])
-def test_the_outer_gradient_is_the_mean_over_tasks_by_hand(threads, tasks_at_once):
+@pytest.mark.parametrize("chunk_size", [None, 3, 2, 1])
+def test_the_outer_gradient_is_the_mean_over_tasks_by_hand(threads, chunk_size):
     """At w = 0 the loss of a query x is log 2 and its slope -x / 2; with equal logits, 0 is right."""
     learner = Slope()
-    learner.tasks_at_once = tasks_at_once
+    learner.chunk_size = chunk_size
     learner.weight.grad = torch.tensor(5.0)
     metrics = learner.meta_gradient(episodes_of(1.0, 2.0, 3.0, 4.0, 10.0))
     assert learner.weight.grad.item() == pytest.approx(5 - 4 / 2)
@@ -71,7 +71,7 @@ def test_the_outer_gradient_is_the_mean_over_tasks_by_hand(threads, tasks_at_onc
 )
 def test_chunks_are_few_alike_and_as_many_for_each_thread(threads, at_once, by_one, by_two):
     learner = Slope()
-    learner.tasks_at_once = at_once
+    learner.chunk_size = at_once
     chunks = list(learner.chunks(episodes_of(*range(10))))
     assert [len(chunk.query_x) for chunk in chunks] == {1: by_one, 2: by_two}[threads]
     assert torch.cat([chunk.query_x for chunk in chunks]).flatten().tolist() == list(range(10))
@@ -82,14 +82,14 @@ def test_what_cannot_be_trained_is_refused_with_the_reason():
     learner = Slope()
     other_ways = Shape(5, 1, 3), Shape(2, 1, 3)
     assert learner.supports(*other_ways) == (True, "")
-    learner.any_ways = False
+    learner.accepts_any_ways = False
     possible, reason = learner.supports(*other_ways)
     assert not possible and "train.ways must be 2" in reason
     assert learner.supports(Shape(2, 1, 3), Shape(2, 5, 1)) == (True, "")
     possible, reason = learner.supports(Shape(2, 1, 0), Shape(2, 1, 1))
     assert not possible and "train.queries must be at least 1" in reason
     assert learner.supports(Shape(2, 1, 1), Shape(2, 1, 1)) == (True, "")
-    learner.learns_from_queries = False
+    learner.uses_query_loss = False
     possible, reason = learner.supports(Shape(2, 1, 1), Shape(2, 1, 1))
     assert not possible and "train.queries must be 0" in reason
     assert learner.supports(Shape(2, 1, 0), Shape(2, 1, 1)) == (True, "")
@@ -117,4 +117,4 @@ def test_a_method_that_is_left_out_is_an_error():
     with pytest.raises(NotImplementedError):
         Backbone()(images.flatten(1, 2))
     with pytest.raises(NotImplementedError):
-        Convolutional("mean").one_task(images[0, :, 0])
+        Convolutional("mean").forward_single_task(images[0, :, 0])

@@ -15,7 +15,7 @@ from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own
 class Pixel(nn.Module):
     """A backbone whose one feature is the only pixel."""
 
-    features = 1
+    num_features = 1
 
     def forward(self, x, rows=None):
         return x.flatten(2)
@@ -32,7 +32,7 @@ def test_hand_derived_meta_gradient(rate, second_order):
     u' = u + 2 rate / 2 = rate and du'/du = dc'/dc = 1 - rate / 2. The query +1 of class 0
     has the loss s(-u'-c'), whose slope in u' and in c' is -sigmoid(-rate).
     """
-    learner = MAML(Pixel(), 2, inner_rate=rate, second_order=second_order).double()
+    learner = MAML(Pixel(), 2, inner_lr=rate, second_order=second_order).double()
     nn.init.zeros_(learner.network.head.weight)
     nn.init.zeros_(learner.network.head.bias)
     support_x = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 2, 1, 1, 1, 1)
@@ -66,9 +66,9 @@ def plain_meta_gradient(learner, episodes):
             gradients = torch.autograd.grad(loss, now, create_graph=True)
             if not learner.second_order:
                 gradients = [gradient.detach() for gradient in gradients]
-            for name, rate, gradient in zip(adapted, learner.inner_rates, gradients, strict=True):
+            for name, rate, gradient in zip(adapted, learner.inner_lrs, gradients, strict=True):
                 weights[name] = weights[name] - rate * gradient
-        statistics_of = support_x if learner.statistics == "support" else None
+        statistics_of = support_x if learner.norm_statistics == "support" else None
         outer = outer + F.cross_entropy(plain_forward(weights, query_x, statistics_of), query_y)
     (outer / len(episodes.query_y)).backward()
 
@@ -83,7 +83,7 @@ RULES = [
 ]
 
 
-@pytest.mark.parametrize("statistics", ["queries", "support"])
+@pytest.mark.parametrize("statistics", ["all_queries", "support"])
 @pytest.mark.parametrize("second_order", [True, False])
 @pytest.mark.parametrize(("adapts", "learned", "steps"), RULES)
 def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, adapts, learned, steps):
@@ -93,19 +93,19 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, adapts
         3,
         adapts=adapts,
         inner_steps=steps,
-        inner_rate=0.5,
-        learn_inner_rate=learned,
+        inner_lr=0.5,
+        learn_inner_lr=learned,
         second_order=second_order,
-        statistics=statistics,
+        norm_statistics=statistics,
     ).double()
-    for rates in learner.inner_rates.parameters() if learned == "per_weight" else ():
+    for rates in learner.inner_lrs.parameters() if learned == "per_weight" else ():
         assert rates.shape != () and rates.unique() == 0.5
         nn.init.uniform_(rates, -0.2, 0.8)
     expected = plain_then_own(learner, plain_meta_gradient)
 
     for name, parameter in learner.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-10, atol=1e-10)
-    of_rates = [p.grad for n, p in learner.named_parameters() if n.startswith("inner_rates")]
+    of_rates = [p.grad for n, p in learner.named_parameters() if n.startswith("inner_lrs")]
     for grad in of_rates if learned == "per_weight" else of_rates[0]:
         assert grad.abs().max() > 1e-6
 
@@ -113,19 +113,19 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, adapts
 @pytest.mark.parametrize("second_order", [True, False])
 def test_anil_is_maml_that_adapts_the_backbone_at_a_rate_of_zero(second_order):
     torch.manual_seed(4)
-    options = {"inner_steps": 2, "inner_rate": 0.5, "second_order": second_order}
+    options = {"inner_steps": 2, "inner_lr": 0.5, "second_order": second_order}
     anil, maml = (
-        MAML(Conv4((1, 16, 16), filters=8), 3, adapts=adapts, learn_inner_rate=True, **options)
+        MAML(Conv4((1, 16, 16), filters=8), 3, adapts=adapts, learn_inner_lr=True, **options)
         for adapts in ("head", "all")
     )
     anil, maml = anil.double(), maml.double()
     maml.network.load_state_dict(anil.network.state_dict())
     names = [name for name, _ in maml.network.named_parameters()]
     with torch.no_grad():
-        maml.inner_rates.copy_(torch.tensor([0.5 if name in HEAD else 0.0 for name in names]))
+        maml.inner_lrs.copy_(torch.tensor([0.5 if name in HEAD else 0.0 for name in names]))
     episodes = random_episodes(tasks=3, ways=3, shots=2, queries=2)
-    for statistics in anil.statistics_choices:
-        anil.statistics = maml.statistics = statistics
+    for statistics in anil.norm_statistics_choices:
+        anil.norm_statistics = maml.norm_statistics = statistics
         anil.zero_grad()
         maml.zero_grad()
         metrics = [learner.train().meta_gradient(episodes) for learner in (anil, maml)]
@@ -133,13 +133,13 @@ def test_anil_is_maml_that_adapts_the_backbone_at_a_rate_of_zero(second_order):
         for name in names:
             one, other = (x.network.get_parameter(name).grad for x in (anil, maml))
             torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-10)
-        of_head = maml.inner_rates.grad[[name in HEAD for name in names]]
-        torch.testing.assert_close(anil.inner_rates.grad, of_head, rtol=1e-9, atol=1e-10)
+        of_head = maml.inner_lrs.grad[[name in HEAD for name in names]]
+        torch.testing.assert_close(anil.inner_lrs.grad, of_head, rtol=1e-9, atol=1e-10)
         logits = [learner.eval()(*episodes[:3]) for learner in (anil, maml)]
         torch.testing.assert_close(*logits, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(("statistics", "passes"), [("support", 1), ("queries", 2)])
+@pytest.mark.parametrize(("statistics", "passes"), [("support", 1), ("all_queries", 2)])
 def test_images_pass_the_backbone_of_anil_once(statistics, passes):
     seen = []
 
@@ -148,7 +148,7 @@ def test_images_pass_the_backbone_of_anil_once(statistics, passes):
             seen.append(x.shape[1])
             return super().forward(x)
 
-    learner = MAML(Counting(), 3, adapts="head", inner_steps=4, statistics=statistics).double()
+    learner = MAML(Counting(), 3, adapts="head", inner_steps=4, norm_statistics=statistics).double()
     learner.meta_gradient(random_episodes(tasks=2, ways=3, shots=1, queries=2, size=1))
     assert len(seen) == passes and sum(seen) == 3 + 6
 
@@ -162,10 +162,10 @@ def test_meta_gradient_equals_learn2learn(rule, first_order):
         Conv4((1, 16, 16), downsample="stride", filters=8),
         4,
         inner_steps=2,
-        inner_rate=0.75,
-        learn_inner_rate="per_weight" if rule == "MetaSGD" else False,
+        inner_lr=0.75,
+        learn_inner_lr="per_weight" if rule == "MetaSGD" else False,
         second_order=not first_order,
-        statistics="queries",
+        norm_statistics="all_queries",
     ).double()
     episodes = random_episodes(tasks=3, ways=4, shots=1, queries=2)
     plain = PlainConv4(8, 8, 4).double().load_from(learner.network)
@@ -185,7 +185,7 @@ def test_meta_gradient_equals_learn2learn(rule, first_order):
     ours = {name.removeprefix("backbone."): p for name, p in learner.network.named_parameters()}
     if rule == "MetaSGD":
         theirs |= {f"rate of {n}": r.grad for n, r in zip(theirs, peer.lrs, strict=True)}
-        ours |= {f"rate of {n}": r for n, r in zip(ours, learner.inner_rates, strict=True)}
+        ours |= {f"rate of {n}": r for n, r in zip(ours, learner.inner_lrs, strict=True)}
     assert theirs.keys() == ours.keys()
     for name, parameter in ours.items():
         torch.testing.assert_close(parameter.grad, theirs[name], rtol=1e-10, atol=1e-10)
@@ -194,7 +194,7 @@ def test_meta_gradient_equals_learn2learn(rule, first_order):
 def test_meta_gradient_equals_finite_differences():
     torch.manual_seed(2)
     learner = MAML(
-        Conv4((1, 16, 16), downsample="stride", filters=4), 3, inner_steps=2, inner_rate=0.25
+        Conv4((1, 16, 16), downsample="stride", filters=4), 3, inner_steps=2, inner_lr=0.25
     ).double()
     episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2, seed=3)
     learner.meta_gradient(episodes)
@@ -218,7 +218,7 @@ def test_a_head_for_two_ways_is_not_trained_on_five():
 def test_weights_of_each_task_have_no_running_statistics_to_store():
     learner = MAML(Conv4((1, 16, 16), filters=4), 3)
     stored = {name.split(".")[-1] for name in learner.state_dict()}
-    assert stored == {"weight", "bias", "inner_rates"}
+    assert stored == {"weight", "bias", "inner_lrs"}
 
 
 def test_test_inner_steps_count_in_evaluation_only():

@@ -7,9 +7,9 @@ from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Shape
+from algorithms.nn.norm_statistics import run_queries
 from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
-from algorithms.statistics import of_queries
 from bench.check.tasks import random_episodes
 from tests.algorithms.tasks import plain_forward, plain_then_own
 
@@ -17,7 +17,7 @@ from tests.algorithms.tasks import plain_forward, plain_then_own
 class Pixel(nn.Module):
     """A backbone whose one feature is the only pixel."""
 
-    features = 1
+    num_features = 1
 
     def forward(self, x, rows=None):
         return x.flatten(2)
@@ -31,7 +31,7 @@ def test_hand_derived_logits():
     is the mean of -s (+1), which +1 wants of its own class, and of s (-1), which -1 has too much of
     it: -s. That of b_0 is the mean of -s and s: 0. So W' = (2 + rate s, -2 - rate s) and b' = b.
     """
-    learner = ProtoMAML(Pixel(), 2, inner_rate=0.5, test_inner_steps=1).double().eval()
+    learner = ProtoMAML(Pixel(), 2, inner_lr=0.5, test_inner_steps=1).double().eval()
     support_x = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 2, 1, 1, 1, 1)
     query_x = torch.tensor([3.0], dtype=torch.float64).view(1, 1, 1, 1, 1)
     logits = learner(support_x, torch.tensor([[[0], [1]]]), query_x)
@@ -43,7 +43,7 @@ def test_hand_derived_logits():
 def plain_meta_gradient(learner, episodes):
     """The outer gradient by a loop over tasks and the definitions of the layers."""
     parameters = dict(learner.network.named_parameters())
-    size = learner.network.backbone.features
+    size = learner.network.backbone.num_features
     features_alone = {
         "head.weight": torch.eye(size, dtype=torch.float64),
         "head.bias": torch.zeros(size, dtype=torch.float64),
@@ -63,15 +63,15 @@ def plain_meta_gradient(learner, episodes):
             if not learner.second_order:
                 gradients = [gradient.detach() for gradient in gradients]
             weights = {
-                name: weight - learner.inner_rate * gradient
+                name: weight - learner.inner_lr * gradient
                 for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
             }
-        statistics_of = images if learner.statistics == "support" else None
+        statistics_of = images if learner.norm_statistics == "support" else None
         outer = outer + F.cross_entropy(plain_forward(weights, query_x, statistics_of), query_y)
     (outer / len(episodes.query_y)).backward()
 
 
-@pytest.mark.parametrize("statistics", ["queries", "support"])
+@pytest.mark.parametrize("statistics", ["all_queries", "support"])
 @pytest.mark.parametrize("second_order", [True, False])
 @pytest.mark.parametrize("steps", [1, 3])
 def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps):
@@ -80,9 +80,9 @@ def test_meta_gradient_equals_a_loop_over_tasks(statistics, second_order, steps)
         Conv4((1, 16, 16), downsample="stride", filters=8),
         3,
         inner_steps=steps,
-        inner_rate=0.05,
+        inner_lr=0.05,
         second_order=second_order,
-        statistics=statistics,
+        norm_statistics=statistics,
     ).double()
     expected = plain_then_own(learner, plain_meta_gradient)
 
@@ -99,13 +99,13 @@ def test_without_inner_steps_it_is_a_prototypical_network():
     learner = ProtoMAML(backbone, 4, test_inner_steps=0).double().eval()
     protonet = ProtoNet(backbone, 4).double().eval()
     episodes = random_episodes(tasks=3, ways=4, shots=3, queries=2)
-    for statistics in learner.statistics_choices:
-        learner.statistics = protonet.statistics = statistics
+    for statistics in learner.norm_statistics_choices:
+        learner.norm_statistics = protonet.norm_statistics = statistics
         constant = learner(*episodes[:3]) - protonet(*episodes[:3])
         torch.testing.assert_close(constant, constant[..., :1].expand_as(constant))
         assert constant.min() > 0
-        run, images = protonet.backbone.by_task, episodes.support_x.flatten(1, 2)
-        features = of_queries(run, images, episodes.query_x, statistics)
+        run, images = protonet.backbone.forward_per_task, episodes.support_x.flatten(1, 2)
+        features = run_queries(run, images, episodes.query_x, statistics)
         torch.testing.assert_close(constant[..., 0], features.square().sum(-1))
 
 

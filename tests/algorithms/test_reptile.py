@@ -24,7 +24,7 @@ def test_hand_derived_outer_gradient():
     the last mini-batch has the loss log(1 + e^-2).
     """
     learner = Reptile(
-        Pixel(), 2, inner_optimizer="sgd", inner_rate=1.0, inner_steps=2, inner_batch=1
+        Pixel(), 2, inner_optimizer="sgd", inner_lr=1.0, inner_steps=2, inner_batch=1
     ).double()
     nn.init.zeros_(learner.network.head.weight)
     nn.init.zeros_(learner.network.head.bias)
@@ -49,12 +49,12 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
         Conv4((1, 16, 16), downsample="stride", filters=6),
         3,
         inner_optimizer=inner_optimizer,
-        inner_rate=0.01,
+        inner_lr=0.01,
         inner_steps=4,
         inner_batch=4,
         update=update,
     ).double()
-    learner.tasks_at_once = 2
+    learner.chunk_size = 2
     plain = PlainConv4(6, 6, 3).double().load_from(learner.network)
     moments = [torch.zeros_like(p) for p in plain.parameters()]
     for number in range(3):
@@ -113,10 +113,10 @@ def test_training_episodes_have_no_queries():
 
 
 def test_it_is_transductive_where_that_is_asked_for_alone():
-    asked = ("support", "one_query", "lone_query", "queries")
-    found = [Reptile(Pixel(), 2, statistics=statistics).transductive for statistics in asked]
+    asked = ("support", "support_and_query", "query", "all_queries")
+    found = [Reptile(Pixel(), 2, norm_statistics=statistics).transductive for statistics in asked]
     assert found == [False, False, False, True]
-    assert Reptile(Pixel(), 2).statistics in Reptile.statistics_choices
+    assert Reptile(Pixel(), 2).norm_statistics in Reptile.norm_statistics_choices
 
 
 def test_minibatches_walk_through_all_images_before_any_comes_again():
@@ -146,9 +146,12 @@ def test_minibatches_are_shuffled_uniformly():
 
 def test_official_evaluation_sees_the_support_set_and_one_query():
     torch.manual_seed(1)
-    options = {"test_inner_steps": 2, "inner_rate": 0.01}
+    options = {"test_inner_steps": 2, "inner_lr": 0.01}
     learner = Reptile(
-        Conv4((1, 16, 16), downsample="stride", filters=6), 3, statistics="one_query", **options
+        Conv4((1, 16, 16), downsample="stride", filters=6),
+        3,
+        norm_statistics="support_and_query",
+        **options,
     )
     learner = learner.double().eval()
     episodes = random_episodes(tasks=2, ways=3, shots=1, queries=2)

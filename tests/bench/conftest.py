@@ -4,8 +4,9 @@ import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from bench import cell as cells
-from bench import config, usage
+from bench.config import schema
+from bench.config.plugins import CONF
+from bench.runs import cell as cells
 from tests.bench.small import FILTERS, SMALL
 
 
@@ -22,8 +23,8 @@ def make(cache, tmp_path):
         GlobalHydra.instance().clear()
         folders = [f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
         small = [each for each in SMALL if each != FILTERS or "algo=nearest" not in overrides]
-        with hydra.initialize_config_dir(str(usage.CONF), version_base="1.3"):
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("config", [*small, *folders, *overrides])
-        return cells.check(config.read(composed))
+        return cells.check(schema.from_hydra(composed))
 
     return cell

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learner import Episodes, Learner
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Dataset, Pool
-from bench.store import Store
+from bench.runs.store import Store
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Dataset, Pool
 
 SPLITS = ("train", "val", "test")
 Marks = tuple[int, ...]

@@ -2,8 +2,6 @@
 
 import importlib.util
 
-from bench.migrate import CLIP_SINCE_5, TRAIN_SINCE_4
-
 FILTERS = "backbone.filters=4"
 """The option of SMALL that other backbones lack."""
 
@@ -19,17 +17,23 @@ SMALL = [
     "floors=[]",
 ]
 
-PLAIN = (
-    TRAIN_SINCE_4
-    | CLIP_SINCE_5
-    | {
-        "optimizer": "adam",
-        "rate": 0.01,
-        "schedule": "constant",
-        "halving_steps": 1,
-    }
-)
-"""The recipe of a `bench.config.Train` that has nothing special."""
+PLAIN = {
+    "split": "train",
+    "optimizer": "adam",
+    "momentum": 0.0,
+    "weight_decay": 0.0,
+    "lr": 0.01,
+    "lr_schedule": "constant",
+    "step_size": 1,
+    "milestones": [],
+    "lr_factors": [],
+    "clip_value": None,
+    "label_smoothing": 0.0,
+    "crop_padding": 0,
+    "flip": False,
+    "jitter": 0.0,
+}
+"""The recipe of a `bench.config.schema.Train` that has nothing special."""
 
 # The runner treats all learners alike: some that differ most, and of the peers, which are slow, the
 # fastest.

@@ -11,23 +11,25 @@ from torch import Tensor
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes, Shape
-from bench import config, train, usage
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Pool
-from bench.world import here, joined
+from bench.config import groups, schema
+from bench.config.plugins import CONF
+from bench.engine import train
+from bench.engine.distributed import init_distributed, process_group
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Pool
 from tests.bench.small import PLAIN
 
 STEPS = 20
 ALGOS = [
     name
-    for name in usage.names("algo")
+    for name in groups.names("algo")
     if not name.startswith("learn2learn/") and name != "nearest"  # which takes no steps
 ]
 CHANGED = ["maml, changed images", "protonet, changed images"]
 """Learners with augmentation, label smoothing where they have it, and a network that drops maps."""
 
 # Where a gradient is zero but for rounding, Adam would divide one rounding error by another.
-SGD = {"optimizer": "sgd", "momentum": 0.9, "rate": 0.01}
+SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.01}
 
 
 AUGMENTATION = {"crop_padding": 2, "flip": True, "jitter": 0.4}
@@ -53,21 +55,23 @@ def ends() -> dict[str, dict[str, Tensor]]:
     try:
         for case in ALGOS + CHANGED:
             algo, _, changed = case.partition(", ")
-            options = yaml.safe_load((usage.CONF / "algo" / f"{algo}.yaml").read_text())["algo"]
-            code = config.Code.model_validate(options)
+            options = yaml.safe_load((CONF / "algo" / f"{algo}.yaml").read_text())["algo"]
+            code = schema.Component.model_validate(options)
             method = code.resolve()
             torch.manual_seed(0)
             network = Conv4((3, 16, 16), filters=4)
             if changed:
                 network = ResNet12((3, 16, 16), filters=2, drop_rate=0.3, drop_steps=4)
-            learner = method(network, 6 if method.learns_classes else 3, **code.options).train()
-            learner.tasks_at_once = 2
-            shape = Shape(3, 2, 4 if method.learns_from_queries else 0)
+            learner = method(network, 6 if method.trains_classifier else 3, **code.options).train()
+            learner.chunk_size = 2
+            shape = Shape(3, 2, 4 if method.uses_query_loss else 0)
             sampler = EpisodeSampler(pool, shape, ("a",))
             if changed and learner.smooths_labels:
                 learner.label_smoothing = 0.1
             recipe = plan | (AUGMENTATION if changed else {})
-            loop = train.OuterLoop(learner, sampler, config.Train.model_validate(recipe), here())
+            loop = train.OuterLoop(
+                learner, sampler, schema.Train.model_validate(recipe), process_group()
+            )
             begun = torch.cat([p.detach().flatten() for p in learner.parameters()])
             with patch.object(train, "to_float", to_double):
                 for _ in range(8 if changed else STEPS):  # more cost time, and rounding grows
@@ -81,7 +85,7 @@ def ends() -> dict[str, dict[str, Tensor]]:
 
 
 if __name__ == "__main__":
-    with joined():
+    with init_distributed():
         states = ends()
-        if here().first:
+        if process_group().is_main:
             torch.save(states, Path(sys.argv[1]))

@@ -12,9 +12,9 @@ from typing import Protocol
 import pytest
 import torch
 
-from bench import device as devices
+from bench.engine import device as devices
 from bench.report import speed
-from bench.stats import quartiles
+from bench.stats.intervals import quartiles
 from tests.benchmarks.machine import Machine, summary
 from tests.benchmarks.sides import sides
 
@@ -36,7 +36,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def device(pytestconfig: pytest.Config) -> torch.device:
-    return devices.choose(pytestconfig.getoption("--device", "cpu"))
+    return devices.resolve(pytestconfig.getoption("--device", "cpu"))
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +133,7 @@ def growth(benchmark, request: pytest.FixtureRequest, device: torch.device) -> G
 
 def keep(config: pytest.Config, key: pytest.StashKey, benchmark, result) -> None:
     """Hold a result for the table, and write all so far to the file, if one was named."""
-    device = devices.choose(config.getoption("--device", "cpu"))
+    device = devices.resolve(config.getoption("--device", "cpu"))
     benchmark.extra_info |= {
         **result,
         "device_name": devices.describe(device),

@@ -7,14 +7,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import process
+from bench.core import process
 
-process.tune()  # before torch is imported, in each process
+process.configure()  # before torch is imported, in each process
 
 import torch  # noqa: E402
 
-from bench import device as devices  # noqa: E402
-from bench.stats import quartiles  # noqa: E402
+from bench.engine import device as devices  # noqa: E402
+from bench.stats.intervals import quartiles  # noqa: E402
 from tests.benchmarks.sides import Sides, sides  # noqa: E402
 
 ROUNDS, SECONDS = 5, 1.0  # of a comparison, at the best layouts

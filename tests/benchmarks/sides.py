@@ -12,16 +12,16 @@ from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Episodes, Learner, Shape
 from algorithms.metaoptnet import MetaOptNet
 from bench.check.tasks import random_episodes
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Pool
-from bench.memory import tasks_at_once
+from bench.engine.memory import choose_chunk_size
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Pool
 from tests.algorithms.peers import pair
 
-BATCH = {"statistics": "queries"}
+BATCH = {"norm_statistics": "all_queries"}
 # Rates that float32 holds exactly, as the check is in float64.
-SECOND = {"inner_rate": 0.5}
-FIRST = {"inner_rate": 0.5, "second_order": False}
-FIVE = {"inner_rate": 0.125, "inner_steps": 5}
+SECOND = {"inner_lr": 0.5}
+FIRST = {"inner_lr": 0.5, "second_order": False}
+FIVE = {"inner_lr": 0.125, "inner_steps": 5}
 # Learner, options of both, options of ours, shape of an episode, tasks of a meta-batch, and tasks
 # that must give equal gradients: one where ours shares batch norm (or Adam) among tasks.
 STEPS = {
@@ -79,7 +79,7 @@ def outer_gradients(name: str, device: torch.device) -> Sides:
         for part in random_episodes(tasks, *shape, size=28)
     ]
     episodes, few = Episodes(*drawn), Episodes(*(part[:PEER_TASKS] for part in drawn))
-    ours.tasks_at_once = tasks_at_once(ours, Episodes(*(part[:1] for part in drawn)))
+    ours.chunk_size = choose_chunk_size(ours, Episodes(*(part[:1] for part in drawn)))
 
     def step(learner: Learner, episodes: Episodes) -> None:
         learner.zero_grad()

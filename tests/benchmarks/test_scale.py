@@ -16,9 +16,9 @@ from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
 from bench.check.tasks import random_episodes
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Pool
-from bench.memory import tasks_at_once
+from bench.engine.memory import choose_chunk_size
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Pool
 from tests.benchmarks.sides import strided
 
 QUERIES = 5
@@ -33,13 +33,13 @@ LEARNERS = {
 
 def step(learner: Learner, ways: int, shots: int, device: torch.device) -> Callable[[], object]:
     """A whole outer gradient of 4 tasks."""
-    queries = QUERIES if learner.learns_from_queries else 0
+    queries = QUERIES if learner.uses_query_loss else 0
     episodes = random_episodes(4, ways, shots, queries, size=28)
     episodes = Episodes(
         *(p.to(device, torch.float32 if p.is_floating_point() else p.dtype) for p in episodes)
     )
     learner = learner.to(device)
-    learner.tasks_at_once = tasks_at_once(learner, Episodes(*(part[:1] for part in episodes)))
+    learner.chunk_size = choose_chunk_size(learner, Episodes(*(part[:1] for part in episodes)))
 
     def outer_gradient() -> None:
         learner.zero_grad()

@@ -24,7 +24,7 @@ def in_double(learner: Learner, episodes: Episodes) -> list[torch.Tensor]:
     """The loss and the gradients of a copy in float64."""
     learner = copy.deepcopy(learner).double()
     loss = learner.meta_gradient(episodes)["loss"]
-    return [loss, *(p.grad for n, p in learner.named_parameters() if n != "inner_rates")]
+    return [loss, *(p.grad for n, p in learner.named_parameters() if n != "inner_lrs")]
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -1,4 +1,4 @@
-"""Published cells until the time is up, several at a time on one GPU; what is unfinished is saved."""
+"""Run published cells for a given time, several at once on one GPU; unfinished ones are saved."""
 
 import argparse
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 
 BASE, OUT = (Path(os.environ.get(name, ".")) for name in ("BASE", "OUT"))
 LAST_SECONDS = 30
-"""For the cells to be saved, and for the results to be packed."""
+"""Time reserved for saving the cells and packing the results."""
 PART = 15 * 2**20
-"""Bytes of a part of the results: small enough for whatever brings them home."""
+"""Bytes per part of the results: small enough for any means of transfer."""
 
 
 def main() -> int:
-    """Run the campaign's command so many times at once, in one folder, and pack the results."""
+    """Run several bench.reproduce processes in one folder, and pack the results."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu.cells", description=__doc__)
     parser.add_argument("--seconds", type=int, required=True)
     parser.add_argument("--at-once", type=int, help="8, or 3 where processes cannot share the GPU")
@@ -36,14 +36,14 @@ def main() -> int:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.0, end - time.monotonic()))
         for process in running:
-            process.kill()  # the last save is a few seconds old
+            process.kill()  # safe: the last save is a few seconds old
     print((OUT / "cells0.txt").read_text()[-4000:])
     pack(BASE / "results")
     return 0
 
 
 def start(number: int, options: list[str]) -> subprocess.Popen[bytes]:
-    """Start one of the processes, which writes to a file of its own."""
+    """Start one of the processes, with its own log file."""
     with (OUT / f"cells{number}.txt").open("w") as log:
         return subprocess.Popen(
             [sys.executable, "-m", "bench.reproduce", *options], stdout=log, stderr=log
@@ -52,7 +52,7 @@ def start(number: int, options: list[str]) -> subprocess.Popen[bytes]:
 
 @contextlib.contextmanager
 def shared_gpu() -> Iterator[bool]:
-    """Let processes share the GPU within, if NVIDIA's MPS is here and works; tells whether it does."""
+    """Enable NVIDIA's MPS in the context, if it is installed and works; yield whether it does."""
     control = shutil.which("nvidia-cuda-mps-control")
     if not control:
         yield False
@@ -78,7 +78,7 @@ def shared_gpu() -> Iterator[bool]:
 
 
 def pack(results: Path) -> None:
-    """Write all results, those of unfinished cells too, in parts to OUT."""
+    """Write all results, including those of unfinished cells, in parts to OUT."""
     whole = BASE / "packed.tar.gz"
     with tarfile.open(whole, "w:gz", compresslevel=3) as archive:
         archive.add(results, "results", filter=lambda f: None if f.name.endswith(".lock") else f)

@@ -1,4 +1,4 @@
-"""A list of checks that is worked off within some time, each a line, failures in full at the end."""
+"""Runner of checks within a time limit: one line per check, failures in full at the end."""
 
 import json
 import time
@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 Check = Callable[[], tuple[bool, str]]
-"""Returns whether all is well, and what was measured."""
+"""Returns whether the check passed, and what was measured."""
 TRACES = 6
-"""Most failures that are told in full."""
+"""Maximum number of failures printed in full."""
 
 
 @dataclass
 class Outcome:
-    """``passed`` is None where the time was over."""
+    """Result of a check; ``passed`` is None if it was not run for lack of time."""
 
     name: str
     passed: bool | None
@@ -27,7 +27,7 @@ class Outcome:
 
 
 def run(checks: dict[str, Check], seconds: float, file: Path) -> bool:
-    """Run the checks for so many seconds, and write what was found; returns whether none failed."""
+    """Run checks for at most `seconds`, write outcomes to `file`, return whether none failed."""
     begun = time.monotonic()
     outcomes = []
     for name, check in checks.items():
@@ -43,7 +43,7 @@ def run(checks: dict[str, Check], seconds: float, file: Path) -> bool:
 
 
 def outcome_of(name: str, check: Check) -> Outcome:
-    """Run one check; what it raises is a failure."""
+    """Run one check; an exception is a failure."""
     start = time.monotonic()
     trace = ""
     with warnings.catch_warnings(record=True) as warned:

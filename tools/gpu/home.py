@@ -1,4 +1,4 @@
-"""``python -m tools.gpu.home FOLDER NAME``: bring results home, into results/reference/NAME."""
+"""``python -m tools.gpu.home FOLDER NAME``: import results into results/reference/NAME."""
 
 import argparse
 import io
@@ -8,16 +8,16 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from bench.report.__main__ import main as report
+from bench.report.command import main as report
 
 ROOT = Path(__file__).parents[2]
 PACKED = ROOT / ".gpu"
-LEFT_THERE = ("checkpoint.pt", "progress.pt")
-"""What a reference does without."""
+LEFT_THERE = ("model.pt", "checkpoint.pt")
+"""Files that a reference does not keep."""
 
 
 def main() -> int:
-    """Copy finished runs, make their tables, and keep all for the next time; returns the status."""
+    """Copy finished runs, build their tables, keep all results for later; return the status."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu.home", description=__doc__)
     parser.add_argument("folder", type=Path, help="with the parts results.tar.gz.*")
     parser.add_argument("name", help="of the reference, such as omniglot-gpu")
@@ -32,14 +32,14 @@ def main() -> int:
             archive.extractall(folder, filter="data")
         names = bring(Path(folder) / "results/runs", reference / "runs")
     PACKED.mkdir(exist_ok=True)
-    for part in parts:  # the next campaign goes on from there
+    for part in parts:  # the next campaign resumes from these
         shutil.copy(part, PACKED / part.name)
     print(f"{len(names)} finished runs came home: {', '.join(names)}")
     return report([f"results_dir={reference}"]) if names else 0
 
 
 def bring(runs: Path, reference: Path) -> list[str]:
-    """Copy the finished runs of a folder into another; returns their names."""
+    """Copy the finished runs of a folder into another and return their names."""
     found = []
     for record in sorted(runs.glob("*/record.json")):
         if json.loads(record.read_text())["status"] == "done":

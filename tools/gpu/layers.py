@@ -1,9 +1,9 @@
-"""``python -m tools.gpu.layers``: what a GPU reaches in each layer, by memory layout and operator.
+"""``python -m tools.gpu.layers``: GPU performance of each layer, by memory layout and operator.
 
-The two ceilings (copies, products of matrices); convolutions with weights per task, as groups in both
-layouts and as one batched product of unfolded images, forward, backward and differentiated twice; batch
-norm by torch and by cuDNN, and of each task by itself in a loop and at once; MetaOptNet's small
-factorisations. It decides what docs/engines/gpu.md leaves open.
+It measures the two upper bounds (copies, matrix products); convolutions with weights per task, as
+groups in both layouts and as one batched product of unfolded images: forward, backward and second
+derivative; batch norm by torch and by cuDNN, and per task in a loop and vectorised; MetaOptNet's
+small factorisations. It settles the open questions of docs/engines/gpu.md.
 """
 
 import argparse
@@ -14,17 +14,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import process
+from bench.core import process
 
-process.tune()  # before torch is imported
+process.configure()  # before torch is imported
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from algorithms import convolution
-from algorithms.batch_norm import batch_norm_each
-from bench.device import synchronize
+from algorithms.nn import convolution
+from algorithms.nn.batch_norm import batch_norm_each
+from bench.engine.device import synchronize
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
@@ -33,13 +33,13 @@ LAYOUTS = {"NHWC": torch.channels_last, "NCHW": torch.contiguous_format}
 
 
 def rand(*shape: int, dtype: torch.dtype = torch.float32, layout: str = "NCHW") -> Tensor:
-    """Return random numbers on the device, images in the layout."""
+    """Return uniform random numbers on the device, images in this memory layout."""
     made = torch.rand(*shape, device=DEVICE, dtype=dtype)
     return made.contiguous(memory_format=LAYOUTS[layout]) if layout == "NHWC" else made
 
 
 class Table:
-    """Rows of median times, until the time is over; what an operator raises is told in its row."""
+    """Rows of median times, up to a time limit; an exception is printed in place of a time."""
 
     def __init__(self, seconds: float) -> None:
         self.end = time.monotonic() + seconds
@@ -48,7 +48,7 @@ class Table:
     def add(
         self, name: str, work: Callable[[], object], flop: float = 0.0, size: float = 0.0
     ) -> None:
-        """Time a call that does so many operations and moves so many bytes."""
+        """Time a call that does `flop` operations and moves `size` bytes."""
         if time.monotonic() > self.end:
             return
         try:
@@ -79,7 +79,7 @@ def median_ms(work: Callable[[], object]) -> float:
 
 
 def use(kind: str) -> torch.dtype:
-    """Let products of float32 round as in tf32, or not; returns the type of tensors."""
+    """Set whether float32 products use tf32, and return the dtype of tensors."""
     rounding = "tf32" if kind == "tf32" else "ieee"
     torch.backends.cuda.matmul.fp32_precision = rounding
     torch.backends.cudnn.conv.fp32_precision = rounding
@@ -87,6 +87,7 @@ def use(kind: str) -> torch.dtype:
 
 
 def ceilings(table: Table) -> None:
+    """Time matrix products in each precision, and a copy."""
     for kind in ("fp32", "tf32", "bf16", "fp64"):
         dtype, size = use(kind), (8192 if CUDA else 256)
         a, b = rand(size, size, dtype=dtype), rand(size, size, dtype=dtype)
@@ -97,7 +98,7 @@ def ceilings(table: Table) -> None:
 
 
 def unfolded(x: Tensor, weight: Tensor, stride: int) -> Tensor:
-    """A convolution of x [T, B, H, W, C] with weights [T, 9C, O] as one batched product."""
+    """Convolve x [T, B, H, W, C] with weights [T, 9C, O] as one batched product."""
     tasks, batch, height, _, channels = x.shape
     padded = F.pad(x, (0, 0, 1, 1, 1, 1))
     out = (height - 1) // stride + 1
@@ -118,6 +119,7 @@ def convolutions(
     stride: int,
     kinds: str,
 ) -> None:
+    """Time 3 x 3 convolutions with weights per task, grouped and unfolded, in each precision."""
     out = (side - 1) // stride + 1
     flop = 2.0 * tasks * batch * filters * out * out * 9 * channels
     what = f"{tasks} x {batch} images, {channels} to {filters}, {side} px"
@@ -137,7 +139,7 @@ def convolutions(
 def groups(
     table: Table, what: str, x: Tensor, w: Tensor, stride: int, tasks: int, flop: float
 ) -> None:
-    """Time a grouped convolution, its two gradients, and these differentiated, by torch and by us."""
+    """Time a grouped convolution, its two gradients, and second derivatives, torch's and ours."""
     ways = {
         "torch": lambda: F.conv2d(x, w, None, stride, 1, groups=tasks),
         "ours": lambda: convolution.conv2d(x, w, (stride, stride), (1, 1), tasks),
@@ -176,7 +178,7 @@ def groups(
 
 
 def at_once(x: Tensor, weight: Tensor, bias: Tensor, tasks: int, eps: float) -> Tensor:
-    """Batch norm of each task by itself, without a loop over tasks."""
+    """Apply batch norm per task, without a loop over tasks."""
     flat = x.permute(0, 2, 3, 1).reshape(tasks, -1, x.shape[1])
     variance, mean = torch.var_mean(flat, 1, correction=0, keepdim=True)
     scale = weight * (variance + eps).rsqrt()
@@ -184,6 +186,7 @@ def at_once(x: Tensor, weight: Tensor, bias: Tensor, tasks: int, eps: float) -> 
 
 
 def batch_norms(table: Table, tasks: int, batch: int, channels: int, side: int) -> None:
+    """Time batch norm by torch and cuDNN in both layouts, and per task in a loop or vectorised."""
     what = f"batch norm, {tasks} x {batch} images of {channels} x {side} px"
     for layout in LAYOUTS:
         x = rand(batch, tasks * channels, side, side, layout=layout)
@@ -230,6 +233,7 @@ def batch_norms(table: Table, tasks: int, batch: int, channels: int, side: int) 
 
 
 def factorisations(table: Table, tasks: int, ways: int, size: int) -> None:
+    """Time small batched float64 Cholesky factorisations, triangular solves and products."""
     half = rand(tasks, ways, size, size, dtype=torch.float64)
     matrices = half @ half.mT + torch.eye(size, device=DEVICE, dtype=torch.float64)
     factor, _ = torch.linalg.cholesky_ex(matrices)
@@ -243,7 +247,7 @@ def factorisations(table: Table, tasks: int, ways: int, size: int) -> None:
 
 
 def main() -> None:
-    """Time the layers of the learners, those first that decide most."""
+    """Time the layers of the learners, the most decisive first."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu.layers", description=__doc__)
     parser.add_argument("--seconds", type=float, default=40)
     given = parser.parse_args()

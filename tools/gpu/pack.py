@@ -1,4 +1,4 @@
-"""``python -m tools.gpu.pack``: fill .gpu/ with what a machine without network, index or git lacks."""
+"""``python -m tools.gpu.pack``: fill .gpu/ for a machine without network, index or git."""
 
 import argparse
 import lzma
@@ -8,10 +8,10 @@ import tarfile
 import tomllib
 from pathlib import Path
 
-from bench.compose import composed
-from bench.config import Code
-from bench.data.cache import Folders
-from bench.version import commit
+from bench.config.compose import composed
+from bench.config.schema import Component
+from bench.core.version import commit
+from bench.datasets.io.cache import DataDirs
 
 ROOT = Path(__file__).parents[2]
 PACKED = ROOT / ".gpu"
@@ -27,7 +27,7 @@ PACKAGES = [
     *("markupsafe", "narwhals", "nvidia-ml-py", "omegaconf", "packaging", "platformdirs", "plotly"),
     *("pydantic", "pydantic-core", "pyyaml", "tqdm", "typing-extensions", "typing-inspection"),
 ]
-"""What is needed besides torch, numpy, scipy, pandas, matplotlib and pillow, which are large."""
+"""Packages needed besides torch, numpy, scipy, pandas, matplotlib and pillow, which are large."""
 PEERS = ["gym", "gym-notices", "learn2learn", "qpth"]
 PEERS += [
     "requests",
@@ -35,7 +35,7 @@ PEERS += [
     "charset-normalizer",
     "idna",
     "urllib3",
-]  # which learn2learn imports
+]  # imported by learn2learn
 CVXPY = '"""A name that qpth imports, for a solver of it that nobody calls here."""\n'
 
 
@@ -60,14 +60,14 @@ def main() -> None:
 
 
 def pins(names: list[str]) -> list[str]:
-    """Return the requirements that pyproject.toml pins these packages with."""
+    """Return the requirements to which pyproject.toml pins these packages."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["uv"]
     pinned = {pin.partition("==")[0]: pin for pin in settings["constraint-dependencies"]}
     return [pinned[name] for name in names]
 
 
 def pack_packages(python: str, peers: list[str]) -> None:
-    """Install the packages into a folder for that Python, and pack it."""
+    """Install the packages into a folder for this Python version, and pack it."""
     site = PACKED / "site"
     shutil.rmtree(site, ignore_errors=True)
     install = ["uv", "pip", "install", "--quiet", "--no-deps", "--python", python]
@@ -75,7 +75,7 @@ def pack_packages(python: str, peers: list[str]) -> None:
     wanted = pins([*PACKAGES, *peers])
     subprocess.run([*install, "--target", str(site), *wanted], cwd=ROOT, check=True)
     if peers:
-        shutil.rmtree(site / "tests", ignore_errors=True)  # learn2learn's, which would hide ours
+        shutil.rmtree(site / "tests", ignore_errors=True)  # learn2learn's tests would shadow ours
         (site / "cvxpy.py").write_text(CVXPY)
     with tarfile.open(PACKED / "site.tar.gz", "w:gz") as archive:
         archive.add(site, "site")
@@ -83,13 +83,13 @@ def pack_packages(python: str, peers: list[str]) -> None:
 
 
 def pack_data(names: list[str]) -> None:
-    """Prepare data sets, so that no archive has to travel, and pack what was prepared."""
+    """Prepare data sets and pack the result, so that no archive has to be transferred."""
     cache = PACKED / "cache"
     for old in PACKED.glob("*.pt.xz"):
         old.unlink()
     for name in names:
-        chosen = Code.model_validate(composed(f"dataset={name}")["dataset"])
-        chosen.resolve()(Folders.of(cache_dir=str(cache)), **chosen.options)
+        chosen = Component.model_validate(composed(f"dataset={name}")["dataset"])
+        chosen.resolve()(DataDirs.of(cache_dir=str(cache)), **chosen.options)
     for path in cache.rglob("*.pt"):
         packed = PACKED / f"{path.name}.xz"
         packed.write_bytes(lzma.compress(path.read_bytes(), preset=6))

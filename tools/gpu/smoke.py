@@ -1,9 +1,9 @@
 """``python -m tools.gpu.smoke``: does a GPU compute what the CPU computes in float64?
 
-Compared are the outer gradients of all learners, episodes and augmentation bit by bit, recorded steps
-with unrecorded ones, the fused optimizers with plain ones, evaluation, MetaOptNet's solver, repeated
-runs with deterministic=true; and no step may wait for the device. Without a GPU, the CPU stands in for
-it, which tries the checks themselves.
+It compares the outer gradients of all learners, episodes and augmentation bit by bit, CUDA graphs
+with eager steps, fused optimizers with plain ones, evaluation, MetaOptNet's solver, and repeated
+runs with deterministic=true; and checks that no step synchronises with the device. Without a GPU,
+the CPU takes its place, which tests the checks themselves.
 """
 
 import argparse
@@ -17,9 +17,9 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from bench import process
+from bench.core import process
 
-process.tune()  # before torch is imported
+process.configure()  # before torch is imported
 
 import torch
 from torch import Tensor
@@ -34,17 +34,17 @@ from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
 from algorithms.r2d2 import R2D2
 from algorithms.reptile import Reptile
-from algorithms.svm import crammer_singer, kkt_residual, linear_kernel
-from bench import device as devices
-from bench import precision, train
+from algorithms.solvers.svm import crammer_singer, kkt_residual, linear_kernel
 from bench.check.tasks import random_episodes
-from bench.config import Precision
-from bench.data.augmentation import Augmentation
-from bench.data.episodes import EpisodeSampler
-from bench.data.pool import Pool
-from bench.energy import joules
-from bench.evaluate import evaluate, to_float
-from bench.memory import tasks_at_once
+from bench.config.schema import Precision
+from bench.engine import device as devices
+from bench.engine import precision, train
+from bench.engine.energy import joules
+from bench.engine.evaluate import evaluate, to_float
+from bench.engine.memory import choose_chunk_size
+from bench.tasks.classification.augmentation import Augmentation
+from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.classification.pool import Pool
 from tests.bench.small import PLAIN
 from tools.gpu.checks import Check, run
 
@@ -55,25 +55,35 @@ WAYS, TASKS, STEPS = 5, 4, 8
 
 
 def conv4(filters: int = 64, stride: bool = True) -> Conv4:
+    """Return a Conv4 for grey images of 28 x 28 pixels."""
     return Conv4((1, 28, 28), filters=filters, downsample="stride" if stride else "pool")
 
 
 def resnet12(drop_rate: float) -> ResNet12:
+    """Return a small ResNet-12 for grey images of 28 x 28 pixels."""
     return ResNet12((1, 28, 28), filters=16, drop_rate=drop_rate)
 
 
 LEARNERS: dict[str, tuple[Callable[[], Learner], int, int]] = {  # with shots and queries
-    "maml": (lambda: MAML(conv4(), WAYS, statistics="queries"), 1, 15),
+    "maml": (lambda: MAML(conv4(), WAYS, norm_statistics="all_queries"), 1, 15),
     "maml, by support": (lambda: MAML(conv4(32, False), WAYS), 1, 5),
-    "maml, 5 steps": (lambda: MAML(conv4(), WAYS, statistics="queries", inner_steps=5), 1, 5),
-    "fomaml": (lambda: MAML(conv4(), WAYS, statistics="queries", second_order=False), 1, 15),
+    "maml, 5 steps": (
+        lambda: MAML(conv4(), WAYS, norm_statistics="all_queries", inner_steps=5),
+        1,
+        5,
+    ),
+    "fomaml": (
+        lambda: MAML(conv4(), WAYS, norm_statistics="all_queries", second_order=False),
+        1,
+        15,
+    ),
     "fomaml, by support": (lambda: MAML(conv4(32, False), WAYS, second_order=False), 1, 5),
-    "metasgd": (lambda: MAML(conv4(), WAYS, learn_inner_rate="per_weight"), 1, 5),
+    "metasgd": (lambda: MAML(conv4(), WAYS, learn_inner_lr="per_weight"), 1, 5),
     "anil": (lambda: MAML(conv4(32, False), WAYS, adapts="head", inner_steps=5), 1, 5),
     "protomaml": (lambda: ProtoMAML(conv4(32), WAYS), 1, 5),
     "reptile": (lambda: Reptile(conv4(), WAYS), 10, 0),
     "reptile, sgd": (
-        lambda: Reptile(conv4(), WAYS, inner_optimizer="sgd", inner_rate=0.1),
+        lambda: Reptile(conv4(), WAYS, inner_optimizer="sgd", inner_lr=0.1),
         10,
         0,
     ),
@@ -86,28 +96,33 @@ LEARNERS: dict[str, tuple[Callable[[], Learner], int, int]] = {  # with shots an
     "protonet, dropping": (lambda: ProtoNet(resnet12(0.3), WAYS), 1, 5),
 }
 DROPPING = "protonet, dropping"
-"""Its masks are hashes of pixels, which are others in float64: its gradient is not compared."""
+"""Its dropout masks are hashes of pixels, which differ in float64: its gradient is not compared."""
 RECIPES = {
     "adam": {"optimizer": "adam", "weight_decay": 0.1, "rate": 0.001},
     "nesterov": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "rate": 0.01},
 }
 BOUNDS = {"fp32": 0.02, "tf32": 0.2, "bf16": 0.35}
-"""Most relative error of an outer gradient. ReLU, pooling and Adam turn rounding errors into steps."""
+"""Maximum relative error of an outer gradient.
+
+ReLU, pooling and Adam turn rounding errors into jumps.
+"""
 
 
 def learner_of(name: str) -> Learner:
+    """Return a learner with a fixed initialisation, in training mode."""
     torch.manual_seed(0)
     return LEARNERS[name][0]().train()
 
 
 def episodes_of(name: str, dtype: torch.dtype, device: torch.device) -> Episodes:
+    """Return random episodes with the shots and queries of a learner."""
     _, shots, queries = LEARNERS[name]
     parts = random_episodes(TASKS, WAYS, shots, queries, size=28)
     return Episodes(*(p.to(device, dtype if p.is_floating_point() else p.dtype) for p in parts))
 
 
 def outer_gradient(learner: Learner, episodes: Episodes) -> Tensor:
-    """Return the loss, the gradients and the running statistics after a step, in float64."""
+    """Return loss, gradients and running statistics of a step, as one float64 vector."""
     loss = learner.meta_gradient(episodes)["loss"]
     found = [p.grad for p in learner.parameters() if p.grad is not None]
     found += [b for b in learner.buffers() if b.is_floating_point()]
@@ -116,24 +131,28 @@ def outer_gradient(learner: Learner, episodes: Episodes) -> Tensor:
 
 @cache
 def exact(name: str) -> Tensor:
-    precision.use("fp32", learner := learner_of(name).double())
+    """Return the reference of `outer_gradient`, computed on the CPU in float64."""
+    precision.apply("fp32", learner := learner_of(name).double())
     return outer_gradient(learner, episodes_of(name, torch.float64, CPU))
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
+    """Return the relative error in the Euclidean norm."""
     return float((found - expected).norm() / expected.norm())
 
 
 def gradient(name: str, kind: Precision) -> tuple[bool, str]:
+    """Compare the outer gradient on the device with that of the CPU in float64."""
     expected = exact(name)
     learner = learner_of(name).to(DEVICE)
-    precision.use(kind, learner)
+    precision.apply(kind, learner)
     error = relative(outer_gradient(learner, episodes_of(name, torch.float32, DEVICE)), expected)
-    precision.use("fp32", learner)
+    precision.apply("fp32", learner)
     return error < BOUNDS[kind], f"relative error {error:.1e}"
 
 
 def pool_of(channels: int, size: int) -> Pool:
+    """Return a pool of 60 classes of 20 random images each."""
     generator = torch.Generator().manual_seed(0)
     shape = (1200, channels, size, size)
     images = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
@@ -141,7 +160,10 @@ def pool_of(channels: int, size: int) -> Pool:
 
 
 def episodes() -> tuple[bool, str]:
-    """Jitter is float32 arithmetic, whose last bit may round a byte otherwise."""
+    """Compare episodes and augmentation on the CPU and the device.
+
+    Jitter is computed in float32, whose last bit may change the rounding of a byte.
+    """
     samplers = [
         EpisodeSampler(pool_of(3, 32).to(device), Shape(20, 5, 10), ("t",))
         for device in (CPU, DEVICE)
@@ -159,6 +181,7 @@ def episodes() -> tuple[bool, str]:
 
 
 def loop_of(name: str, recipe: str = "adam") -> train.OuterLoop:
+    """Return the outer loop of a learner on the device, with one of `RECIPES`."""
     _, shots, queries = LEARNERS[name]
     plan = train.Train.model_validate(
         {"images": 10**6, "meta_batch": 8, "ways": None, "shots": None, "queries": queries}
@@ -170,18 +193,18 @@ def loop_of(name: str, recipe: str = "adam") -> train.OuterLoop:
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """No step within is recorded as a CUDA graph."""
-    before = train.recordable
-    train.recordable = lambda learner, device: False
+    """Disable the capture of CUDA graphs in the context."""
+    before = train.can_record
+    train.can_record = lambda learner, device: False
     try:
         yield
     finally:
-        train.recordable = before
+        train.can_record = before
 
 
 @contextmanager
 def unwaited() -> Iterator[None]:
-    """On CUDA, torch raises within where anything waits for the device."""
+    """Make torch raise on any synchronisation with a CUDA device in the context."""
     if not CUDA:
         yield
         return
@@ -193,14 +216,17 @@ def unwaited() -> Iterator[None]:
 
 
 def trained(loop: train.OuterLoop) -> Tensor:
-    """Return the losses of some steps, and the state after them."""
+    """Return the losses of `STEPS` steps and the state after them, as one vector."""
     losses = [loop.advance()["loss"] for _ in range(STEPS)]
     state = [value.flatten().double() for value in loop.learner.state_dict().values()]
     return torch.cat([torch.stack(losses).double(), *state]).cpu()
 
 
 def graph(name: str, recipe: str) -> tuple[bool, str]:
-    """Both are deterministic: Adam's first steps are signs of gradients, rounding errors included."""
+    """Compare steps of a CUDA graph with eager ones.
+
+    Both are deterministic: Adam's first steps are signs of gradients, including rounding errors.
+    """
     devices.use_deterministic(True)
     try:
         with unrecorded():
@@ -214,6 +240,7 @@ def graph(name: str, recipe: str) -> tuple[bool, str]:
 
 
 def repeated(name: str) -> tuple[bool, str]:
+    """Check that two deterministic runs give the same bits."""
     devices.use_deterministic(True)
     try:
         same = torch.equal(trained(loop_of(name)), trained(loop_of(name)))
@@ -223,11 +250,14 @@ def repeated(name: str) -> tuple[bool, str]:
 
 
 def optimizer(name: str, recipe: str) -> tuple[bool, str]:
-    """A fused optimizer is silently wrong where gradients lie in memory otherwise than parameters."""
+    """Compare a step of the fused optimizer with a plain one.
+
+    A fused optimizer is silently wrong if gradients and parameters differ in memory layout.
+    """
     loop = loop_of(name, recipe)
     learner = copy.deepcopy(loop.learner)
     parameters = [p for p in learner.parameters() if p.requires_grad]
-    options = {"lr": loop.train.rate, "weight_decay": loop.train.weight_decay, "foreach": False}
+    options = {"lr": loop.train.lr, "weight_decay": loop.train.weight_decay, "foreach": False}
     plain: torch.optim.Optimizer = torch.optim.Adam(parameters, fused=False, **options)
     if recipe == "nesterov":
         plain = torch.optim.SGD(parameters, momentum=0.9, nesterov=True, fused=False, **options)
@@ -244,7 +274,7 @@ def optimizer(name: str, recipe: str) -> tuple[bool, str]:
 
 
 def waits(name: str, augmented: bool) -> tuple[bool, str]:
-    """Neither steps nor draws may wait for the device."""
+    """Check that neither steps nor draws synchronise with the device."""
     loop = loop_of(name)
     if augmented:
         loop.augmented = Augmentation.of(loop.sampler.key, 2, True, 0.4)
@@ -259,6 +289,7 @@ def waits(name: str, augmented: bool) -> tuple[bool, str]:
 
 
 def evaluation(name: str) -> tuple[bool, str]:
+    """Compare the losses of evaluation on the CPU and the device."""
     losses = []
     for device in (CPU, DEVICE):
         sampler = EpisodeSampler(pool_of(1, 28).to(device), Shape(WAYS, 1, 5), ("e",))
@@ -268,6 +299,7 @@ def evaluation(name: str) -> tuple[bool, str]:
 
 
 def solver(ways: int, shots: int) -> tuple[bool, str]:
+    """Check the SVM solver on the device: its KKT residual, and its gradient against the CPU's."""
     generator = torch.Generator().manual_seed(0)
     features = torch.rand(8, ways * shots, 800, generator=generator, dtype=torch.float64)
     labels = torch.eye(ways, dtype=torch.float64).repeat_interleave(shots, 0).expand(8, -1, -1)
@@ -284,6 +316,7 @@ def solver(ways: int, shots: int) -> tuple[bool, str]:
 
 
 def energy() -> tuple[bool, str]:
+    """Check that the energy counter of the device increases under load."""
     before, start = joules(DEVICE), time.monotonic()
     matrix = torch.rand(4096, 4096, device=DEVICE)
     while time.monotonic() - start < 1:
@@ -296,13 +329,14 @@ def energy() -> tuple[bool, str]:
 
 
 def memory() -> tuple[bool, str]:
+    """Check that 32 or more tasks of MAML fit into one chunk on the GPU."""
     episode = Episodes(*(part[:1] for part in episodes_of("maml", torch.float32, DEVICE)))
-    count = tasks_at_once(learner_of("maml").to(DEVICE), episode)
+    count = choose_chunk_size(learner_of("maml").to(DEVICE), episode)
     return count >= 32 or not CUDA, f"{count} tasks of MAML at once"
 
 
 def checks() -> dict[str, Check]:
-    """Return all checks by their names, the most telling first."""
+    """Return all checks by name, the most informative first."""
     found: dict[str, Check] = {"memory": memory, "episodes": episodes}
 
     def add(check: Callable[..., tuple[bool, str]], *given: object) -> None:
@@ -335,12 +369,12 @@ def checks() -> dict[str, Check]:
 
 
 def main() -> int:
-    """Run the checks; returns 1 when one failed."""
+    """Run the checks and return 1 if one failed, else 0."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu.smoke", description=__doc__)
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--only", default="", help="checks with this in their name")
     given = parser.parse_args()
-    logging.getLogger("bench.train").setLevel(logging.ERROR)
+    logging.getLogger("bench.engine.train").setLevel(logging.ERROR)
     print(f"{devices.describe(DEVICE)}, torch {torch.__version__}, Python {sys.version.split()[0]}")
     chosen = {name: check for name, check in checks().items() if given.only in name}
     return int(not run(chosen, given.seconds, Path(os.environ.get("OUT", ".")) / "smoke.json"))

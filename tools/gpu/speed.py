@@ -1,8 +1,8 @@
-"""``python -m tools.gpu.speed``: ours against learn2learn on this GPU, in turns, in one run.
+"""``python -m tools.gpu.speed``: compare ours with learn2learn on this GPU, in turns, in one run.
 
-The work is that of tests/benchmarks/sides.py, a whole outer gradient: ours with one launch an
-operator, and as a CUDA graph in fp32, tf32 and bf16 (where it is of first order). Medians of rounds;
-the device is awaited before each look at the clock.
+The work is that of tests/benchmarks/sides.py, a whole outer gradient: ours eagerly (one launch per
+operator), and as a CUDA graph in fp32, tf32 and bf16 (if it is of first order). Times are medians
+over rounds; the device is synchronised before each reading of the clock.
 """
 
 import argparse
@@ -14,27 +14,27 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import process
+from bench.core import process
 
-process.tune()  # before torch is imported
+process.configure()  # before torch is imported
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 from algorithms.learner import Episodes, Learner
-from bench import precision
 from bench.check.tasks import random_episodes
-from bench.config import Precision
-from bench.device import describe, synchronize
-from bench.graph import record
-from bench.memory import tasks_at_once
+from bench.config.schema import Precision
+from bench.engine import precision
+from bench.engine.cuda_graph import record
+from bench.engine.device import describe, synchronize
+from bench.engine.memory import choose_chunk_size
 from tests.algorithms.peers import pair
 from tests.benchmarks.sides import STEPS, strided
 
 CUDA = torch.cuda.is_available()
 DEVICE = torch.device("cuda" if CUDA else "cpu")
 FIRST = ("MAML, 1 step, 2nd order", "ProtoNet", "Reptile, 5 Adam steps of 10 images", "MetaOptNet")
-"""What is measured, and profiled, before the rest."""
+"""Work that is measured before the rest, and profiled."""
 PEER = "learn2learn"
 SIDES = ("ours", *(f"ours, graph, {kind}" for kind in ("fp32", "tf32", "bf16")))
 ROUNDS = 7 if CUDA else 1
@@ -43,7 +43,7 @@ Work = Callable[[], object]
 
 
 def step_of(learner: Learner) -> Callable[[Episodes], dict[str, torch.Tensor]]:
-    """Return the outer gradient of a learner as a step that can be recorded."""
+    """Return the outer gradient of a learner as a step that can be captured in a CUDA graph."""
 
     def step(episodes: Episodes) -> dict[str, torch.Tensor]:
         for parameter in learner.parameters():
@@ -54,7 +54,7 @@ def step_of(learner: Learner) -> Callable[[Episodes], dict[str, torch.Tensor]]:
 
 
 def sides(name: str, tasks: int) -> dict[str, Work]:
-    """Return what is timed, by its name in the table."""
+    """Return the calls to time, by their names in the table."""
     algo, options, own, shape, _, _ = STEPS[name]
     ours, theirs = pair(algo, strided, shape.ways, options, own)
     parts = random_episodes(tasks, *shape, size=28)
@@ -67,8 +67,8 @@ def sides(name: str, tasks: int) -> dict[str, Work]:
     found: dict[str, Work] = {}
     for kind in kinds:
         learner = copy.deepcopy(ours).to(DEVICE).train()
-        precision.use(kind, learner)
-        learner.tasks_at_once = tasks_at_once(learner, Episodes(*(part[:1] for part in episodes)))
+        precision.apply(kind, learner)
+        learner.chunk_size = choose_chunk_size(learner, Episodes(*(part[:1] for part in episodes)))
         step = step_of(learner)
         for _ in range(3 if CUDA else 1):
             step(episodes)
@@ -80,7 +80,7 @@ def sides(name: str, tasks: int) -> dict[str, Work]:
                 found[f"ours, graph, {kind}"] = lambda replay=replay: replay(episodes)
             except RuntimeError as error:
                 print(f"{name}: not recorded in {kind}: {str(error).splitlines()[0]}", flush=True)
-    precision.use("fp32", ours)
+    precision.apply("fp32", ours)
     peer = step_of(theirs.to(DEVICE).train())
     return found | {PEER: lambda: peer(episodes)}
 
@@ -95,7 +95,7 @@ def timed(work: Work) -> float:
 
 
 def compared(works: dict[str, Work]) -> dict[str, float]:
-    """Return the median times of all sides, which take turns."""
+    """Return the median times in ms of all sides, which take turns."""
     for work in works.values():
         work()
     times = [{side: timed(work) for side, work in works.items()} for _ in range(ROUNDS)]
@@ -103,7 +103,7 @@ def compared(works: dict[str, Work]) -> dict[str, float]:
 
 
 def profiled(work: Work) -> str:
-    """Return where the time of a call goes, as a table."""
+    """Return a profile of a call as a table."""
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if CUDA else [])]
     with profile(activities=activities) as found:
         work()
@@ -124,7 +124,7 @@ def row(name: str, tasks: int, ms: dict[str, float]) -> str:
 
 
 def main() -> None:
-    """Compare all of it, as far as the time goes."""
+    """Compare all work, as far as the time limit allows."""
     parser = argparse.ArgumentParser(prog="python -m tools.gpu.speed", description=__doc__)
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--only", default="", help="work with this in its name")

@@ -1,6 +1,6 @@
 """``python3 tools/gpu/there.py STEP SECONDS``: run a step of the campaign on the GPU machine.
 
-Needs nothing but a Python with torch, and .gpu/ as packed. Results are written to the folder OUT.
+Requires only a Python with torch, and the packed .gpu/. Results are written to the folder OUT.
 """
 
 import argparse
@@ -18,15 +18,15 @@ PACKED = ROOT / ".gpu"
 BASE = Path(os.environ.get("BASE", tempfile.gettempdir())) / "fewshot-bench-gpu"
 STEPS = ("smoke", "layers", "speed", "cells")
 TESTS = [
-    "tests/bench/test_graph.py",
-    "tests/bench/test_deterministic.py",
-    "tests/bench/test_energy.py",
+    "tests/bench/engine/test_cuda_graph.py",
+    "tests/bench/engine/test_deterministic.py",
+    "tests/bench/engine/test_energy.py",
     "tests/algorithms/test_laws.py",
 ]
 
 
 def main() -> int:
-    """Unpack what is not yet unpacked, and run the step; returns its exit status."""
+    """Unpack .gpu/ if not done yet, run the step, and return its exit status."""
     parser = argparse.ArgumentParser(prog="python3 tools/gpu/there.py", description=__doc__)
     parser.add_argument("step", choices=[*STEPS, "tests"])
     parser.add_argument("seconds", type=int, help="that the step may take")
@@ -56,8 +56,8 @@ def main() -> int:
 
 
 def variables() -> dict[str, str]:
-    """Return what the step's environment needs."""
-    path = [ROOT, ROOT / "bench/plugins", BASE / "site"]
+    """Return the environment variables of the step."""
+    path = [ROOT, ROOT / "bench/sweep/plugins", BASE / "site"]
     return {
         "BASE": str(BASE),
         "OUT": os.environ.get("OUT", str(BASE / "out")),
@@ -68,7 +68,7 @@ def variables() -> dict[str, str]:
 
 
 def unpack() -> None:
-    """Bring packages, data and results of an earlier time to their places, once."""
+    """Unpack packages, data and earlier results to their places, once."""
     if not (BASE / "site").exists():
         with tarfile.open(PACKED / "site.tar.gz") as archive:
             archive.extractall(BASE, filter="data")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bench.check.__main__ import main
+from bench.check.command import main
 
 
 @pytest.mark.parametrize("choice", ["algo=acme_cosine", "dataset=acme_tiles"])

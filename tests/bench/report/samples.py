@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.migrate import SCHEMA
+from bench.runs.records import SCHEMA
 
 Row = dict[str, Any]
 
@@ -48,8 +48,8 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "optimizer": "adam",
         "momentum": 0.0,
         "weight_decay": 0.0,
-        "rate": 0.002,
-        "schedule": "cosine",
+        "lr": 0.002,
+        "lr_schedule": "cosine",
         "clip_value": None,
         "label_smoothing": 0.0,
         "augmentation": "none",

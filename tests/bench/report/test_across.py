@@ -2,10 +2,17 @@
 
 import pytest
 
-from bench.mistake import Mistake
+from bench.core.errors import UserError
 from bench.report import build
-from bench.report.__main__ import _parse, main
-from bench.report.rows import ACCURACY, ACROSS, across, comparisons, kept_apart, labelled
+from bench.report.command import _parse, main
+from bench.report.rows import (
+    ACCURACY,
+    ACROSS,
+    comparisons,
+    incompatibilities,
+    merge_across,
+    with_labels,
+)
 from tests.bench.report.samples import folder, record
 
 SHORT = record("maml", seed=0)
@@ -13,37 +20,37 @@ LONG = record("protonet", seed=0, train_images=400_000)
 
 
 def test_rows_of_two_protocols_are_kept_apart_with_a_reason() -> None:
-    titles = [c.title for c in comparisons(labelled([SHORT, LONG]), ACCURACY)]
+    titles = [c.title for c in comparisons(with_labels([SHORT, LONG]), ACCURACY)]
     assert titles == ["omniglot, train images 200000", "omniglot, train images 400000"]
-    assert kept_apart([LONG, SHORT]) == [
+    assert incompatibilities([LONG, SHORT]) == [
         "Rows of omniglot are kept apart where they differ in train_images (200000, 400000). "
         "To compare them all the same: python -m bench.report across=train_images"
     ]
-    assert kept_apart([SHORT, record("protonet")]) == []
-    assert kept_apart([SHORT, record("protonet", dataset="glyphs", train_images=1)]) == []
+    assert incompatibilities([SHORT, record("protonet")]) == []
+    assert incompatibilities([SHORT, record("protonet", dataset="glyphs", train_images=1)]) == []
 
 
 def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
-    rows = across([SHORT, LONG], ["train_images"])
-    (comparison,) = comparisons(labelled(rows), ACCURACY)
+    rows = merge_across([SHORT, LONG], ["train_images"])
+    (comparison,) = comparisons(with_labels(rows), ACCURACY)
     assert comparison.labels == ["MAML (train images 200000)", "ProtoNet (train images 400000)"]
     assert rows[0]["train_images"] == "200000 or 400000"
     assert SHORT["train_images"] == 200_000, "the rows given are left alone"
-    assert kept_apart(rows) == []
+    assert incompatibilities(rows) == []
 
 
 def test_facts_that_agree_are_in_no_name() -> None:
-    rows = across([SHORT, record("protonet")], ["train_images", "backbone_options"])
-    assert [row["label"] for row in labelled(rows)] == ["MAML", "ProtoNet"]
+    rows = merge_across([SHORT, record("protonet")], ["train_images", "backbone_options"])
+    assert [row["label"] for row in with_labels(rows)] == ["MAML", "ProtoNet"]
 
 
 def test_other_data_or_another_number_of_episodes_is_never_compared() -> None:
     other = record("protonet", data_digest="ffff", episodes_digest="eeee")
-    (sentence,) = kept_apart([SHORT, other])
+    (sentence,) = incompatibilities([SHORT, other])
     assert "data_digest" in sentence and "across" not in sentence
     assert not {"data_digest", "episodes"} & set(ACROSS)
     for fact in ("data_digest", "speed"):
-        with pytest.raises(Mistake, match=f"across={fact} is not possible"):
+        with pytest.raises(UserError, match=f"across={fact} is not possible"):
             _parse([f"across={fact}"])
 
 
@@ -67,21 +74,21 @@ def test_the_whole_report_across(tmp_path, capsys, undrawn) -> None:
 def test_rows_of_two_versions_of_the_code_are_kept_apart() -> None:
     new, newer, old = (record(a) for a in ("maml", "protonet", "reptile"))
     new["code"], newer["code"] = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
-    found = comparisons(labelled([new, newer, old]), ACCURACY)
+    found = comparisons(with_labels([new, newer, old]), ACCURACY)
     assert sorted(each.title for each in found) == [
         "omniglot, code aaaaaaaa",
         "omniglot, code bbbbbbbb",
         "omniglot, code unknown",
     ]
-    (sentence,) = kept_apart([new, newer, old])
+    (sentence,) = incompatibilities([new, newer, old])
     assert "across=code" in sentence
-    (together,) = comparisons(labelled(across([new, newer, old], ["code"])), ACCURACY)
+    (together,) = comparisons(with_labels(merge_across([new, newer, old], ["code"])), ACCURACY)
     assert together.labels[0] == "MAML (code aaaaaaaa)"
-    assert kept_apart([old, record("maml")]) == []
+    assert incompatibilities([old, record("maml")]) == []
 
 
 def test_a_margin_is_points_of_accuracy() -> None:
     assert _parse(["margin=0.5"])[2] == 0.5 and _parse([])[2] == 1
     for wrong in ("0", "-1", "nan", "much"):
-        with pytest.raises(Mistake, match=f"margin={wrong} is no margin"):
+        with pytest.raises(UserError, match=f"margin={wrong} is no margin"):
             _parse([f"margin={wrong}"])

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 
-from bench import usage
-from bench.compose import composed
-from bench.config import INCIDENTAL
+from bench.config import groups
+from bench.config.compose import composed
+from bench.config.schema import NOT_IN_DIGEST
 from bench.report import build, claims
 from tests.bench.report.samples import failed, folder, record
 from tests.replications import verdicts
@@ -37,7 +37,7 @@ def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> cl
 def test_each_published_figure_has_its_experiment_and_each_experiment_its_figure() -> None:
     figures, without = claims.published()
     names = [claim.experiment for claim in figures]
-    assert sorted(names) == [n for n in usage.names("experiment") if n.startswith("paper/")]
+    assert sorted(names) == [n for n in groups.names("experiment") if n.startswith("paper/")]
     for method in ("MetaOptNet", "ProtoMAML", "Baseline"):
         assert any(method in sentence for sentence in without)
     for claim in figures:
@@ -169,7 +169,7 @@ def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
     row = record("protonet")
     cell = row["cell"]
     assert check(PROTONET, [row], {}).verdict == "not run"
-    for key in INCIDENTAL | {"seed", "device"}:
+    for key in NOT_IN_DIGEST | {"seed", "device"}:
         other = {k: v for k, v in wanted[PROTONET].items() if k != key}
         assert check(PROTONET, [row], {cell: other}).measured is not None, key
     for group, key, value in [

@@ -6,7 +6,7 @@ import pytest
 
 from bench.report import interactive, page, plots, rankings, rows, tables
 from bench.report.leaderboard import leaderboards, pairs_table, standings_table
-from bench.report.rows import ACCURACY, BOTH, THROUGHPUT, comparisons, is_above, labelled
+from bench.report.rows import ACCURACY, ALL_FACTS, THROUGHPUT, comparisons, is_above, with_labels
 from tests.bench.report.samples import record
 
 LABEL = "Nearest centroid (pixels)"
@@ -35,11 +35,11 @@ def episodes_of(records):
     }
 
 
-@pytest.mark.parametrize("fields", [ACCURACY, BOTH, THROUGHPUT])
+@pytest.mark.parametrize("fields", [ACCURACY, ALL_FACTS, THROUGHPUT])
 def test_it_joins_each_comparison_of_its_episodes_whatever_was_trained(fields):
     other = record("maml", train_images=999, backbone="resnet12", device="cuda", tuning="9 trials",
                    cell="another", threads=9)  # fmt: skip
-    found = comparisons(labelled([*some(), other]), fields)
+    found = comparisons(with_labels([*some(), other]), fields)
     assert len(found) == 2
     for comparison in found:
         assert [row["label"] for row in comparison.floors_at("5-way 1-shot")] == [LABEL]
@@ -48,14 +48,14 @@ def test_it_joins_each_comparison_of_its_episodes_whatever_was_trained(fields):
 
 def test_it_joins_no_comparison_of_other_episodes():
     elsewhere = floor(shots=5, cell="elsewhere")
-    one, alone = comparisons(labelled(some(elsewhere)), ACCURACY)
+    one, alone = comparisons(with_labels(some(elsewhere)), ACCURACY)
     assert not one.floors and one.labels == ["MAML", "ProtoNet"]
     assert alone.labels == [LABEL] and not alone.floors
 
 
 def test_one_that_failed_is_no_floor():
     failed = floor(status="failed", reason="no luck")
-    one, other = comparisons(labelled(some(failed)), ACCURACY)
+    one, other = comparisons(with_labels(some(failed)), ACCURACY)
     assert not one.floors and other.at("Nearest centroid", "5-way 1-shot", "failed")
 
 
@@ -107,7 +107,7 @@ def test_a_leader_that_is_no_better_is_said_to_be():
     said = f"Not above the floor, {LABEL}, by more than its interval: MAML."
     assert tables.standing_table(board).note == said
     assert said in tables.winners([board])
-    (answer,) = [page.answer(board, labelled(records))]
+    (answer,) = [page.answer(board, with_labels(records))]
     assert any(said in remark for remark in answer.remarks)
     (table,) = tables.accuracy_tables(records)
     assert "Not above the floor by more than the interval at 5-way 1-shot: MAML." in table.note
@@ -115,12 +115,12 @@ def test_a_leader_that_is_no_better_is_said_to_be():
 
 def test_the_page_counts_and_misses_learners_alone():
     records = some()
-    assert page.subtitle(labelled(records)).startswith(
+    assert page.subtitle(with_labels(records)).startswith(
         "2 learners on omniglot, 5-way 1-shot, 2 seeds"
     )
     assert not page.missing(records), "it has no seed 1"
-    assert not rows.kept_apart(records)
-    (comparison,) = comparisons(labelled(rows.across(records, ["train_images"])), ACCURACY)
+    assert not rows.incompatibilities(records)
+    (comparison,) = comparisons(with_labels(rows.merge_across(records, ["train_images"])), ACCURACY)
     assert comparison.labels == ["MAML", "ProtoNet"]
     assert comparison.floors[0]["label"] == LABEL
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import stats
 from bench.report import leaderboard, page, rankings, read, tables
 from bench.report.leaderboard import Leaderboard, leaderboards
+from bench.stats import intervals
 from tests.bench.report.samples import Row, episodes, failed, folder, record
 
 DIFFICULTY = np.random.default_rng(0).normal(0, 8, 600)
@@ -217,16 +217,16 @@ def test_pairs_are_those_of_the_statistics() -> None:
     a, b = np.array(tested[6:9]), np.array(tested[:3])
     pair = next(p for p in made.pairs if (p.first, p.second) == ("ProtoNet", "MAML"))
     assert len(made.pairs) == 6
-    found = stats.estimate([a, b], (1, -1))
+    found = intervals.estimate([a, b], (1, -1))
     assert (pair.difference, pair.half, pair.p) == (found.mean, found.half, found.p)
     assert pair.p_corrected >= pair.p and pair.half_seeds_and_episodes == found.half
-    spread = stats.spread_of_runs(a, b)
+    spread = intervals.spread_of_runs(a, b)
     assert pair.effect_size == found.mean / spread
     assert pair.effect_low == (found.mean - found.half) / spread
-    assert pair.first_better == stats.superiority(a, b)
+    assert pair.first_better == intervals.superiority(a, b)
     assert pair.effect_high == (found.mean + found.half) / spread
-    assert pair.episodes_to_separate == stats.episodes_to_separate(pair.effect_size)
-    models = stats.estimate([a.mean(0), b.mean(0)], (1, -1))
+    assert pair.episodes_to_separate == intervals.episodes_to_separate(pair.effect_size)
+    models = intervals.estimate([a.mean(0), b.mean(0)], (1, -1))
     assert pair.half_episodes == models.half != found.half
 
 
@@ -237,11 +237,11 @@ def test_standings_are_those_of_the_statistics(seeds: int) -> None:
     (entry,) = board(rows).standings
     tested = np.array([each["accuracy"] for each in runs.values()])
     groups = np.array([x.split() for x in next(iter(runs.values()))["groups"]], dtype=int)
-    design = stats.ClassDesign.of(groups)
+    design = intervals.ClassDesign.of(groups)
     given = tested if seeds > 1 else tested[0]
-    assert (entry.accuracy, entry.half_episodes) == stats.mean_ci95(tested.mean(0))
-    assert entry.half_classes == stats.estimate([given], classes=design).half
-    both = stats.estimate([given]).half if seeds > 1 else None
+    assert (entry.accuracy, entry.half_episodes) == intervals.mean_ci95(tested.mean(0))
+    assert entry.half_classes == intervals.estimate([given], classes=design).half
+    both = intervals.estimate([given]).half if seeds > 1 else None
     assert entry.half_seeds_and_episodes == both
 
 
@@ -276,12 +276,13 @@ def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:
         if entry.label.lower() == name
     }
     found = [
-        stats.estimate([np.array(of[p.first]), np.array(of[p.second])], (1, -1)) for p in made.pairs
+        intervals.estimate([np.array(of[p.first]), np.array(of[p.second])], (1, -1))
+        for p in made.pairs
     ]
     assert [p.p for p in made.pairs] == [each.p for each in found]
-    assert [p.p_corrected for p in made.pairs] == stats.holm([each.p for each in found])
+    assert [p.p_corrected for p in made.pairs] == intervals.holm([each.p for each in found])
     beyond = [each.p_beyond(leaderboard.MARGIN) for each in found]
-    assert [p.p_beyond for p in made.pairs] == stats.holm(beyond) != beyond
+    assert [p.p_beyond for p in made.pairs] == intervals.holm(beyond) != beyond
 
 
 @pytest.mark.parametrize("margin", [1.0, 0.1])

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bench import report
-from bench.store import Store
+from bench.runs.store import Store
 from tests.bench.report import samples
 
 PROBE = "varied,value,queries,episodes,accuracy,ci95\n"
@@ -98,7 +98,7 @@ def test_free_text_of_a_record_runs_in_no_program(root, undrawn):
 
 
 def test_a_file_that_is_too_large_is_not_read(root, caplog, monkeypatch):
-    monkeypatch.setattr("bench.store.MOST_TABLE_BYTES", 100)
+    monkeypatch.setattr("bench.runs.store.MOST_TABLE_BYTES", 100)
     with pytest.raises(ValueError, match="bytes, and 100 are the most"):
         Store(root).episodes(next(root.glob("runs/maml-*")).name)
 

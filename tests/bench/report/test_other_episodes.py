@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from bench.report.__main__ import main
+from bench.report.command import main
 from tests.bench.report.samples import folder, record
 
 ROWS = [record("maml"), record("protonet"), record("reptile")]

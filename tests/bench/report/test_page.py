@@ -17,7 +17,7 @@ import pytest
 from bench.report import claims, interactive, page
 from bench.report.drawing import KNOWN
 from bench.report.leaderboard import Leaderboard, leaderboards
-from bench.report.rows import labelled
+from bench.report.rows import with_labels
 from tests.bench.report.samples import Row, curve, episodes, failed, record
 from tests.bench.report.test_leaderboard import FOUR, ONE_SEED, board, row, trained
 from tests.bench.report.test_shifts import elsewhere
@@ -94,7 +94,10 @@ def large() -> list[Row]:
         )
     ]
     for each in rows:
-        each |= {"created": f"2026-01-0{1 + each['seed']}T10:00:00+00:00", "statistics": "support"}
+        each |= {
+            "created": f"2026-01-0{1 + each['seed']}T10:00:00+00:00",
+            "norm_statistics": "support",
+        }
         each["transductive"] = each["algo"] == "protonet"
     variants = [e | {"order": 1, "cell": f"{e['cell']}first"} for e in rows if e["algo"] == "maml"]
     missing = ("protonet", "omniglot", 5, 1)
@@ -114,7 +117,7 @@ def whole(html: str) -> Page:
 
 
 def answer(made: Leaderboard, rows: list[Row] = FOUR) -> page.Answer:
-    return page.answer(made, labelled(rows))
+    return page.answer(made, with_labels(rows))
 
 
 def test_a_tie_is_told_with_what_each_costs() -> None:

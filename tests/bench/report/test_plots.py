@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from bench.report import plots, rankings
 from bench.report.drawing import short
 from bench.report.leaderboard import leaderboards
-from bench.report.rows import labelled
+from bench.report.rows import with_labels
 from tests.bench.report.samples import Row, curve, episodes, failed, record, timed
 
 FOUR = ["maml", "reptile", "protonet", "metaoptnet"]
@@ -40,7 +40,7 @@ SITUATIONS = {
             algo,
             order=order,
             cell=f"{algo}{order}",
-            algo_options={"inner_steps": 5 * order, "inner_rate": 0.4 * order},
+            algo_options={"inner_steps": 5 * order, "inner_lr": 0.4 * order},
             transductive=order == 1,
             throughput=[
                 {**entry, "tasks_per_s": 1.2e6 * order} for entry in record()["throughput"]
@@ -236,7 +236,7 @@ def test_a_learner_looks_the_same_in_every_figure_and_subset() -> None:
 
 def test_styles_do_not_collide() -> None:
     names = [*EIGHT, "learn2learn/reptile", *(f"stranger{i}" for i in range(8))]
-    looks = plots.styles(labelled([record(name) for name in names]))
+    looks = plots.styles(with_labels([record(name) for name in names]))
     assert len(looks) == len(names)
     assert len({repr(sorted(look.bar().items())) for look in looks.values()}) == len(names)
     assert len({repr(sorted(look.line().items())) for look in looks.values()}) == len(names)

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pandas as pd
 
-from bench import stats
 from bench.report import recipes, tables
-from bench.report.rows import labelled
+from bench.report.rows import with_labels
+from bench.stats import intervals
 from tests.bench.report.samples import record
 
-SGD = {"optimizer": "sgd", "momentum": 0.9, "rate": 0.1}
+SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
 AUGMENTED = {"augmentation": "flip"}
 
 
@@ -32,7 +32,7 @@ def crossed(*left_out: str) -> tuple[list, dict]:
 
 
 def test_the_table_by_hand():
-    (cross,) = recipes.crosses(*crossed())
+    (cross,) = recipes.factorial_designs(*crossed())
     assert recipes.recipe_names(cross.recipes) == ["adam", "adam, augmented", "sgd"]
     table = recipes.table(cross)
     assert table.headers == ["Learner", "adam", "adam, augmented", "sgd", "the learner contributes"]
@@ -42,42 +42,44 @@ def test_the_table_by_hand():
     half = t * math.sqrt(4 / 3) / 2  # of the differences 3, 1, 3, 1
     assert svm == ["MetaOptNet", "57.0 ± 0.4", "62.0 ± 0.4", "54.0 ± 0.4", f"+2.0 ± {half:.1f}"]
     assert last[1:] == [tables.ABSENT, "+5.0 ± 0.0", "-3.0 ± 0.0", ""]
-    assert "sgd: train split train, optimizer sgd, momentum 0.9, rate 0.1" in table.note
+    assert "sgd: train split train, optimizer sgd, momentum 0.9, lr 0.1" in table.note
 
 
 def test_what_is_not_crossed_has_no_table():
-    assert recipes.crosses(*crossed("metaoptnet-flip", "metaoptnet-sgd")) == []
+    assert recipes.factorial_designs(*crossed("metaoptnet-flip", "metaoptnet-sgd")) == []
     rows, tested = crossed()
-    assert recipes.crosses([row for row in rows if row["algo"] == "protonet"], tested) == []
+    assert (
+        recipes.factorial_designs([row for row in rows if row["algo"] == "protonet"], tested) == []
+    )
     assert recipes.recipes_markdown([]) is None
-    gap = recipes.crosses(*crossed("metaoptnet-sgd"))
+    gap = recipes.factorial_designs(*crossed("metaoptnet-sgd"))
     assert len(gap[0].recipes) == 2, "those that all have"
 
 
 def test_recipes_of_one_short_name_get_letters():
     rows, _ = crossed()
-    facts = [tuple({**rows[0], **c}[f] for f in recipes.RECIPE) for c in ({}, {"rate": 0.5}, SGD)]
+    facts = [tuple({**rows[0], **c}[f] for f in recipes.RECIPE) for c in ({}, {"lr": 0.5}, SGD)]
     assert recipes.recipe_names(facts) == ["adam A", "adam B", "sgd"]
 
 
 def test_recipes_that_differ_are_learners_of_their_own_elsewhere():
     rows, _ = crossed()
-    labels = {row["label"] for row in labelled(rows)}
+    labels = {row["label"] for row in with_labels(rows)}
     assert labels == {
         f"{learner} ({recipe})"
         for learner in ("ProtoNet", "MetaOptNet")
         for recipe in ("adam", "adam, augmented", "sgd")
     }
-    slower = {**rows[0], "cell": "slower", "rate": 0.001, "schedule": "linear"}
-    labels = {row["label"] for row in labelled([*rows, slower])}
+    slower = {**rows[0], "cell": "slower", "lr": 0.001, "lr_schedule": "linear"}
+    labels = {row["label"] for row in with_labels([*rows, slower])}
     assert len(labels) == 7
     assert "MetaOptNet (sgd)" in labels
-    full = "optimizer adam, momentum 0.0, rate 0.001, schedule linear, augmentation none"
+    full = "optimizer adam, momentum 0.0, lr 0.001, lr schedule linear, augmentation none"
     assert f"ProtoNet ({full})" in labels, "a few words would not do"
-    one_fact = [rows[0], {**rows[0], "cell": "slower", "rate": 0.001}]
-    assert [row["label"] for row in labelled(one_fact)] == [
-        "ProtoNet (rate 0.002)",
-        "ProtoNet (rate 0.001)",
+    one_fact = [rows[0], {**rows[0], "cell": "slower", "lr": 0.001}]
+    assert [row["label"] for row in with_labels(one_fact)] == [
+        "ProtoNet (lr 0.002)",
+        "ProtoNet (lr 0.001)",
     ]
 
 
@@ -89,12 +91,12 @@ def test_with_several_seeds_what_they_contribute_is_over_seeds_too():
     ]
     for row in more:
         tested[row["cell"]] = tested[row["cell"][:-2]] + 3 * luck.normal()
-    (cross,) = recipes.crosses([*rows, *more], tested)
+    (cross,) = recipes.factorial_designs([*rows, *more], tested)
     gain = recipes.table(cross).cells[1][4]
     groups = [
         np.stack([tested[r["cell"]]["accuracy"] for r in c])
         for c in cross.cells[1] + cross.cells[0]
     ]
-    wanted = stats.estimate(groups, [1 / 3] * 3 + [-1 / 3] * 3)
+    wanted = intervals.estimate(groups, [1 / 3] * 3 + [-1 / 3] * 3)
     assert gain == f"{wanted.mean:+.1f} ± {wanted.half:.1f}"
     assert wanted.half > 1

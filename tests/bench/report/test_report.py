@@ -17,9 +17,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from bench import report
-from bench.mistake import Mistake
+from bench.core.errors import UserError
 from bench.report import build, plots, rankings
-from bench.report.__main__ import main
+from bench.report.command import main
 from tests.bench.report.samples import Row, curve, failed, folder, record
 from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
@@ -180,14 +180,16 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_only_failed_cells(tmp_path: Path) -> None:
     folder(tmp_path, [failed("maml")])
-    with pytest.raises(Mistake, match=r"No finished runs under .*runs \(1 failed\); run python -m"):
+    with pytest.raises(
+        UserError, match=r"No finished runs under .*runs \(1 failed\); run python -m"
+    ):
         build(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written(quick: None, tmp_path: Path) -> None:
     folder(tmp_path, [record("maml")])
     (tmp_path / "figures").write_text("not a folder")
-    with pytest.raises(Mistake, match="Cannot write the report to"):
+    with pytest.raises(UserError, match="Cannot write the report to"):
         build(tmp_path)
 
 
@@ -196,7 +198,7 @@ def test_a_folder_that_cannot_be_written(quick: None, tmp_path: Path) -> None:
     [
         (None, "it does not exist"),
         ("{", "Expecting property name"),
-        ("[1]", "it is no record"),
+        ("[1]", "its status is neither done nor failed"),
         ('{"status": "half", "cell": "bad"}', "its status is neither done nor failed"),
         ('{"status": "done", "cell": "bad"}', "it has no schema"),
         (json.dumps(record(cell="bad", seed="0")), "its seed is '0': it should be a valid integer"),

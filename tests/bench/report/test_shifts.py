@@ -5,8 +5,9 @@ import math
 import pandas as pd
 import pytest
 
-from bench import report, stats
+from bench import report
 from bench.report import interactive, shifts
+from bench.stats import intervals
 from tests.bench.report.samples import folder, record
 from tests.bench.report.test_plots import FOUR, assert_texts_apart
 
@@ -63,9 +64,9 @@ def test_differences_are_over_seeds_and_the_episodes_of_both_tests() -> None:
         for row, points in zip(rows, lost, strict=True)
     }
     (table,) = shifts.shift_tables(rows, found)
-    half = stats.estimate_without_episodes(lost, [math.hypot(0.42, 0.4)] * 3).half
+    half = intervals.estimate_without_episodes(lost, [math.hypot(0.42, 0.4)] * 3).half
     assert table.cells[1][4] == f"-11.0 ± {half:.1f}"
-    half = stats.estimate_without_episodes([50.0, 59.0, 68.0], [0.4] * 3).half
+    half = intervals.estimate_without_episodes([50.0, 59.0, 68.0], [0.4] * 3).half
     assert table.cells[1][3] == f"59.0 ± {half:.1f}"
     del found[rows[1]["cell"]]
     (table,) = shifts.shift_tables(rows, found)

@@ -116,19 +116,19 @@ def test_accuracy_csv_golden() -> None:
         "algo,dataset,ways,shots,seed,accuracy,ci95,episodes,transductive,episodes_digest,status,"
         "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
         "parameters,train_ways,train_shots,train_queries,train_images,train_split,optimizer,momentum,"
-        "weight_decay,rate,schedule,clip_value,label_smoothing,augmentation,validations,val_episodes,val_accuracy,selected_episode,train_episodes,train_seconds,"
+        "weight_decay,lr,lr_schedule,clip_value,label_smoothing,augmentation,validations,val_episodes,val_accuracy,selected_episode,train_episodes,train_seconds,"
         "meta_batch,device,device_name,threads,processes,launcher,precision,deterministic,python,created,torch,version,"
         "commit"
     )
     assert lines[1] == (
-        "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,5,"
+        "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
         'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
         '"{""filters"": 64}",28357,5,1,5,200000,train,adam,0.0,0.0,0.002,cosine,,0.0,none,5,100,'
         "96.248,24000,24000,231.2,16,cpu,"
         "Some CPU @ 2.0 GHz,2,1,basic,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
-        "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,5,maml-omniglot-5w5s-seed0-1a2b3c4d,"
+        "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
         '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",28357,5,5,5,200000,'
         "train,adam,0.0,0.0,0.002,cosine,,0.0,none,5,100,,,,,16,cpu,"
         "Some CPU @ 2.0 GHz,2,1,basic,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"

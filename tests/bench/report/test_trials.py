@@ -6,22 +6,22 @@ from bench.report import build, trials
 from tests.bench.report.samples import Row, folder, record
 from tests.bench.report.test_plots import assert_texts_apart
 
-STATISTICS = {"support": 90.0, "lone_query": 25.0, "queries": 94.5}
+STATISTICS = {"support": 90.0, "query": 25.0, "all_queries": 94.5}
 
 
 def tried(row: Row, statistics: dict[str, float]) -> pd.DataFrame:
-    lines = [("statistics", name, 15, value) for name, value in statistics.items()]
+    lines = [("norm_statistics", name, 15, value) for name, value in statistics.items()]
     lines += [("steps", str(n), 15, 80.0 + n) for n in (1, 5)] if row["algo"] == "maml" else []
     lines += [("shots", str(n), 5, row["accuracy"] - 5 + n) for n in (1, 2, 5)]
     frame = pd.DataFrame(lines, columns=["varied", "value", "queries", "accuracy"])
     return frame.assign(episodes=100, ci95=1.0)
 
 
-MAML = record("maml", algo_options={"statistics": "support"})
-PROTONET = record("protonet", statistics="running")
+MAML = record("maml", algo_options={"norm_statistics": "support"})
+PROTONET = record("protonet", norm_statistics="running")
 BY_CELL = {
     MAML["cell"]: tried(MAML, STATISTICS),
-    PROTONET["cell"]: tried(PROTONET, {"running": 96.0, "queries": 95.9}),
+    PROTONET["cell"]: tried(PROTONET, {"running": 96.0, "all_queries": 95.9}),
 }
 
 
@@ -59,9 +59,10 @@ def test_figure_has_a_panel_for_what_was_varied() -> None:
 
 
 def test_seeds_are_averaged() -> None:
-    rows = [record("maml", seed=seed, statistics="support") for seed in (0, 1)]
+    rows = [record("maml", seed=seed, norm_statistics="support") for seed in (0, 1)]
     found = {
-        row["cell"]: tried(row, {"support": 90.0 + row["seed"], "queries": 95.0}) for row in rows
+        row["cell"]: tried(row, {"support": 90.0 + row["seed"], "all_queries": 95.0})
+        for row in rows
     }
     text = trials.transduction_markdown(rows, found)
     assert text is not None and "| **90.5** | – | – | 95.0 | +4.5 |" in text

@@ -1,54 +1,56 @@
 """Tuned rows: marked, never ranked with others unless asked for, and with their cost."""
 
-from bench.config import Tuned
-from bench.records import check
+from bench.config.schema import Tuned
 from bench.report import build
-from bench.report.rows import ACCURACY, across, comparisons, kept_apart, labelled
+from bench.report.rows import ACCURACY, comparisons, incompatibilities, merge_across, with_labels
 from bench.report.tuning import tuning_markdown
+from bench.runs.records import check
 from tests.bench.report.samples import Row, folder, record
 
 TUNED: Row = {
     "study": "maml-omniglot-5w1s-00c0ffee",
-    "trials": 20,
+    "n_trials": 20,
     "trial_images": 50_000,
-    "startup": 6,
-    "at_once": 1,
+    "n_startup_trials": 6,
+    "batch_size": 1,
     "stopped": 7,
     "failed": 1,
     "images": 812_345,
     "seconds": 4000.0,
     "first": 91.25,
     "best": 94.5,
-    "options": {"train.rate": 0.0123456, "algo.inner_steps": 3},
+    "options": {"train.lr": 0.0123456, "algo.inner_steps": 3},
 }
 
 
 def tuned(algo: str = "maml", **changes: object) -> Row:
-    options = {"tuning": "20 trials of 50,000 images", "tuned": TUNED, "rate": 0.0123456}
+    options = {"tuning": "20 trials of 50,000 images", "tuned": TUNED, "lr": 0.0123456}
     return record(algo, **(options | {"algo_options": {"inner_steps": 3}} | changes))
 
 
 def test_tuned_rows_are_kept_apart_from_others_with_a_reason() -> None:
     rows = [tuned(), record("maml", cell="maml-omniglot-own"), record("protonet")]
-    titles = {c.title: c.labels for c in comparisons(labelled(rows), ACCURACY)}
+    titles = {c.title: c.labels for c in comparisons(with_labels(rows), ACCURACY)}
     assert titles == {
         "omniglot, tuning 20 trials of 50,000 images": ["MAML (tuned)"],
         "omniglot, tuning none": ["MAML", "ProtoNet"],
     }
-    assert kept_apart(rows) == [
+    assert incompatibilities(rows) == [
         "Rows of omniglot are kept apart where they differ in tuning (20 trials of 50,000 images, none). "
         "To compare them all the same: python -m bench.report across=tuning"
     ]
     other = tuned("protonet", tuning="40 trials of 50,000 images")
-    assert len(comparisons(labelled([tuned(), other]), ACCURACY)) == 2, "another budget"
-    assert len(comparisons(labelled([tuned(), tuned("protonet")]), ACCURACY)) == 1
+    assert len(comparisons(with_labels([tuned(), other]), ACCURACY)) == 2, "another budget"
+    assert len(comparisons(with_labels([tuned(), tuned("protonet")]), ACCURACY)) == 1
 
 
 def test_older_rows_do_not_tell_how_they_were_searched_for() -> None:
     stored = TUNED | {"options": list(TUNED["options"])}
-    full = "20 trials of 50,000 images with startup 6 and at_once 1"
+    full = "20 trials of 50,000 images with n_startup_trials 6 and batch_size 1"
     assert Tuned.model_validate(stored).budget == full
-    older = {key: value for key, value in stored.items() if key not in ("startup", "at_once")}
+    older = {
+        key: value for key, value in stored.items() if key not in ("n_startup_trials", "batch_size")
+    }
     assert Tuned.model_validate(older).budget == "20 trials of 50,000 images"
     row = tuned(tuned=older | {"options": TUNED["options"]})
     assert check(row) is row
@@ -56,19 +58,19 @@ def test_older_rows_do_not_tell_how_they_were_searched_for() -> None:
 
 def test_a_failed_row_stands_with_those_it_belongs_to() -> None:
     failed = record("protonet", status="failed", reason="it was bad")
-    one, other = comparisons(labelled([tuned(), record("reptile"), failed]), ACCURACY)
+    one, other = comparisons(with_labels([tuned(), record("reptile"), failed]), ACCURACY)
     assert (one.labels, other.labels) == (["MAML (tuned)"], ["Reptile", "ProtoNet"])
 
 
 def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
-    rows = across([tuned(), record("maml", cell="maml-omniglot-own")], ["tuning"])
-    (comparison,) = comparisons(labelled(rows), ACCURACY)
+    rows = merge_across([tuned(), record("maml", cell="maml-omniglot-own")], ["tuning"])
+    (comparison,) = comparisons(with_labels(rows), ACCURACY)
     assert comparison.labels == ["MAML (tuning 20 trials of 50,000 images)", "MAML (tuning none)"]
 
 
 def test_two_studies_of_one_learner_are_two_learners() -> None:
     again = tuned(tuned=TUNED | {"study": "other"}, cell="maml-omniglot-again")
-    labels = {row["label"] for row in labelled([tuned(), again])}
+    labels = {row["label"] for row in with_labels([tuned(), again])}
     assert labels == {
         "MAML (tuned, study maml-omniglot-5w1s-00c0ffee)",
         "MAML (tuned, study other)",
@@ -79,7 +81,7 @@ def test_the_cost_is_told_once_a_study(tmp_path) -> None:
     rows = [tuned(), tuned(seed=1, cell="maml-omniglot-seed1"), record("protonet")]
     text = tuning_markdown(rows) or ""
     line = "| MAML (tuned) | 5-way 1-shot | 20 | 7 | 1 | 812,345 | 1h 07m | 91.2 | 94.5 | "
-    assert text.count("| MAML") == 1 and line + "rate 0.0123, inner_steps 3 |" in text
+    assert text.count("| MAML") == 1 and line + "lr 0.0123, inner_steps 3 |" in text
     assert tuning_markdown([record("protonet")]) is None
     build(folder(tmp_path, rows))
     assert line in (tmp_path / "tuning.md").read_text()

@@ -21,9 +21,9 @@ class Cosine(FeatureLearner):
         self.temperature = nn.Parameter(torch.tensor(float(temperature)))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
-        """The directions [T, N, F] of the centres of the classes."""
+        """Return the directions [T, N, F] of the centres of the classes."""
         return F.normalize(features.unflatten(1, support_y.shape[1:]).mean(2), dim=-1)
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
-        """The cosine of each query with each centre, times the temperature."""
+        """Return the cosine of each query with each centre, times the temperature."""
         return self.temperature * F.normalize(features, dim=-1) @ fitted.mT

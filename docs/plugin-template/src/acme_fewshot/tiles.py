@@ -8,21 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.cache import Folders, cached
-from bench.data.pool import Dataset, Pool
+from bench.datasets.io.cache import DataDirs, cached
+from bench.tasks.classification.pool import Dataset, Pool
 
 VERSION = b"1"
 """To be changed with what is drawn, so that no older images are taken from the cache."""
 SPLITS = {"train": range(0, 40), "val": range(40, 60), "test": range(60, 80)}
 
 
-def prepare(folders: Folders, *, images: int) -> Dataset:
+def prepare(folders: DataDirs, *, images: int) -> Dataset:
     """80 classes, 40 / 20 / 20 in training, validation and test, each of so many ``images``."""
     return cached(folders.cache, "acme_tiles", VERSION + b"%d" % images, lambda: draw(images))
 
 
 def draw(images: int) -> Dataset:
-    """The data set, with its digest."""
+    """Return the data set, with its digest."""
     splits = {
         split: Pool.of({f"tile {number}": tiles(number, images) for number in numbers})
         for split, numbers in SPLITS.items()
@@ -31,7 +31,7 @@ def draw(images: int) -> Dataset:
 
 
 def tiles(number: int, images: int) -> Tensor:
-    """The images of a class, uint8 [images, 1, 16, 16]: bits of a counter, the same everywhere."""
+    """Return the images of a class, uint8 [images, 1, 16, 16]: bits of a counter, the same everywhere."""
     bits = np.random.Philox(key=number)
     squares = np.unpackbits(np.array([bits.random_raw()]).astype("<u8").view("u1"))[:16]
     pattern = np.kron(squares.reshape(4, 4), np.ones((4, 4), np.uint8))

@@ -1,0 +1,1 @@
+"""Layers with weights per task, and the operators behind them."""

@@ -1,0 +1,1 @@
+"""Differentiable solvers of convex heads."""

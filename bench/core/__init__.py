@@ -1,0 +1,1 @@
+"""Foundations of all other packages: errors, files, signals, random numbers."""

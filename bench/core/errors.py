@@ -1,0 +1,51 @@
+"""Exceptions whose messages are sentences for the user."""
+
+import traceback
+from pathlib import Path
+
+
+class UserError(Exception):
+    """A user error, explained in one sentence: what is wrong, what was expected, how to fix it.
+
+    The command line prints the sentence without a stack trace and exits with ``status``.
+    """
+
+    status = 2
+
+
+class StorageError(UserError):
+    """Results cannot be written (e.g. disk full). Earlier files are intact."""
+
+    status = 74  # EX_IOERR
+
+
+class PeerLostError(UserError):
+    """Another process training the same cell has ended; training can resume from its checkpoint."""
+
+    status = 75  # EX_TEMPFAIL
+
+
+class RunFailedError(Exception):
+    """A cell cannot be finished; the message says what went wrong and what may help.
+
+    It becomes a row with that reason; the other cells of a sweep continue.
+    """
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an exception in one line that starts with its type."""
+    said = printable(str(error).strip().split("\n", 1)[0])
+    return f"{type(error).__name__}: {said.removesuffix('.')}" if said else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return a text with non-printable characters escaped, as they could control a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def with_location(error: BaseException) -> str:
+    """Return `one_line` with the line of code that raised the exception, for its author."""
+    if isinstance(error, SyntaxError):  # its message has the location
+        return one_line(error)
+    *_, at = traceback.extract_tb(error.__traceback__)
+    return f"{one_line(error)} ({Path(at.filename).name}:{at.lineno})"

@@ -1,0 +1,360 @@
+"""A user's own images: a folder with one sub-folder per class.
+
+The name of a sub-folder is that of the class, and every file in it or below it that Pillow can read
+is an image of that class. Sizes, formats and numbers of images may differ; `photos` describes how
+they become uint8 [C, side, side]. Hidden files and folders, files of other types and sub-folders
+without images are skipped. Classes are split by a file or at random (`class_split`), and no image
+may be in two splits.
+
+The images are kept in a memory-mapped file (`memmap`). It is rebuilt when a file has another size
+or modification time, or the set of files changes; the location of the folder does not matter.
+"""
+
+import logging
+import os
+import stat
+import tempfile
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+
+from bench.config.groups import names
+from bench.config.schema import Count, Positive, last_name
+from bench.core.errors import UserError
+from bench.datasets.io import memmap, photos
+from bench.datasets.io.cache import DataDirs, prepared
+from bench.datasets.io.class_split import random_split, read_split
+from bench.datasets.io.photos import photo_or_reason, suffixes
+from bench.tasks.classification.leaks import fingerprints
+from bench.tasks.classification.pool import Dataset, Pool
+
+log = logging.getLogger(__name__)
+
+MOST_NAMED = 3
+"""Maximum number of files or classes named in a message; the others are counted."""
+MOST_LETTERS = 40
+"""Maximum length of a data set's name in tables and file names."""
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+"""Usual names of sub-folders that are splits rather than classes."""
+PHONES = (".heic", ".heif")
+
+
+class File(NamedTuple):
+    """An image file: its name relative to the folder, its size in bytes and its mtime in ns."""
+
+    name: str
+    size: int
+    changed: int
+
+
+Classes = dict[str, list[File]]
+
+
+def prepare(
+    folders: DataDirs,
+    *,
+    path: str | None,
+    label: str | None,
+    side: Positive,
+    channels: Literal[1, 3],
+    splits: str | None,
+    split_seed: Count,
+    min_classes: Positive,
+    min_images: Positive,
+    skip_unreadable: bool,
+) -> Dataset:
+    """Return the images of the folder ``path`` at ``side`` x ``side`` pixels; see the module.
+
+    Its name in tables is ``label``, by default the name of the folder. ``splits`` is a file
+    (`read_split`); without one, the classes are split at random by ``split_seed``, at least
+    ``min_classes`` in each. Classes of fewer than ``min_images`` images are left out.
+
+    Raises:
+        UserError: If folder or file cannot be found or used, an image cannot be read (unless
+            ``skip_unreadable`` leaves it out) or is in two splits, or the disk is too full.
+    """
+    if not path:
+        raise UserError("dataset=folder needs images; name their folder with dataset.path=...")
+    root = find("path", path, [folders.archives])
+    name = label_of(label or last_name(path) or "")
+    every, others = images_in(root)
+    classes = {each: files for each, files in every.items() if len(files) >= min_images}
+    left_out = every.keys() - classes
+    if not classes:
+        raise UserError(f"No class in {root} has {min_images} images; lower dataset.min_images")
+    try:
+        if splits:
+            parts = read_split(find("splits", splits, [folders.archives, root]), classes)
+        else:
+            parts = random_split(classes, split_seed, min_classes)
+    except UserError as mistake:
+        small = f" (dataset.min_images left out {some(left_out)})" if left_out else ""
+        raise UserError(f"{root}: {mistake}{small}") from None
+
+    passed_over = [f"{some(others)}, of kinds that are not read{convert(others)}"] if others else []
+    passed_over += [f"{some(left_out)}, with too few images"] if left_out else []
+    chosen = {split: {each: classes[each] for each in those} for split, those in parts.items()}
+    photo_set = Photos(name, root, chosen, (channels, side, side), skip_unreadable, passed_over)
+    recipe = repr((chosen, photo_set.shape)).encode() + Path(photos.__file__).read_bytes()
+    return prepared(folders.cache, name, recipe, ".pixels", photo_set.read, photo_set.make)
+
+
+def find(key: str, path: str, folders: Collection[Path]) -> Path:
+    """Return the path that an option names, relative to here or to one of ``folders``.
+
+    Raises UserError if it does not exist.
+    """
+    given = Path(path).expanduser()
+    for place in (given, *(folder / given for folder in folders)):
+        if place.exists():
+            return place
+    places = " nor in ".join(str(folder) for folder in folders)
+    raise UserError(
+        f"There is no {path}, neither here nor in {places}; say where it is with dataset.{key}=..., or "
+        "in which folder with data_root=..."
+    )
+
+
+def label_of(name: str) -> str:
+    """Return a name that is valid in tables and file names; raise UserError if it is taken."""
+    kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+" else "-" for c in name)
+    kept = kept.strip("-.")[:MOST_LETTERS] or "folder"
+    if kept in set(names("dataset")) - {"folder"}:
+        raise UserError(
+            f"{kept!r} is the name of another data set; give yours with dataset.label=..."
+        )
+    return kept
+
+
+def images_in(root: Path) -> tuple[Classes, list[str]]:
+    """Return the image files of each class by name, and the names of other files.
+
+    Raises UserError.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is a file; name a folder that holds one sub-folder a class")
+    classes: Classes = {}
+    others: list[str] = []
+    try:
+        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        check_folders(root, [*filter(visible, folders)])
+        for folder in filter(visible, folders):
+            if files := files_in(root, folder, others):
+                text = os.fsencode(folder).decode("utf-8", "backslashreplace")
+                # some systems store an accent as a separate character
+                classes.setdefault(unicodedata.normalize("NFC", text), []).extend(files)
+        loose = [each for each in os.listdir(root) if Path(each).suffix.lower() in suffixes()]
+    except OSError as error:
+        raise UserError(
+            f"Cannot read {error.filename} ({error.strerror}); make it readable"
+        ) from None
+    if not classes:
+        found = "images, but not in sub-folders" if loose else "no sub-folders with images"
+        kinds = f" (files such as {others[0]} are not read{convert(others)})" if others else ""
+        raise UserError(
+            f"{root} holds {found}{kinds}; make one sub-folder of images for each class"
+        )
+    return classes, others
+
+
+def check_folders(root: Path, names: list[str]) -> None:
+    """Raise UserError if sub-folders are not classes: splits, or links to a parent folder."""
+    if len(names) > 1 and {name.lower() for name in names} <= SPLITS:
+        raise UserError(
+            f"{root} holds {', '.join(names)}, which are splits and no classes; put the folders of all "
+            "classes beside each other in one, and say which class is in which split by "
+            "dataset.splits=FILE"
+        )
+    whole = root.resolve()
+    for name in names:
+        if (at := (root / name).resolve()) == whole or at in whole.parents:
+            raise UserError(f"{root / name} is a link to a folder that it is in itself; delete it")
+
+
+def convert(names: Collection[str]) -> str:
+    """Return advice on photo formats of phones, if there are such files."""
+    phones = any(name.lower().endswith(PHONES) for name in names)
+    return "; convert HEIC to JPEG or PNG" if phones else ""
+
+
+def files_in(root: Path, folder: str, others: list[str]) -> list[File]:
+    """Return the image files in a sub-folder and below, by name.
+
+    Adds the names of files of other types to ``others``. Raises OSError.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files = []
+    for place, below, here in os.walk(root / folder, onerror=fail):
+        below[:] = filter(visible, below)
+        for each in filter(visible, here):
+            path = Path(place, each)
+            name = path.relative_to(root).as_posix()
+            facts = path.stat() if path.exists() else None
+            if facts and stat.S_ISREG(facts.st_mode) and path.suffix.lower() in suffixes():
+                files.append(File(name, facts.st_size, facts.st_mtime_ns))
+            else:
+                others.append(name)
+    return sorted(files)
+
+
+def visible(name: str) -> bool:
+    """Return whether a file or folder is the user's, rather than hidden or made by the system."""
+    return not name.startswith(".") and name != "__MACOSX"
+
+
+def some(things: Collection[str]) -> str:
+    """Return the names of the first few things, and the number of the others."""
+    named = sorted(things)[:MOST_NAMED]
+    more = len(things) - len(named)
+    return ", ".join(named) + (f" and {more} more" if more else "")
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Image files that are to become a data set, by split and class."""
+
+    name: str
+    root: Path
+    chosen: dict[str, Classes]
+    shape: memmap.Shape
+    skip_unreadable: bool
+    passed_over: list[str]
+
+    @property
+    def files(self) -> list[File]:
+        """All files, in the order of splits and classes."""
+        each_class = (files for classes in self.chosen.values() for files in classes.values())
+        return [file for files in each_class for file in files]
+
+    def read(self, path: Path) -> Dataset | None:
+        """Return the data set from a file that was built before, if it is complete and intact."""
+        facts = memmap.load_state(path)
+        if facts.digest is None:
+            return None
+        try:
+            splits = self.splits(path, facts)
+            if memmap.is_intact(path, splits, facts.digest):
+                self.say(facts)
+                return Dataset(self.name, facts.digest, splits)
+        except (OSError, ValueError) as error:
+            log.debug("%s: %r", path, error)
+        log.warning("%s is damaged and is prepared anew", path)
+        return None
+
+    def make(self, path: Path | None) -> Dataset:
+        """Build the data set in a file, resuming if possible, or in one that is not kept."""
+        if path is None:
+            with tempfile.TemporaryDirectory() as folder:  # a mapped file outlives its name
+                return self.make(Path(folder) / "photos.pixels")
+        for each in self.passed_over:
+            log.warning("%s passes over %s", self.name, each)
+        facts = memmap.build(path, self.name, self.files, self.shape, self.photo)
+        splits = self.splits(path, facts)
+        facts.notes = self.compare(splits, facts)
+        self.say(facts)
+        dataset = Dataset.of(self.name, splits)
+        facts.digest = dataset.digest
+        memmap.save(path, facts)
+        return dataset
+
+    def say(self, facts: memmap.BuildState) -> None:
+        """Log warnings about the images."""
+        if facts.unreadable:
+            broken = [f"{self.files[n].name} ({why})" for n, why in facts.unreadable.items()]
+            log.warning(
+                "%s leaves out %d of %d files, which cannot be read: %s",
+                self.name,
+                len(broken),
+                len(self.files),
+                some(broken),
+            )
+        for note in facts.notes:
+            log.warning("%s: %s", self.name, note)
+
+    def photo(self, file: File) -> np.ndarray | str:
+        """Return the image in a file, or why there is none."""
+        channels, side, _ = self.shape
+        return photo_or_reason(self.root / file.name, side, channels)
+
+    def splits(self, path: Path, facts: memmap.BuildState) -> dict[str, Pool]:
+        """Return the pools of a memory-mapped file that contains all images.
+
+        Raises:
+            UserError: If images cannot be read or a class has too few.
+            OSError: If the file cannot be read.
+            ValueError: If the file does not contain all images.
+        """
+        files = self.files
+        if facts.unreadable and not self.skip_unreadable:
+            broken = [f"{files[n].name} ({why})" for n, why in facts.unreadable.items()]
+            raise UserError(
+                f"{len(broken)} of {len(files)} files in {self.root} cannot be read: {some(broken)}; "
+                "mend or delete them, or leave them out with dataset.skip_unreadable=true"
+            )
+        readable = iter([n not in facts.unreadable for n in range(len(files))])
+        sizes = {
+            split: {name: sum(islice(readable, len(each))) for name, each in classes.items()}
+            for split, classes in self.chosen.items()
+        }
+        few = [name for each in sizes.values() for name, size in each.items() if size < 2]
+        if few:
+            raise UserError(
+                f"{self.root} has classes of fewer than 2 images: {some(few)}; add images or delete the "
+                "sub-folders, or leave such classes out with dataset.min_images=2"
+            )
+        images = memmap.open_memmap(path, facts.rows, self.shape)
+        each_split = images.split([sum(each.values()) for each in sizes.values()])
+        return {
+            split: Pool(part, torch.tensor([0, *sizes[split].values()]).cumsum(0), tuple(classes))
+            for part, (split, classes) in zip(each_split, self.chosen.items(), strict=True)
+        }
+
+    def compare(self, splits: dict[str, Pool], facts: memmap.BuildState) -> list[str]:
+        """Return notes on pixel-identical images within a class, or in two classes of a split.
+
+        Raises UserError, which names the files, if an image is in two splits.
+        """
+        files = iter([file for n, file in enumerate(self.files) if n not in facts.unreadable])
+        first: dict[bytes, tuple[str, str, str]] = {}
+        shared: dict[bytes, str] = {}
+        repeated: list[str] = []
+        ambiguous: list[str] = []
+        for split, pool in splits.items():
+            classes = [name for name, size in zip(pool.names, pool.sizes, strict=True)
+                       for _ in range(size)]  # fmt: skip
+            # the pool comes first, so that zip does not consume a file when it ends
+            for image, name, file in zip(fingerprints(pool), classes, files, strict=False):
+                where, whose, other = first.setdefault(image, (split, name, file.name))
+                if where != split:
+                    shared.setdefault(image, f"{other} ({where}) and {file.name} ({split})")
+                elif whose != name:
+                    ambiguous.append(f"{other} and {file.name}")
+                elif other != file.name:
+                    repeated.append(f"{other} and {file.name}")
+        if shared:
+            raise UserError(
+                f"{len(shared)} images in {self.root} are in two splits, as are "
+                f"{some(shared.values())}; delete one of each, or have both classes in one split by "
+                "dataset.splits=FILE"
+            )
+        notes = []
+        if repeated:
+            notes.append(
+                f"images that repeat one of their own class: {len(repeated)}, such as {some(repeated)}; "
+                "an episode may ask for what it has shown, so delete one of each"
+            )
+        if ambiguous:
+            notes.append(
+                f"images that are in two classes: {len(ambiguous)}, such as {some(ambiguous)}; "
+                "no learner can tell which is meant, so delete one of each"
+            )
+        return notes

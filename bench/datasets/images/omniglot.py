@@ -1,0 +1,179 @@
+"""Omniglot: 1,623 handwritten characters of 50 alphabets, each drawn by 20 people.
+
+Lake, Salakhutdinov, Tenenbaum 2015, "Human-level concept learning through probabilistic program
+induction"; the class split 1028 / 172 / 423 is that of Vinyals et al. 2016 (Matching Networks). The
+split divides one alphabet: Gurmukhi has 41 characters in train and 4 in test.
+
+Images are uint8 [1, 28, 28], ink = 255, paper = 0. The originals are 105 x 105 with 1 bit per
+pixel, and are resampled by **nearest neighbour**: the central pixel of each 3.75 x 3.75 cell. The
+codes of MAML, Reptile and Prototypical Networks do the same, whatever filter they ask for, since
+Pillow resizes 1-bit images by nearest neighbour only; so published results are based on these
+pixels. The method is also exact, and commutes with rotations by quarter turns. An antialiased
+filter would preserve thin strokes and make the task a little easier.
+
+The official data has duplicates: after resampling, 6 images of train equal another drawing of their
+own class. No image is in more than one split, rotated or not.
+"""
+
+import io
+import re
+import zipfile
+import zlib
+from collections import defaultdict
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from bench.core.errors import UserError
+from bench.datasets.io.archives import from_archive
+from bench.datasets.io.cache import DataDirs, cached
+from bench.tasks.classification.leaks import check
+from bench.tasks.classification.pool import Dataset, Pool, content_digest
+
+# SHA-256 of each archive's 28 x 28 images and names in canonical order, not of the archive's
+# bytes, which may differ for the same drawings
+ARCHIVES = {
+    "images_background": "bd4867c2946d96934e8ce2a1b2cfae8d7e3eb403cb0e03b5ae7c89ab1e4e5bdb",
+    "images_evaluation": "998eaddfa3c38d1397270d37e61aced54f3d30f37729705a19ec66b0901e538c",
+}
+SPLIT = Path(__file__).with_name("omniglot_split.txt")
+
+DRAWINGS = 20
+MEMBER = re.compile(r"(images_\w+/[^/]+/character\d\d)/\d{4}_\d\d\.png")
+# the largest official image has 522 bytes
+MAX_BYTES = 10_000
+MIDDLES = (np.arange(28) * 2 + 1) * 105 // 56
+
+
+def prepare(
+    folders: DataDirs,
+    *,
+    rotations: Literal["all", "train", "train+val", "one_turn", "none"],
+    url: str,
+) -> Dataset:
+    """Return Omniglot from its two official archives; see the module for the images.
+
+    With ``rotations="all"`` every split has each character four times, rotated by 0, 90, 180 and
+    270 degrees, as separate classes: 4112 / 688 / 1692 classes; with ``"train"`` or ``"train+val"``
+    only these splits do, as in the code of Reptile. With ``"one_turn"`` all do, but each character
+    of an episode has one rotation, drawn anew, as in the code of MAML. ``url`` is where
+    ``images_background.zip`` and ``images_evaluation.zip`` are downloaded from if neither folder
+    has them in ``omniglot/``.
+
+    Raises:
+        UserError: If an archive is missing and cannot be downloaded, is damaged, or does not
+            contain the official images.
+    """
+    recipe = repr(ARCHIVES).encode() + SPLIT.read_bytes()
+    dataset = cached(folders.cache, "omniglot", recipe, lambda: build(folders, url))
+    # by alphabet: its characters share a style, and the same 20 people drew them all
+    dataset = dataset.with_groups(lambda name: name.rsplit("/", 1)[0])
+    if rotations == "none":
+        return dataset
+    if rotations == "one_turn":
+        return dataset.rotated(one_turn=True)
+    return dataset.rotated(only=None if rotations == "all" else rotations)
+
+
+def build(folders: DataDirs, url: str) -> Dataset:
+    """Return the data set without rotations, from the archives."""
+    names = split_names()
+    every = sorted(name for split in names.values() for name in split)
+    classes: dict[str, Tensor] = {}
+    for stem in ARCHIVES:
+        classes |= official_images(folders, url, stem, every)
+    splits = {
+        split: Pool.of({name: classes[name] for name in sorted(names[split])}) for split in names
+    }
+    dataset = Dataset.of("omniglot", splits)
+    # rotated, which includes the original images: a rotated image must not leak either
+    check(dataset.rotated().splits)
+    return dataset
+
+
+def split_names() -> dict[str, list[str]]:
+    """Return the classes of each split, such as ``images_background/Greek/character07``."""
+    names: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for line in SPLIT.read_text().splitlines()[1:]:
+        split, alphabet, first, last = line.split()
+        numbers = range(int(first), int(last) + 1)
+        names[split] += [f"{alphabet}/character{number:02}" for number in numbers]
+    return names
+
+
+def official_images(folders: DataDirs, url: str, stem: str, names: list[str]) -> dict[str, Tensor]:
+    """Return the classes of one archive, found or downloaded, each uint8 [20, 1, 28, 28]."""
+    wanted = [name for name in names if name.startswith(f"{stem}/")]
+
+    def read(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
+        return images_in(file, wanted, ARCHIVES[stem], source, advice)
+
+    every, address = [f"{each}.zip" for each in ARCHIVES], f"{url.rstrip('/')}/{stem}.zip"
+    return from_archive(folders, "omniglot", f"{stem}.zip", every, address, read)
+
+
+def images_in(
+    file: BinaryIO, names: list[str], digest: str, source: str, advice: str
+) -> dict[str, Tensor]:
+    """Return the named classes of an archive, checked against its content digest.
+
+    Raises UserError; ``source`` and ``advice`` are as in `from_archive`.
+    """
+    try:
+        classes = read_archive(file, names)
+    except READ_ERRORS as error:
+        raise UserError(f"{source} is damaged or not Omniglot ({error}); {advice}") from None
+    found = content_digest({"all": Pool.of(classes)})
+    if found != digest:
+        raise UserError(
+            f"{source} holds other images than the official ones "
+            f"(content digest {found[:12]}, expected {digest[:12]}); {advice}"
+        )
+    return classes
+
+
+# errors of zipfile and Pillow on invalid content
+READ_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+)
+
+
+def read_archive(file: BinaryIO, names: list[str]) -> dict[str, Tensor]:
+    """Return the classes ``names`` of a zip file, each uint8 [20, 1, 28, 28], by file name.
+
+    Other members are not read. Raises one of READ_ERRORS.
+    """
+    members: dict[str, dict[str, zipfile.ZipInfo]] = defaultdict(dict)
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if match := MEMBER.fullmatch(info.filename):
+                members[match[1]][info.filename] = info
+        classes = {}
+        for name in names:
+            if len(members[name]) != DRAWINGS:
+                raise ValueError(f"{len(members[name])} drawings of {name} instead of {DRAWINGS}")
+            drawings = [drawing(archive, info) for _, info in sorted(members[name].items())]
+            classes[name] = torch.from_numpy(np.stack(drawings))[:, None]
+    return classes
+
+
+def drawing(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """Return one image, uint8 [28, 28]; raise one of READ_ERRORS."""
+    if info.file_size > MAX_BYTES:
+        raise ValueError(f"{info.filename} has {info.file_size} bytes")
+    with Image.open(io.BytesIO(archive.read(info)), formats=["PNG"]) as image:
+        if image.mode != "1" or image.size != (105, 105):
+            raise ValueError(f"{info.filename} is not a 1-bit image of 105 x 105 pixels")
+        paper = np.asarray(image)
+    return np.where(paper[np.ix_(MIDDLES, MIDDLES)], 0, 255).astype(np.uint8)

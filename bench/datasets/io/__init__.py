@@ -1,0 +1,1 @@
+"""Downloading, reading, caching and splitting data."""

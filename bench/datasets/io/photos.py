@@ -1,0 +1,149 @@
+"""Photographs of any format, size and mode, converted to square uint8 images of one size.
+
+The central square of an image is scaled to the requested side by the Lanczos filter, which averages
+all covered pixels when it downscales. EXIF orientation is applied, transparent pixels become white,
+and of 16 bits the upper 8 are taken. JPEG files are decoded at a half, a quarter or an eighth of
+their size as long as that is at least twice the requested one: several times as fast, with nearly
+the same pixels (a mean difference of 0.5 of 255).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+import torch
+from PIL import ExifTags, Image, UnidentifiedImageError
+from tqdm import tqdm
+
+Source = TypeVar("Source")
+Result = TypeVar("Result")
+
+# formats that Pillow has no built-in decoder for; for EPS it would run another program
+UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+# a JPEG is decoded at no less than this many times the requested size
+GAP = 2
+# the transpose that makes an image upright, by its EXIF orientation
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# limit of a decoded image, which takes up to 16 bytes of memory per pixel while it is downscaled
+MOST_PIXELS = 2**26
+# decoded images in the queue, per thread
+AHEAD = 8
+
+
+@cache
+def formats() -> list[str]:
+    """Return the names of all formats that are read."""
+    Image.init()
+    return [name for name in Image.ID if name not in UNREAD]
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of files in these formats, such as ``.jpg``, in lower case."""
+    known = set(formats())
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in known)
+
+
+def photo(
+    file: Path | BinaryIO, side: int, channels: int, only: list[str] | None = None
+) -> np.ndarray:
+    """Return the image in a file, uint8 [channels, side, side], in grey (1) or RGB (3).
+
+    ``only`` limits its format. Raises whatever Pillow raises if the file is not an image.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    with Image.open(file, formats=only or formats()) as image:
+        reach = GAP * side / min(image.size)
+        image.draft(mode, (ceil(image.width * reach), ceil(image.height * reach)))
+        if (pixels_in := image.width * image.height) > MOST_PIXELS:  # not yet decoded
+            raise ValueError(f"it has {pixels_in:,} pixels, and {MOST_PIXELS:,} are the most")
+        image.load()
+        turn = TURNS.get(orientation(image))
+        plain = flat(image, mode)
+    edge = min(plain.size)
+    left, top = (plain.width - edge) / 2, (plain.height - edge) / 2
+    middle = (left, top, left + edge, top + edge)
+    small = plain.resize((side, side), Image.Resampling.LANCZOS, middle)
+    pixels = np.asarray(small.transpose(turn) if turn is not None else small)
+    return pixels.reshape(side, side, channels).transpose(2, 0, 1)
+
+
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is missing or unreadable."""
+    try:
+        number: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # damaged metadata does not make the image unreadable
+        return 1
+    return number
+
+
+def flat(image: Image.Image, mode: str) -> Image.Image:
+    """Return the image in an 8-bit mode, transparent pixels white; raise ValueError for 32 bits."""
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError("it has 32 bits a pixel, whose range is unknown; save it with 8 or 16")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def photo_or_reason(
+    file: Path | BinaryIO, side: int, channels: int, only: list[str] | None = None
+) -> np.ndarray | str:
+    """Return `photo`, or the reason why the file cannot be read, without local paths."""
+    try:
+        return photo(file, side, channels, only)
+    except UnidentifiedImageError:
+        return "it is no image that Pillow knows"
+    except OSError as error:
+        return ascii(error.strerror or str(error))[1:-1][:100]
+    except Exception as error:  # Pillow may raise anything on corrupt bytes
+        return ascii(str(error) or type(error).__name__)[1:-1][:100]
+
+
+def parallel_map(
+    work: Callable[[Source], Result],
+    sources: Iterable[Source],
+    label: str,
+    total: int,
+    done: int = 0,
+) -> Iterator[Result]:
+    """Yield the results of ``work`` for each source, in order, with a progress bar on a terminal.
+
+    There are as many threads as torch may use: Pillow releases the GIL while it decodes and scales,
+    so processes would not be faster. Sources are consumed only as far ahead as needed to keep the
+    threads busy.
+    """
+    threads = torch.get_num_threads()
+    waiting: deque[Future[Result]] = deque()
+    with (
+        ThreadPoolExecutor(threads, "photos") as pool,
+        # disable=None: no bar without a terminal
+        tqdm(desc=label, total=total, initial=done, unit="image", disable=None) as bar,
+    ):
+        try:
+            for source in sources:
+                waiting.append(pool.submit(work, source))
+                if len(waiting) > AHEAD * threads:
+                    yield waiting.popleft().result()
+                    bar.update()
+            while waiting:
+                yield waiting.popleft().result()
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)

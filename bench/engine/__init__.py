@@ -1,0 +1,1 @@
+"""Training, evaluation and timing of one learner on one machine."""

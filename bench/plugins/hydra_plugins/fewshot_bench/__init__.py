@@ -1,1 +1,0 @@
-"""What the suite adds to Hydra."""

@@ -1,1 +1,0 @@
-"""Trying trained learners under other conditions than they were tested under."""

@@ -1,1 +1,0 @@
-"""The published cells, run one after the other in order of value per hour."""

@@ -1,0 +1,1 @@
+"""One run: checked, built, trained, tested, stored, read again."""

@@ -1,0 +1,328 @@
+"""One cell: one learner, one data set, one setting, one seed; validated, named and built."""
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from algorithms.learner import Learner, Shape
+from bench.config.groups import names, targets
+from bench.config.schema import Component, Config, Train, check_options
+from bench.core.errors import UserError, with_location
+from bench.core.philox import key_of
+from bench.core.version import version
+from bench.datasets.io.cache import DataDirs
+from bench.engine import device as devices
+from bench.engine import optimizer, precision
+from bench.engine.distributed import ProcessGroup, process_group
+from bench.engine.evaluate import to_float
+from bench.engine.memory import choose_chunk_size, out_of_memory
+from bench.engine.train import OuterLoop, steps_of
+from bench.runs import protocol, records
+from bench.runs.store import Store
+from bench.tasks.classification import leaks
+from bench.tasks.classification.episodes import EpisodeSampler, check_shape
+from bench.tasks.classification.pool import Dataset
+
+EVAL_BATCH_SIZE = {"cpu": 16, "cuda": 100, "mps": 100}
+FAR = 10
+"""Beyond this multiple of what the training budget allows, a value is a user error; below, it is
+rounding."""
+THREADS_A_CORE = 16
+"""More threads per core are a user error, even if a sweep is checked on another machine than it
+runs on."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A validated cell, ready to run: no user errors are left in its configuration."""
+
+    config: Config
+    name: str
+    device: torch.device
+    dataset: Dataset
+    train_shape: Shape
+    test_shape: Shape
+    store: Store
+    world: ProcessGroup
+    shares_training: bool = False
+    """Whether its training is cached for other cells, or may come from another (`training_cache`)."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the store holds the result of exactly this cell."""
+        record = self.store.record(self.name)
+        return record is not None and record["status"] == "done"
+
+    def existing_record(self) -> dict[str, Any] | None:
+        """Return the record that a run would keep rather than replace, or None."""
+        record = None if self.config.overwrite else self.store.record(self.name)
+        again = record and record["status"] == "failed" and self.config.retry_failed
+        return None if again else record
+
+
+def check(config: Config, dataset: Dataset | None = None) -> Cell:
+    """Validate a configuration before any training and return its cell.
+
+    ``dataset`` is the data set of the configuration, if it is already loaded.
+
+    Raises:
+        UserError: Anything that can fail because of the user's configuration.
+    """
+    version()
+    device = devices.resolve(config.device)
+    store = Store(config.results_dir)
+    for group in ("algo", "backbone", "dataset"):
+        check_options(getattr(config, group), group)
+    check_names(config)
+    check_threads(config.threads)
+    if dataset is None:
+        folders = DataDirs.of(config.data_root, config.cache_dir)
+        dataset = load(folders, config.dataset.model_dump_json())
+    test = Shape(config.ways, config.shots, config.queries)
+    plan = config.train
+    training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
+    for split, shape in ((plan.split, training), ("val", test), ("test", test)):
+        pool = dataset.pool(split)
+        try:
+            check_shape(pool, shape)
+        except UserError as mistake:
+            small = int(pool.sizes.min()) < shape.shots + shape.queries
+            hint = " Or leave out small classes with dataset.min_images=..."
+            more = hint if small and "min_images" in config.dataset.options else ""
+            raise UserError(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
+    if plan.images:
+        check_budget(plan, config.validation.times, training)
+    learner = build_learner(config, dataset, training.ways)
+    if not learner.trainable:
+        plan = plan.model_copy(update={"images": 0})
+        config = config.model_copy(update={"train": plan})
+    possible, reason = learner.supports(training, test)
+    if not possible:
+        raise UserError(f"{config.algo.name} cannot be trained like that: {reason}.")
+    optimizer.validate(plan, config.validation, learner)
+    world = process_group()
+    if world.size > 1 and config.dry_run:
+        raise UserError("dry_run=true foretells for one process: leave out torchrun.")
+    if world.size > 1 and plan.images and not learner.supports_data_parallel:
+        raise UserError(f"{config.algo.name} takes tasks one after the other, in one process.")
+    if plan.images and plan.meta_batch < world.size:
+        raise UserError(
+            f"{world.size} processes cannot share the {plan.meta_batch} episodes of a meta-batch: give "
+            f"train.meta_batch={world.size} or more, or start fewer."
+        )
+    precision.validate(config.precision, learner, device)
+
+    name = name_of(config, dataset, device.type)
+    if not config.overwrite:
+        check_stored(store, name)
+    cell = Cell(config, name, device, dataset, training, test, store, world)
+    try:
+        records.check_card(protocol.card(cell, learner))
+    except ValueError as error:
+        raise UserError(f"The results of this cell could not be stored: {error}.") from None
+    return cell
+
+
+def check_names(config: Config) -> None:
+    """Raise UserError if a name of conf/ stands for other code, or its code has another name."""
+    for group in ("algo", "backbone", "dataset"):
+        code: Component = getattr(config, group)
+        known = targets(group)
+        if known.get(code.name, code.target) != code.target:
+            raise UserError(
+                f"{group}.name={code.name} is that of {known[code.name]}, not of {code.target}: give "
+                f"this a name of its own with {group}.name=..."
+            )
+        if code.name not in known and code.target in known.values():
+            own = " or ".join(name for name, target in known.items() if target == code.target)
+            raise UserError(
+                f"{group}.name={code.name} is not possible: {code.target} is called {own}."
+            )
+
+
+def check_threads(threads: int | None) -> None:
+    """Raise UserError for more threads than any machine of a cluster like this one could use."""
+    cores = os.cpu_count() or 1
+    if threads and threads > THREADS_A_CORE * cores:
+        raise UserError(
+            f"threads={threads} is far more than the {cores} cores here: give threads={cores}, or leave "
+            "it out."
+        )
+
+
+def check_budget(plan: Train, validations: int, shape: Shape) -> None:
+    """Raise UserError if a step, or the number of validations, is far beyond the training budget.
+
+    The budget is rounded up to a full step, and a validation to the end of a step, so a small
+    excess is allowed.
+    """
+    episode = shape.ways * (shape.shots + shape.queries)
+    images = plan.meta_batch * episode
+    if images > FAR * plan.images:
+        raise UserError(
+            f"train.meta_batch={plan.meta_batch} episodes of {episode:,} images are {images:,} images "
+            f"an outer step, where train.images={plan.images} are all there shall be: give "
+            f"train.meta_batch={max(1, plan.images // episode)} or more images."
+        )
+    steps = steps_of(plan, shape)
+    if validations > FAR * steps:
+        raise UserError(
+            f"validation.times={validations} is far more than the {steps:,} outer steps of "
+            f"train.images={plan.images}: give validation.times={steps} or less."
+        )
+
+
+@lru_cache(
+    maxsize=1
+)  # consecutive cells of a sweep usually share the data set; large ones take minutes
+def load(folders: DataDirs, chosen: str) -> Dataset:
+    """Return the data set of a choice, given as JSON, after the leak check; raise UserError."""
+    code = Component.model_validate_json(chosen)
+    try:
+        dataset = code.resolve()(folders, **code.options)
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{code.name} cannot be prepared: {with_location(error)}.") from None
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"{code.target} gives {dataset!r:.50} where it should give a Dataset.")
+    if dataset.name != code.name and dataset.name in names("dataset"):
+        raise UserError(
+            f"{code.target} calls its data set {dataset.name}, which is the name of another one: let it "
+            "give a Dataset with a name of its own."
+        )
+    try:
+        leaks.check_once(dataset)
+    except ValueError as error:
+        raise UserError(f"The data set {dataset.name} cannot be used: {error}.") from None
+    return dataset
+
+
+def check_stored(store: Store, name: str) -> None:
+    """Raise UserError if the stored record of a cell is damaged, as it would be overwritten."""
+    try:
+        store.record(name)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{store.runs / name / 'record.json'} is damaged ({error}): move it away, or run the cell "
+            "again with overwrite=true."
+        ) from None
+
+
+def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
+    """Return the name of a cell, which ends with a digest of all that determines its results."""
+    digest = digest_of(config.identity(), dataset.digest, device_type)
+    return f"{task_of(config, dataset)}-seed{config.seed}-{digest}"
+
+
+def task_of(config: Config, dataset: Dataset) -> str:
+    """Return the learner, data set and setting part of a name, such as ``maml-glyphs-5w1s``."""
+    learner = config.algo.name.replace("/", ".")
+    return f"{learner}-{dataset.name}-{config.ways}w{config.shots}s"
+
+
+def digest_of(*facts: object) -> str:
+    """Return a digest of these facts for use in a name, eight hexadecimal digits."""
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
+    """Return the untrained learner on the CPU; its initial weights depend on the seed alone.
+
+    It is built for ``ways`` classes, or for all training classes if it trains a classifier of
+    those.
+    """
+    image_shape = tuple(dataset.splits["train"].images.shape[1:])
+    method = config.algo.resolve()
+    classes = sum(len(dataset.splits[part].names) for part in config.train.split.split("+"))
+    outputs = classes if getattr(method, "trains_classifier", False) else ways
+    seed = key_of("initial weights", config.seed)[0]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            backbone = config.backbone.resolve()(image_shape, **config.backbone.options)
+            learner = method(backbone, outputs, **config.algo.options)
+        except ValueError as error:
+            raise UserError(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
+        except (Exception, SystemExit) as error:
+            why = f"{config.algo.name} on {config.backbone.name} cannot be made: {with_location(error)}."
+            if out_of_memory(error):
+                why = f"{config.backbone.name} does not fit into memory; choose a smaller backbone."
+            raise UserError(why) from None
+    if not all(each.numel() for each in learner.parameters()):
+        raise UserError(
+            f"{config.backbone.name} with {config.backbone.options} has a layer of nothing: options "
+            "that count filters or units should be 1 or more."
+        )
+    return learner
+
+
+def use_arithmetic(config: Config, learner: Learner) -> None:
+    """Apply the configured threads, precision and determinism to the learner and this process."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    precision.apply(config.precision, learner)
+    devices.use_deterministic(config.deterministic)
+
+
+class Components(NamedTuple):
+    """Components of a run, on its device: an untrained learner and its episodes."""
+
+    learner: Learner
+    loop: OuterLoop
+    val_sampler: EpisodeSampler
+    test_sampler: EpisodeSampler
+    eval_batch_size: int
+
+
+def build_components(cell: Cell) -> Components:
+    """Build the components of a new run."""
+    config, dataset, device = cell.config, cell.dataset, cell.device
+    pools = {split: dataset.pool(split).to(device) for split in (config.train.split, "val", "test")}
+
+    def sampler(split: str, shape: Shape, *axes: object) -> EpisodeSampler:
+        return EpisodeSampler(pools[split], shape, (dataset.digest, split, *axes))
+
+    # Only training episodes depend on the seed: all runs share validation and test episodes.
+    train_sampler = sampler(config.train.split, cell.train_shape, "training", config.seed)
+    val_sampler = sampler("val", cell.test_shape, "validation")
+    test_sampler = sampler("test", cell.test_shape, "test")
+    learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
+    use_arithmetic(config, learner)
+    learner.label_smoothing = config.train.label_smoothing
+    if config.train.images:
+        learner.chunk_size = choose_chunk_size(learner, to_float(train_sampler.draw(0, 1)))
+    loop = OuterLoop(learner, train_sampler, config.train, cell.world)
+    return Components(learner, loop, val_sampler, test_sampler, EVAL_BATCH_SIZE[device.type])
+
+
+def training_digest(cell: Cell) -> str:
+    """Return a digest that is equal for cells whose training is identical, step by step.
+
+    It covers all that determines a cell's results except the setting of its validations and its
+    test, their numbers of episodes, and the options that its learner needs for nothing else; plus
+    the device and the number of threads, which affect the rounding of sums.
+    """
+    config = cell.config
+    options = config.identity()
+    for key in ("ways", "shots", "queries", "test"):
+        del options[key]
+    del options["validation"]["episodes"]
+    for key in getattr(config.algo.resolve(), "test_options", ()):
+        options["algo"].pop(key, None)
+    shape = list(cell.train_shape)  # training ways or shots may default to those of the test
+    machine = devices.describe(cell.device), config.threads or torch.get_num_threads()
+    return digest_of(
+        options,
+        shape,
+        cell.dataset.digest,
+        cell.device.type,
+        machine,
+        protocol.code_fingerprint(config),
+    )

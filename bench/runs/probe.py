@@ -1,0 +1,76 @@
+"""Evaluations of one stored run under varied test conditions."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+from algorithms.learner import Learner, Shape
+from bench.engine.evaluate import evaluate
+from bench.runs import cell as cells
+from bench.stats.intervals import mean_ci95
+from bench.tasks.classification.episodes import EpisodeSampler
+
+STEPS = (1, 2, 3, 5, 10, 20, 50)
+SHOTS = (1, 2, 3, 5, 10, 15, 20)
+WAYS = (2, 3, 5, 10, 15, 20)
+QUERIES = 5
+"""Queries per class if shots or ways vary: few, so that more images are left for the support set."""
+
+
+class Trial(NamedTuple):
+    """One evaluation: the varied setting, its value and the result."""
+
+    varied: str
+    value: str
+    queries: int
+    episodes: int
+    accuracy: float
+    ci95: float
+
+
+def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterator[Trial]:
+    """Yield all evaluations of one run; the learner is always that of the checkpoint."""
+    learner = trained(cell, checkpoint)
+    pool = cell.dataset.splits["test"].to(cell.device)
+
+    def trial(varied: str, value: str | int, shape: Shape) -> Trial:
+        sampler = EpisodeSampler(pool, shape, (cell.dataset.digest, "test", "test"))
+        eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
+        tested = evaluate(learner, sampler, episodes, eval_batch_size)
+        return Trial(varied, str(value), shape.queries, episodes, *mean_ci95(tested.accuracy))
+
+    shape = cell.test_shape
+    for statistics in learner.norm_statistics_choices:
+        with changed(learner, "norm_statistics", statistics):
+            yield trial("norm_statistics", statistics, shape)
+    if learner.test_inner_steps:
+        for steps in STEPS:
+            with changed(learner, "test_inner_steps", steps):
+                yield trial("steps", steps, shape)
+    few = shape._replace(queries=min(QUERIES, shape.queries))
+    for shots in SHOTS:
+        if shots + few.queries <= int(pool.sizes.min()):
+            yield trial("shots", shots, few._replace(shots=shots))
+    if learner.accepts_any_ways:
+        for ways in WAYS:
+            if ways <= len(pool.choices):
+                yield trial("ways", ways, few._replace(ways=ways))
+
+
+def trained(cell: cells.Cell, checkpoint: dict[str, Any]) -> Learner:
+    """Return the learner of a run with its selected parameters, on the run's device."""
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    learner.load_state_dict(checkpoint)
+    cells.use_arithmetic(cell.config, learner)
+    return learner
+
+
+@contextmanager
+def changed(learner: Learner, name: str, value: object) -> Iterator[None]:
+    """Set an attribute of the learner to another value within the context."""
+    before = getattr(learner, name)
+    setattr(learner, name, value)
+    try:
+        yield
+    finally:
+        setattr(learner, name, before)

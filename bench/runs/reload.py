@@ -1,0 +1,93 @@
+"""Loading of finished runs, including untrusted ones."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from bench.config import schema
+from bench.config.compose import composed
+from bench.config.groups import GROUPS, names
+from bench.core import serialization
+from bench.core.errors import UserError
+from bench.runs import cell as cells
+from bench.runs.store import Store
+
+
+def load_cell(
+    store: Store,
+    name: str,
+    folders: dict[str, str | None],
+    places: Mapping[str, str] = MappingProxyType({}),
+) -> cells.Cell:
+    """Return the cell of a stored run.
+
+    Args:
+        store: The results folder.
+        name: The name of the run.
+        folders: Its ``data_root`` and ``cache_dir``.
+        places: Current locations of the user's own images, by option of the data set such as ``path``,
+            of which a run stores only the last path component.
+
+    Raises:
+        UserError: The run cannot be read, or its data or options no longer exist.
+    """
+    command: dict[str, Any] = dict.fromkeys(schema.RUNTIME_KEYS, False)
+    command |= {"results_dir": str(store.root), "threads": None, "until": None, "floors": []}
+    command |= {"tune": None, "logger": None}
+    try:
+        record = store.record(name) or {}
+        options = schema.Config.model_validate(
+            {"tuned": None} | store.config(name) | command | folders
+        )
+        check_known(options)
+        if options.stored()["dataset"] != options.dataset.model_dump():
+            raise UserError(f"{name} would look into other folders than data_root for its images.")
+        if now := {key: at for key, at in places.items() if key in options.dataset.options}:
+            dataset = options.dataset.model_dump() | now
+            if dataset.get("label", "") is None:
+                dataset["label"] = record["dataset"]  # its default was the folder's name
+            options = options.model_copy(update={"dataset": schema.Component(**dataset)})
+        cell = cells.check(options)
+    except ValidationError as error:
+        raise UserError(f"{name} is of another version: {schema.user_error(error)}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{name} cannot be read: {error}.") from None
+    if cell.dataset.digest != record["data_digest"]:
+        raise UserError(
+            f"{name} was trained on other data than {cell.dataset.name} is now (digest "
+            f"{record['data_digest'][:8]}, now {cell.dataset.digest[:8]}); run it again."
+        )
+    return cell
+
+
+def check_known(options: schema.Config) -> None:
+    """Raise UserError if a configuration names other code than conf/ does, as it may be untrusted.
+
+    The conf/ of an installed plug-in package (`bench.config.plugins`) counts as well.
+    """
+    for group in GROUPS:
+        code: schema.Component = getattr(options, group)
+        known = code.name in names(group)
+        if not known or composed(f"{group}={code.name}")[group]["target"] != code.target:
+            raise UserError(
+                f"{group} {code.name!r} would run {code.target!r}, which conf/{group}/ does not know; "
+                "if it is of another package, install that."
+            )
+
+
+def parameters(store: Store, name: str) -> dict[str, Any]:
+    """Return the selected parameters of a finished run, on the CPU; raise UserError if unreadable."""
+    path = store.runs / name / "model.pt"
+    if not path.exists():
+        raise UserError(f"{path} is missing: overwrite=true runs the cell again.")
+    try:
+        state = serialization.read(path)
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}): overwrite=true runs the cell again."
+        ) from None
+    if not isinstance(state, dict):
+        raise UserError(f"{path} holds no parameters: overwrite=true runs the cell again.")
+    return state

@@ -1,0 +1,113 @@
+"""Stored runs on the test episodes of other data sets than the one they were trained on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from bench.config import schema
+from bench.config.compose import composed
+from bench.config.groups import names, no_such
+from bench.core.errors import UserError
+from bench.datasets.io.cache import DataDirs
+from bench.datasets.io.resize import resize_pool
+from bench.engine.evaluate import evaluate
+from bench.runs import cell as cells
+from bench.runs.probe import trained
+from bench.stats.intervals import mean_ci95
+from bench.tasks.classification.episodes import EpisodeSampler, check_shape
+from bench.tasks.classification.leaks import check_once, fingerprints
+from bench.tasks.classification.pool import Dataset
+
+
+class Shift(NamedTuple):
+    """Result on another data set; ``seen`` is the share of its images (%) that were not new."""
+
+    dataset: str
+    data_digest: str
+    episodes: int
+    episodes_digest: str
+    accuracy: float
+    ci95: float
+    seen: float
+
+
+def load(wanted: list[str], folders: DataDirs, options: Sequence[str] = ()) -> list[Dataset]:
+    """Return the data sets of these names with the defaults of conf/.
+
+    ``options`` such as ``dataset.path=photos/`` apply to a single data set.
+
+    Raises:
+        UserError: A data set is unknown or cannot be used. Hydra's exceptions are passed on.
+    """
+    if options and len(wanted) != 1:
+        raise UserError(
+            f"{options[0]} is an option of one data set; name that alone, as in datasets=folder."
+        )
+    found = []
+    for name in dict.fromkeys(wanted):
+        if name not in names("dataset"):
+            raise no_such(f"dataset/{name}")
+        code = schema.Component.model_validate(composed(f"dataset={name}", *options)["dataset"])
+        schema.check_options(code, "dataset")
+        dataset: Dataset = code.resolve()(folders, **code.options)
+        try:
+            check_once(dataset)
+        except ValueError as error:
+            raise UserError(f"The data set {name} cannot be used: {error}.") from None
+        found.append(dataset)
+    return found
+
+
+def others(cell: cells.Cell, datasets: list[Dataset]) -> list[Dataset]:
+    """Return those not trained on; raise UserError if one has no episodes of the run's shape."""
+    found = [dataset for dataset in datasets if dataset.name != cell.dataset.name]
+    for dataset in found:
+        try:
+            check_shape(dataset.splits["test"], cell.test_shape)
+        except UserError as mistake:
+            raise UserError(
+                f"{cell.name} cannot be tested on {dataset.name} as on its own data set: {mistake}"
+            ) from None
+    return found
+
+
+def shifts(
+    cell: cells.Cell, checkpoint: dict[str, Any], datasets: list[Dataset], episodes: int
+) -> Iterator[Shift]:
+    """Yield the results of one run on the test episodes of other data sets.
+
+    The episodes are the same for all learners: those that learners of that data set are tested on,
+    in the test shape of this run. Only their images are converted to the image shape of this run,
+    see `bench.datasets.io.resize`.
+    """
+    learner = trained(cell, checkpoint)
+    _, channels, height, width = cell.dataset.splits["test"].images.shape
+    for dataset in datasets:
+        pool = resize_pool(dataset.splits["test"], (channels, height, width)).to(cell.device)
+        sampler = EpisodeSampler(pool, cell.test_shape, (dataset.digest, "test", "test"))
+        tested = evaluate(learner, sampler, episodes, cells.EVAL_BATCH_SIZE[cell.device.type])
+        yield Shift(
+            dataset.name,
+            dataset.digest,
+            episodes,
+            sampler.digest(episodes),
+            *mean_ci95(tested.accuracy),
+            share_seen(cell.dataset, dataset),
+        )
+
+
+def share_seen(trained_on: Dataset, tested_on: Dataset) -> float:
+    """Return the share of test images, in percent, that occur in the other's training or validation.
+
+    Images are compared pixel by pixel: this finds those of CIFAR-FS in FC100, but not a photograph
+    that was downscaled in another way. It is computed once per process for each pair of contents.
+    """
+    both = (trained_on.digest, tested_on.digest)
+    if both not in _seen:
+        splits = trained_on.splits
+        known = {image for split in ("train", "val") for image in fingerprints(splits[split])}
+        tested = fingerprints(tested_on.splits["test"])
+        _seen[both] = 100 * sum(image in known for image in tested) / len(tested)
+    return _seen[both]
+
+
+_seen: dict[tuple[str, str], float] = {}

@@ -1,0 +1,191 @@
+"""Verification of finished runs: they are evaluated again and compared with their stored results."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.config.schema import NOT_IN_DIGEST, PLACES, of_training
+from bench.engine.evaluate import evaluate
+from bench.engine.train import ends, steps_of
+from bench.runs import cell as cells
+from bench.runs.cell import Cell, digest_of, task_of
+from bench.runs.protocol import card
+from bench.runs.reload import parameters
+from bench.runs.run import episodes_frame
+from bench.stats.intervals import mean_ci95
+from bench.tasks.classification.episodes import EpisodeSampler
+
+# Facts of a record that do not follow from its configuration and data.
+RUN = (
+    "device",
+    "device_name",
+    "threads",
+    "processes",
+    "launcher",
+    "python",
+    "torch",
+    "version",
+    "commit",
+    "created",
+)
+OF_THE_RUN = {"cell", "schema", *RUN}
+MOST_FINDINGS = 5
+TOLERANCES = {"loss": 1e-4, "brier": 1e-4, "ece": 1e-2}
+"""Tolerances of metrics that vary with a machine's rounding; others change by whole predictions, if
+at all."""
+UNCHECKED = (
+    "What only another training could tell is not checked: how long the training and each phase of the "
+    "speed took, memory and energy, and the earlier lines of history.csv."
+)
+
+
+def verify(cell: Cell, name: str) -> list[str]:
+    """Return the inconsistencies of the stored run ``name``, whose config and data make ``cell``."""
+    record = cell.store.record(name) or {}
+    findings = _name(cell, record, name)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    try:
+        learner.load_state_dict(parameters(cell.store, name))
+    except RuntimeError:
+        return [*findings, "model.pt is that of another learner or backbone"]
+    cells.use_arithmetic(cell.config, learner)
+    facts = card(cell, learner)
+    findings += [
+        f"record.json says {key} {record.get(key)!r}, config.yaml and the data {value!r}"
+        for key, value in facts.items()
+        if key not in OF_THE_RUN and record.get(key) != value
+    ]
+
+    def sampler(split: str, purpose: str) -> EpisodeSampler:
+        pool = cell.dataset.splits[split].to(cell.device)
+        return EpisodeSampler(pool, cell.test_shape, (cell.dataset.digest, split, purpose))
+
+    eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
+    test, count = sampler("test", "test"), cell.config.test.episodes
+    tested = evaluate(learner, test, count, eval_batch_size)
+    accuracy, ci95 = mean_ci95(tested.accuracy)
+    found = {
+        "episodes": count,
+        "episodes_digest": test.digest(count),
+        "accuracy": accuracy,
+        "ci95": ci95,
+    }
+    if record.get("loss") is not None:  # missing in rows of schema 1
+        found |= {"loss": tested.loss.mean().item(), "brier": tested.brier.mean().item()}
+        found |= {"ece": tested.pooled_ece}
+    if record["val_accuracy"] is not None:
+        validated = evaluate(
+            learner, sampler("val", "validation"), cell.config.validation.episodes, eval_batch_size
+        )
+        found["val_accuracy"] = mean_ci95(validated.accuracy)[0]
+    findings += [
+        f"record.json says {key} {record.get(key)!r}, now it is {value!r}"
+        for key, value in found.items()
+        if not _close(record.get(key), value, TOLERANCES.get(key, 1e-6))
+    ]
+    findings += _compare(cell.store.episodes(name), episodes_frame(tested, test))
+    findings += _training(cell, record, name) + _speed(cell, record, name)
+    if findings and (here := _elsewhere(record, facts)):
+        findings.append(here)
+    return findings[:MOST_FINDINGS]
+
+
+def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """Return a finding if the name of a run does not match its configuration."""
+    options = cell.store.config(name)
+    facts = of_training({key: value for key, value in options.items() if key not in NOT_IN_DIGEST})
+    facts["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+    if tuned := options.get("tuned"):
+        facts["tuned"] = {key: tuned.get(key) for key in ("study", "n_trials")}
+    digest = digest_of(facts, record["data_digest"], record["device"])
+    made = f"{task_of(cell.config, cell.dataset)}-seed{cell.config.seed}-{digest}"
+    return [f"config.yaml is not that of the run, but of {made}"] if made != name else []
+
+
+def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """Return the contradictions between learning curve, configuration and record about the training."""
+    if record["val_accuracy"] is None:
+        return []
+    try:
+        curve = cell.store.history(name)
+    except (ValueError, OSError) as error:
+        return [f"history.csv cannot be read ({error})"]
+    plan, shape = cell.config.train, cell.train_shape
+    steps = steps_of(plan, shape)
+    after = [plan.meta_batch * end for end in ends(steps, cell.config.validation.times)]
+    if curve["episodes"].tolist() != after:
+        return [
+            f"history.csv has validations after {curve['episodes'].tolist()} episodes, and "
+            f"config.yaml after {after}"
+        ]
+    best = curve.iloc[int(curve["val_accuracy"].argmax())]  # the first of equals
+    found = {
+        "selected_episode": int(best["episodes"]),
+        "val_accuracy": float(best["val_accuracy"]),
+        "train_episodes": after[-1],
+        "train_seconds": float(curve["seconds"].iloc[-1]),
+    }
+    return [
+        f"record.json says {key} {record.get(key)!r}, history.csv {value!r}"
+        for key, value in found.items()
+        if not _close(record.get(key), value)
+    ]
+
+
+def _speed(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
+    """Return the throughputs of a record that do not follow from the times in the same row."""
+    train, test = cell.train_shape, cell.test_shape
+    of_training = train.ways * (train.shots + train.queries)
+    images = dict.fromkeys(("draw", "train", "train_alone"), of_training) | {
+        "evaluate": test.ways * (test.shots + test.queries),
+        "adapt": test.ways * test.shots,
+        "infer": test.ways * test.queries,
+    }
+    findings = []
+    for row in record["throughput"]:
+        rate = 1e3 * row["tasks_per_call"] / row["ms_median"] if row["ms_median"] else math.inf
+        implied = {"tasks_per_s": rate, "images_per_s": rate * images[row["phase"]]}
+        findings += [
+            f"record.json says {row['phase']} {key} {row[key]!r}, and its ms_median makes it {value!r}"
+            for key, value in implied.items()
+            if not math.isclose(row[key], value, rel_tol=1e-6)
+        ]
+    return findings
+
+
+def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
+    """Return the differences between stored test episodes and those evaluated now."""
+    if len(before) != len(now):
+        return [f"episodes.csv holds {len(before)} episodes instead of {len(now)}"]
+    findings = []
+    other = np.flatnonzero((before["accuracy"] - now["accuracy"]).abs() > 1e-9)
+    if len(other):
+        first = other[0]
+        findings.append(
+            f"{len(other)} of {len(now)} episodes have another accuracy, the first number {first}: "
+            f"{before['accuracy'][first]} stored, {now['accuracy'][first]} now"
+        )
+    for column, tolerance in TOLERANCES.items():
+        if column not in before:
+            continue
+        if not np.allclose(before[column], now[column], rtol=tolerance, atol=tolerance):
+            findings.append(f"episodes.csv holds another {column} than the episodes have")
+    for column in ("classes", "groups"):
+        if column in before and (before[column].astype(str) != now[column]).any():
+            findings.append(f"episodes.csv names other {column} than the episodes have")
+    return findings
+
+
+def _elsewhere(record: dict[str, Any], facts: dict[str, Any]) -> str:
+    """Return how this machine differs from the run's, which may change single predictions."""
+    keys = ("device_name", "threads", "torch")
+    other = [f"{key} {record.get(key)}" for key in keys if record.get(key) != facts[key]]
+    return f"the run had {', '.join(other)}, where rounding differs" if other else ""
+
+
+def _close(stored: Any, value: Any, tolerance: float = 1e-6) -> bool:
+    if isinstance(value, float) and isinstance(stored, int | float):
+        return math.isclose(stored, value, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(stored == value)

@@ -1,0 +1,1 @@
+"""Sweeps of many cells: the Hydra callback, launchers, tuning, status, forecasts."""

@@ -1,0 +1,1 @@
+"""Estimate of a sweep's duration and energy, from measured rows."""

@@ -1,0 +1,1 @@
+"""Reproduction of published cells, in order of value per hour."""

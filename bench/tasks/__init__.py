@@ -1,0 +1,1 @@
+"""Task types: how tasks are sampled and what counts as a correct solution."""

@@ -1,0 +1,1 @@
+"""Few-shot classification: pools of images by class, and numbered episodes."""

@@ -1,0 +1,161 @@
+"""Images of one split, ready for sampling."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The images of one split, grouped by class.
+
+    ``images`` is uint8 [M, C, H, W]; class ``c`` owns the rows ``offsets[c]`` to ``offsets[c + 1]``
+    (``offsets`` is int64 [classes + 1]); ``names`` holds one name per class. With ``one_turn``, an
+    episode has at most one of the rotated classes of a drawing (see `rotated`), chosen at random.
+    ``groups`` holds the name of each class's group, of classes that are similar for a reason, such
+    as a letter and its accented forms; it is empty if each class (or drawing) is a group of its
+    own.
+    """
+
+    images: Tensor
+    offsets: Tensor
+    names: tuple[str, ...]
+    one_turn: bool = False
+    groups: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
+        """Return a pool of these classes, in order; each is uint8 [n, C, H, W] with its own n."""
+        sizes = torch.tensor([0] + [len(images) for images in classes.values()])
+        return cls(torch.cat(list(classes.values())), sizes.cumsum(0), tuple(classes))
+
+    @property
+    def sizes(self) -> Tensor:
+        """Images per class, int64 [classes]."""
+        return self.offsets.diff()
+
+    @property
+    def base_class(self) -> Tensor:
+        """For each class, the index of the first one with the same drawings, int64 [classes].
+
+        This is the class itself, except for the rotated classes of `rotated`.
+        """
+        return self._first(re.sub("@(90|180|270)$", "", name) for name in self.names)
+
+    @property
+    def grouped(self) -> Tensor:
+        """For each class, the index of the first one of its group, int64 [classes]."""
+        return self._first(self.groups) if self.groups else self.base_class
+
+    def _first(self, texts: Iterable[str]) -> Tensor:
+        """Return for each class the index of the first one with the same text, int64 [classes]."""
+        first: dict[str, int] = {}
+        return self.offsets.new_tensor([first.setdefault(text, n) for n, text in enumerate(texts)])
+
+    @property
+    def choices(self) -> Tensor:
+        """Classes of which an episode has at most one, as rows: int64 [choices, 1 or 4]."""
+        if not self.one_turn:
+            return torch.arange(len(self.names), device=self.offsets.device)[:, None]
+        return self.base_class.argsort(stable=True).view(-1, 4)
+
+    def to(self, device: torch.device | str) -> "Pool":
+        """Return the same pool with its tensors on another device."""
+        return replace(self, images=self.images.to(device), offsets=self.offsets.to(device))
+
+    def rotated(self) -> "Pool":
+        """Return a pool with 4 times the classes: unchanged, rotated by 90, 180 and 270 degrees.
+
+        Images must be square. A rotated class is a class of its own (Santoro et al. 2016).
+        """
+        # np.rot90 returns views without a copy, which makes this twice as fast as torch.rot90
+        turned = [np.rot90(self.images.numpy(), quarter, (-2, -1)) for quarter in range(4)]
+        starts = [self.offsets[:-1] + quarter * len(self.images) for quarter in range(4)]
+        return Pool(
+            torch.from_numpy(np.concatenate(turned)),
+            torch.cat([*starts, torch.tensor([4 * len(self.images)])]),
+            self.names + tuple(f"{name}@{turn}" for turn in (90, 180, 270) for name in self.names),
+            groups=4 * self.groups,
+        )
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set: class-disjoint ``train``, ``val``, ``test`` pools and a content digest.
+
+    ``digest`` is the SHA-256 (hexadecimal) of all images, class names and splits, or is derived
+    from it if the data set is derived by a rule. ``expected_duplicates`` is the number of distinct
+    images that the official data has in more than one split, None if unknown, see
+    `bench.tasks.classification.leaks.check`.
+    """
+
+    name: str
+    digest: str
+    splits: dict[str, Pool]
+    expected_duplicates: int | None = 0
+
+    @classmethod
+    def of(cls, name: str, splits: dict[str, Pool]) -> "Dataset":
+        """Return a data set of these splits, and compute its digest."""
+        return cls(name, content_digest(splits), splits)
+
+    def pool(self, split: str) -> Pool:
+        """Return the pool of a split, or of several: ``train+val`` has the classes of both."""
+        parts = [self.splits[name] for name in split.split("+")]
+        if len(parts) == 1:
+            return parts[0]
+        together = Pool.of(
+            {
+                name: part.images[first:end]
+                for part in parts
+                for name, (first, end) in zip(
+                    part.names, pairwise(part.offsets.tolist()), strict=True
+                )
+            }
+        )
+        groups = tuple(group for part in parts for group in part.groups)
+        return replace(together, one_turn=parts[0].one_turn, groups=groups)
+
+    def with_groups(self, group: Callable[[str], str]) -> "Dataset":
+        """Return the data set with groups, given by class names; digests do not depend on them."""
+        splits = {
+            split: replace(pool, groups=tuple(map(group, pool.names)))
+            for split, pool in self.splits.items()
+        }
+        return replace(self, splits=splits)
+
+    def rotated(self, only: str | None = None, one_turn: bool = False) -> "Dataset":
+        """Return the data set with four times the classes, see `Pool.rotated`.
+
+        ``only`` limits this to some splits, such as ``train`` or ``train+val``; ``one_turn`` is
+        that of `Pool`.
+        """
+        # derived from the original digest, which is equivalent to hashing four times the pixels
+        recipe = f"{self.digest} rotated" + (f" {only}" if only else "")
+        recipe += ", one turn an episode" if one_turn else ""
+        turned = only.split("+") if only else self.splits
+        splits = {
+            split: replace(pool.rotated(), one_turn=one_turn) if split in turned else pool
+            for split, pool in self.splits.items()
+        }
+        return Dataset(self.name, hashlib.sha256(recipe.encode()).hexdigest(), splits)
+
+
+def content_digest(splits: Mapping[str, Pool]) -> str:
+    """Return the SHA-256 (hexadecimal) of splits, class names, sizes, image shapes and pixels.
+
+    The order matters. It depends only on what is sampled from, not on archives, files or versions.
+    """
+    digest = hashlib.sha256()
+    for split, pool in splits.items():
+        # repr quotes the names, so that different lists of names have different texts
+        facts = (split, pool.names, pool.offsets.tolist(), tuple(pool.images.shape))
+        digest.update(repr(facts).encode())
+        digest.update(pool.images.contiguous().numpy().data)
+    return digest.hexdigest()
