@@ -80,7 +80,8 @@ def matmul_gflop_per_s(device: torch.device, precision: Precision) -> float:
     """
     size, best = 2048, math.inf
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    matrix = torch.rand(size, size, device=device, dtype=dtype)
+    generator = torch.Generator(device).manual_seed(0)  # the global one is the host program's
+    matrix = torch.rand(size, size, device=device, dtype=dtype, generator=generator)
     for _ in range(5):
         synchronize(device)
         start = time.perf_counter()
