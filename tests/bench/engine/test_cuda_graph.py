@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -205,6 +206,13 @@ def test_a_step_that_cannot_be_recorded_is_run_as_it_is(monkeypatch, caplog):
         "operation not permitted when stream is capturing"
     ]
     assert all(torch.equal(a, b) for a, b in zip(plain, unrecorded, strict=True))
+
+
+def test_steps_are_recorded_on_cuda_alone_where_the_learner_allows_it():
+    for device, allowed in (("cuda", True), ("cuda", False), ("cpu", True)):
+        learner = SimpleNamespace(supports_cuda_graph=allowed)
+        recorded = train.can_record(learner, torch.device(device))
+        assert recorded == (device == "cuda" and allowed)
 
 
 @pytest.fixture
