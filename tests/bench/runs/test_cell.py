@@ -12,6 +12,7 @@ import torch
 from algorithms.solvers import svm
 from bench.core.errors import RunFailedError, UserError
 from bench.engine import device as devices
+from bench.engine.distributed import ProcessGroup
 from bench.engine.evaluate import evaluate
 from bench.engine.train import DivergedError, OuterLoop, Training
 from bench.runs import cell as cells
@@ -251,6 +252,9 @@ def test_a_step_out_of_memory_is_done_in_smaller_chunks(make, caplog):
     ]
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], msg=name)
+    loop.learner.adapt.tasks = 1
+    loop.advance()
+    assert loop.learner.chunk_size == 1
     loop.learner.adapt.tasks = 0
     with pytest.raises(
         RunFailedError, match="one training task does not fit into memory: fewer train.ways"
@@ -336,6 +340,34 @@ def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
     assert str(caught.value) == (
         "The data set leaky cannot be used: 1 images are in more than one split, expected 0."
     )
+
+
+def test_a_damaged_record_is_refused_unless_it_is_to_be_overwritten(make):
+    cell = make()
+    (cell.store.runs / cell.name).mkdir()
+    (cell.store.runs / cell.name / "record.json").write_text("{")
+    with pytest.raises(
+        UserError, match="is damaged .*: move it away, or run the cell again with over"
+    ):
+        make()
+    assert make("overwrite=true").name == cell.name
+
+
+def test_a_backbone_that_memory_does_not_hold_is_a_mistake(make, monkeypatch):
+    def refused(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("algorithms.backbones.conv4.Conv4.__init__", refused)
+    with pytest.raises(
+        UserError, match="^conv4 does not fit into memory; choose a smaller backbone.$"
+    ):
+        make()
+
+
+def test_a_forecast_is_for_one_process(make, monkeypatch):
+    monkeypatch.setattr(cells, "process_group", lambda: ProcessGroup(0, 2))
+    with pytest.raises(UserError, match="dry_run=true foretells for one process"):
+        make("dry_run=true", "train.meta_batch=2")
 
 
 def test_a_failed_cell_is_run_again_on_request_alone(make, capsys):
