@@ -1,7 +1,5 @@
 """``python -m bench.plan``: forecast the cost of a sweep on N workers, from measured rows."""
 
-import math
-import statistics
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,27 +15,20 @@ from bench.report.tables import ABSENT, duration, markdown, number
 from bench.sweep.callback import grid
 from bench.sweep.plan.estimate import Estimate, Times, estimate, idle_share
 from bench.sweep.plan.groups import Group, grouped
-from bench.sweep.plan.schedule import Job, simulate
+from bench.sweep.plan.schedule import wall_seconds
 from bench.sweep.status import overrides_of
 
 USAGE = """\
 Usage: python -m bench.plan [workers=N] [from=DIR] [OVERRIDE...]
 
 Tells what a sweep, given by the overrides of its command such as algo=maml,protonet seed=0,1, would take
-on N workers (1 when not given): hours, energy where it was measured, and wall time, also where workers
-fail. Without overrides but results_dir=DIR, it is the last sweep in DIR/sweeps (DIR is 'results').
+on N workers (1 when not given): hours, energy where it was measured, and wall time. Without overrides
+but results_dir=DIR, it is the last sweep in DIR/sweeps (DIR is 'results').
 Times are those of the finished runs in the results folder that from=DIR names (that of the sweep when
 not given), one plan for each kind of machine among them. A cell whose very setting was not measured
 takes the nearest rows of its learner, data set and backbone, scaled by the images that it trains on and
 evaluates; which facts differ is told. Cells that are finished are not counted, nor trials of tune=optuna
 that have ended. Nothing is run."""
-
-MTBF = {"a month": 30 * 86400.0, "a week": 7 * 86400.0, "a day": 86400.0, "an hour": 3600.0}
-"""Simulated mean seconds between two failures of a worker."""
-RESTART_SECONDS = 60.0
-"""Assumed downtime of a failed worker."""
-N_SIMULATIONS = 20
-"""Number of simulations with failures to average over."""
 
 
 class Machine(NamedTuple):
@@ -160,7 +151,7 @@ def plan(groups: Sequence[Group], machine: Machine, rows: Sequence[Row], workers
     ]
     parts = [markdown(["cells", "number", "time of one", "fastest to slowest row", "from"], lines)]
     if known:
-        parts += [totals(known, machine, workers), failing(known, workers)]
+        parts.append(totals(known, machine, workers))
     if unknown := [group for group, times in found if not times]:
         asked = " ".join(unknown[0].overrides)
         parts.append(
@@ -186,12 +177,12 @@ def told(found: Estimate | None) -> list[str]:
     """Return the last columns of a group's line: time of a cell, its range, and their source."""
     if not found:
         return [ABSENT, ABSENT, "no row"]
-    low, high = (duration(sum(found.times[i].job)) for i in (0, -1))
+    low, high = (duration(found.times[i].seconds) for i in (0, -1))
     count = len(found.times)
     spread = f"{low} to {high}" if low != high else ABSENT
     source = f"{count} row{'s' * (count > 1)}"
     source += f" of other {', '.join(found.differing)}" if found.differing else ""
-    return [duration(sum(found.middle.job)), spread, source]
+    return [duration(found.middle.seconds), spread, source]
 
 
 def number_of(groups: Sequence[Group]) -> str:
@@ -208,17 +199,17 @@ def number_of(groups: Sequence[Group]) -> str:
 Known = Sequence[tuple[Group, Estimate]]
 
 
-def rounds(known: Known, pick: Callable[[Estimate], Times]) -> list[list[Job]]:
-    """Return the jobs of groups with an estimate, in sequential rounds: trials, then cells."""
-    trials: dict[int, list[Job]] = {}
-    cells: list[Job] = []
+def rounds(known: Known, pick: Callable[[Estimate], Times]) -> list[list[float]]:
+    """Return the seconds of each job with an estimate, in sequential rounds: trials, then cells."""
+    trials: dict[int, list[float]] = {}
+    cells: list[float] = []
     for group, each in known:
         ended = group.total - group.left  # may be within the first round
         for n in range(ended, group.total):
             place = cells
             if group.batch_size:
                 place = trials.setdefault(n // group.batch_size - ended // group.batch_size, [])
-            place.append(pick(each).job)
+            place.append(pick(each).seconds)
     return [*trials.values(), cells]
 
 
@@ -229,18 +220,18 @@ def totals(known: Known, machine: Machine, workers: int) -> str:
         for pick in (lambda e: e.times[0], lambda e: e.middle, lambda e: e.times[-1])
     )
 
-    def ranged(text: Callable[[list[list[Job]]], str]) -> str:
+    def ranged(text: Callable[[list[list[float]]], str]) -> str:
         return text(middle) + (f" ({text(low)} to {text(high)})" if text(low) != text(high) else "")
 
     guessed = sum(group.left for group, each in known if each.differing)
     said = f"{number_of([group for group, _ in known])}, {guessed} of which by rows of other settings: "
-    said += (hours := ranged(lambda jobs: machine.hours(sum(map(sum, chain(*jobs))))))
+    said += (hours := ranged(lambda jobs: machine.hours(sum(chain.from_iterable(jobs)))))
     joules = [each.middle.joules for group, each in known for _ in range(group.left)]
     if measured := [each for each in joules if each is not None]:
         of = "" if len(measured) == len(joules) else f" of {len(measured)} of them"
         said += f", {number(sum(measured) / 3.6e6)} kWh{of} by the GPU alone"
-    wall = ranged(lambda jobs: duration(simulate(jobs, workers).wall))
-    longest = duration(max(map(sum, chain(*middle))))
+    wall = ranged(lambda jobs: duration(wall_seconds(jobs, workers)))
+    longest = duration(max(chain.from_iterable(middle)))
     note = (
         f"{said}; on {workers} worker{'s' * (workers > 1)} {wall}, the longest one {longest}. A worker "
         "takes the next of the list when it is free. The start of a process is not in it."
@@ -253,38 +244,6 @@ def totals(known: Known, machine: Machine, workers: int) -> str:
         )
     extremes = " In brackets: all as in their fastest and as in their slowest row."
     return note + extremes * ("(" in hours + wall)
-
-
-def failing(known: Known, workers: int) -> str:
-    """Return the cost of the same with worker failures, as a table with a note."""
-    from bench.engine.train import MAX_SECONDS_BETWEEN_PAUSES
-    from bench.runs.checkpoint import SAVE_SECONDS
-
-    jobs = rounds(known, lambda each: each.middle)
-    pause = max(each.middle.pause for _, each in known)
-    whole, save_every = (
-        simulate(jobs, workers).wall,
-        SAVE_SECONDS + MAX_SECONDS_BETWEEN_PAUSES + pause,
-    )
-    lines = []
-    for name, seconds in MTBF.items():
-        tried = [
-            simulate(jobs, workers, 1 / seconds, save_every, RESTART_SECONDS, luck)
-            for luck in range(N_SIMULATIONS)
-        ]
-        wall, failures, lost = (statistics.fmean(each) for each in zip(*tried, strict=True))
-        if math.isinf(wall):
-            lines.append([name, ABSENT, ABSENT, "a cell does not end"])
-        else:
-            lines.append([name, f"{failures:,.2f}", duration(lost), f"{wall / whole - 1:+.1%}"])
-    note = (
-        f"Means of {N_SIMULATIONS} simulations: a worker that failed is away for {RESTART_SECONDS:.0f} s "
-        f"and then goes on from where training was saved, every {save_every:.0f} s, in which "
-        f"{duration(pause)} are for a step and a validation (the longest of these cells, at their "
-        "mean); a test begins anew."
-    )
-    table = markdown(["a worker fails once in", "failures", "work lost", "wall time"], lines)
-    return f"{table}\n\n{note}"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from bench.report.rows import Row, phase_throughput
-from bench.sweep.plan.schedule import Job
 
 ALIKE = ("algo", "dataset", "backbone", "backbone_options", "precision", "deterministic")
 """Keys in which a row must agree with a cell to be used for its estimate."""
@@ -21,14 +20,10 @@ BUDGET = ("train_images", "validations", "val_episodes", "episodes")
 
 
 class Times(NamedTuple):
-    """Estimate of a cell from one row: its job and, if measured, the joules of its GPU.
+    """Estimate of a cell from one row: its duration and, if measured, the joules of its GPU."""
 
-    ``pause`` is the duration in seconds of a step and a validation, during which nothing is saved.
-    """
-
-    job: Job
+    seconds: float
     joules: float | None
-    pause: float
 
 
 class Estimate(NamedTuple):
@@ -42,11 +37,7 @@ class Estimate(NamedTuple):
         """The median; with an even number, the mean of the middle two."""
         low, high = self.times[(len(self.times) - 1) // 2], self.times[len(self.times) // 2]
         joules = [each.joules for each in (low, high) if each.joules is not None]
-        return Times(
-            Job(*map(fmean, zip(low.job, high.job, strict=True))),
-            fmean(joules) if joules else None,
-            fmean((low.pause, high.pause)),
-        )
+        return Times(fmean((low.seconds, high.seconds)), fmean(joules) if joules else None)
 
 
 def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
@@ -63,7 +54,7 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
     nearest = min((len(other(row, SETTING)), len(other(row, BUDGET))) for row in near)
     chosen = [row for row in near if (len(other(row, SETTING)), len(other(row, BUDGET))) == nearest]
     differing = dict.fromkeys(key for row in chosen for key in other(row, SETTING + BUDGET))
-    found = sorted((times(facts, row) for row in chosen), key=lambda each: sum(each.job))
+    found = sorted((times(facts, row) for row in chosen), key=lambda each: each.seconds)
     return Estimate(found, list(differing))
 
 
@@ -107,14 +98,12 @@ def times(facts: dict[str, Any], row: Row) -> Times:
         rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
     share = idle_share(row)
     training, validation, test, rest = (share * each for each in (*parts(facts), rest))
-    job = Job(training + validation, test + rest if "episodes" in facts else 0.0)
-    images = facts["train_ways"] * (facts["train_shots"] + facts["train_queries"])
-    step = training * facts["meta_batch"] * images / max(1, facts["train_images"])
-    pause = step + validation / facts["validations"]
+    tested = test + rest if "episodes" in facts else 0.0
+    seconds = training + validation + tested
     watts = (
         phase_throughput([row], "train", "power_w"),
         phase_throughput([row], "evaluate", "power_w"),
     )
     if watts[0] is None or watts[1] is None:
-        return Times(job, None, pause)
-    return Times(job, watts[0] * training + watts[1] * (sum(job) - training), pause)
+        return Times(seconds, None)
+    return Times(seconds, watts[0] * training + watts[1] * (validation + tested))

@@ -5,14 +5,26 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from bench.core.signals import RESUMABLE, UNHEARD, Interrupted, handle_signals, run_command
+from bench.core.signals import (
+    RESUMABLE,
+    UNHEARD,
+    Interrupt,
+    Interrupted,
+    handle_signals,
+    run_command,
+)
 from bench.engine import train
+from bench.engine.distributed import SINGLE_PROCESS
 from bench.runs import cell as cells
 from bench.runs import checkpoint, run
 from tests.bench.small import ALGOS
@@ -207,3 +219,68 @@ def test_a_cell_is_run_by_one_process_at_a_time(make):
     assert not cell.store.running(cell.name)
     with cell.store.claim(cell.name) as mine:
         assert mine
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_kill_costs_at_most_20_s_a_step_and_a_validation(data):
+    """Whenever `run.train` is killed, lost is what it has done since it last saved."""
+    with pytest.MonkeyPatch.context() as patch:
+        lost, step, validation = longest_without_a_save(data, patch)
+    assert lost <= 20 + step + validation + 1e-6
+
+
+def longest_without_a_save(data, patch) -> tuple[float, float, float]:
+    """Of a training by a clock of its own, with the longest step and validation."""
+    now, spent = [0.0], {"step": [0.0], "validation": [0.0]}
+    saves, dice = [], data.draw(st.randoms(use_true_random=False))
+    scale = {part: data.draw(st.sampled_from([0.01, 1, 8, 30])) for part in spent}
+
+    def spend(part: str) -> None:
+        spent[part].append(scale[part] * dice.random())
+        now[0] += spent[part][-1]
+
+    class Loop:
+        learner, sampler, world = torch.nn.Identity(), None, SINGLE_PROCESS
+        train = SimpleNamespace(meta_batch=1)
+        steps, step = data.draw(st.integers(1, 60)), 0
+
+        def __init__(self, *_):
+            pass
+
+        def advance(self):
+            spend("step")
+            self.step += 1
+            return {"loss": torch.zeros(()), "accuracy": torch.zeros(())}
+
+        def state_dict(self):
+            return {}
+
+    class Rehearsal(Loop):
+        def advance(self):
+            saves.append(now[0])
+
+    def evaluate(*_):
+        spend("validation")
+        return SimpleNamespace(accuracy=torch.zeros(2))
+
+    clock = SimpleNamespace(
+        monotonic=lambda: now[0], perf_counter=lambda: now[0], process_time=lambda: now[0]
+    )
+    for module in (train, checkpoint):
+        patch.setattr(module, "time", clock)
+    patch.setattr(train, "OuterLoop", Rehearsal)
+    patch.setattr(checkpoint, "code_fingerprint", lambda _: [])
+    patch.setattr(run, "evaluate", evaluate)
+    patch.setattr(run, "depends_on_query_order", lambda *_: False)
+    store = SimpleNamespace(
+        checkpoint=lambda _: None, save_checkpoint=lambda *_: saves.append(now[0])
+    )
+    config = SimpleNamespace(validation=SimpleNamespace(episodes=2))
+    cell = SimpleNamespace(
+        name="cell", config=config, world=SINGLE_PROCESS, store=store, device=torch.device("cpu")
+    )
+    training = train.Training(Loop(), data.draw(st.integers(1, 9)))
+    run.train(cell, training, None, 1, Interrupt(), 0.0)
+    longest = max(later - earlier for earlier, later in pairwise([*saves, now[0]]))
+    return longest, max(spent["step"]), max(spent["validation"])

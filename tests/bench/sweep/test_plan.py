@@ -1,131 +1,36 @@
-"""What a sweep would take, from measured rows, and what failures of workers cost it."""
+"""What a sweep would take, from measured rows."""
 
 import json
-import math
-from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-import torch
 from hydra.core.global_hydra import GlobalHydra
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.core.signals import Interrupt
-from bench.engine import train
-from bench.engine.distributed import SINGLE_PROCESS
-from bench.engine.train import MAX_SECONDS_BETWEEN_PAUSES, Training
-from bench.plan import Machine, failing, load_note, main, rounds, totals
-from bench.runs import checkpoint, run
-from bench.runs.checkpoint import SAVE_SECONDS
+from bench.plan import Machine, load_note, main, rounds, totals
+from bench.runs import run
 from bench.sweep.plan.estimate import Estimate, Times, estimate
 from bench.sweep.plan.groups import Group
-from bench.sweep.plan.schedule import Job, simulate
+from bench.sweep.plan.schedule import wall_seconds
 from tests.bench.report.samples import record, timed
 from tests.bench.small import SMALL
 
 REFERENCE = Path(__file__).parents[3] / "results" / "reference" / "omniglot-cpu"
-SECONDS = st.integers(0, 200).map(float)
-JOBS = st.lists(st.builds(Job, SECONDS, SECONDS), min_size=1, max_size=12)
+JOBS = st.lists(st.integers(0, 400).map(float), min_size=1, max_size=12)
 
 
 @given(JOBS, st.integers(1, 5))
-def test_without_failures_jobs_start_in_order_as_workers_become_free(jobs, workers):
+def test_jobs_start_in_order_as_workers_become_free(jobs, workers):
     ends = [0.0] * workers
     for job in jobs:
         first = ends.index(min(ends))
-        ends[first] += sum(job)
-    assert simulate([jobs], workers) == (max(ends), 0, 0)
+        ends[first] += job
+    assert wall_seconds([jobs], workers) == max(ends)
 
 
-@given(JOBS, st.integers(1, 5), st.sampled_from([0.001, 0.01]), st.integers(0, 99))
-def test_a_failure_costs_no_more_than_what_lies_between_two_saves_and_a_test(
-    jobs, workers, failures_per_s, seed
-):
-    found = simulate([jobs], workers, failures_per_s, 20, 5, seed)
-    assert 0 <= found.lost <= found.failures * (20 + max(job.unsaved for job in jobs))
-    alone = simulate([jobs], 1, failures_per_s, 20, 5, seed)
-    work = sum(map(sum, jobs)) + alone.lost + 5 * alone.failures
-    assert alone.wall == pytest.approx(work), "work, work done in vain, and pauses"
-
-
-@settings(deadline=None)
-@given(st.data())
-def test_no_more_is_lost_by_a_kill_than_the_plan_reckons_with(data):
-    """Whenever `running.train` is killed, lost is what it has done since it last saved."""
-    with pytest.MonkeyPatch.context() as patch:
-        lost, step, validation = longest_without_a_save(data, patch)
-    assert lost <= SAVE_SECONDS + MAX_SECONDS_BETWEEN_PAUSES + step + validation + 1e-6
-
-
-def longest_without_a_save(data, patch) -> tuple[float, float, float]:
-    """Of a training by a clock of its own, with the longest step and validation."""
-    now, spent = [0.0], {"step": [0.0], "validation": [0.0]}
-    saves, dice = [], data.draw(st.randoms(use_true_random=False))
-    scale = {part: data.draw(st.sampled_from([0.01, 1, 8, 30])) for part in spent}
-
-    def spend(part: str) -> None:
-        spent[part].append(scale[part] * dice.random())
-        now[0] += spent[part][-1]
-
-    class Loop:
-        learner, sampler, world = torch.nn.Identity(), None, SINGLE_PROCESS
-        train = SimpleNamespace(meta_batch=1)
-        steps, step = data.draw(st.integers(1, 60)), 0
-
-        def __init__(self, *_):
-            pass
-
-        def advance(self):
-            spend("step")
-            self.step += 1
-            return {"loss": torch.zeros(()), "accuracy": torch.zeros(())}
-
-        def state_dict(self):
-            return {}
-
-    class Rehearsal(Loop):
-        def advance(self):
-            saves.append(now[0])
-
-    def evaluate(*_):
-        spend("validation")
-        return SimpleNamespace(accuracy=torch.zeros(2))
-
-    clock = SimpleNamespace(
-        monotonic=lambda: now[0], perf_counter=lambda: now[0], process_time=lambda: now[0]
-    )
-    for module in (train, checkpoint):
-        patch.setattr(module, "time", clock)
-    patch.setattr(train, "OuterLoop", Rehearsal)
-    patch.setattr(checkpoint, "code_fingerprint", lambda _: [])
-    patch.setattr(run, "evaluate", evaluate)
-    patch.setattr(run, "depends_on_query_order", lambda *_: False)
-    store = SimpleNamespace(
-        checkpoint=lambda _: None, save_checkpoint=lambda *_: saves.append(now[0])
-    )
-    config = SimpleNamespace(validation=SimpleNamespace(episodes=2))
-    cell = SimpleNamespace(
-        name="cell", config=config, world=SINGLE_PROCESS, store=store, device=torch.device("cpu")
-    )
-    training = Training(Loop(), data.draw(st.integers(1, 9)))
-    run.train(cell, training, None, 1, Interrupt(), 0.0)
-    longest = max(later - earlier for earlier, later in pairwise([*saves, now[0]]))
-    return longest, max(spent["step"]), max(spent["validation"])
-
-
-def test_a_test_that_is_longer_than_workers_live_does_not_end():
-    assert simulate([[Job(10, 36000)]], 1, 1 / 3600, 20, 60).wall == math.inf
-    assert simulate([[Job(36000, 10)]], 1, 1 / 3600, 20, 60).wall < 50000
-
-
-def test_failures_come_as_often_as_they_should():
-    tried = [simulate([[Job(1000, 0)]], 1, 0.01, 10, 0, seed) for seed in range(200)]
-    failures = sum(each.failures for each in tried)
-    assert failures == pytest.approx(200 * 1000 * 0.01, rel=0.1)
-    mean = sum(each.lost for each in tried) / failures
-    assert mean == pytest.approx(5, rel=0.1), "half of what lies between two saves"
+def test_a_round_waits_for_the_one_before():
+    assert wall_seconds([[1.0, 5.0], [2.0, 2.0]], 2) == 5 + 2
 
 
 def measured(**changes):
@@ -140,14 +45,14 @@ def test_a_cell_that_was_measured_takes_what_its_row_took():
     row = measured()
     found = estimate(row, [row, measured(algo_options={"inner_steps": 9})])
     # (5 ways, 16 images each) of 100 episodes make 8 s, in validation and in the test
-    assert [each[:2] for each in found.times] == [(Job(108, 22), None)] and found.differing == []
+    assert found.times == [(108 + 22, None)] and found.differing == []
 
 
 def test_times_go_by_the_images_of_training_and_of_evaluation():
     wanted = measured(train_images=3000, episodes=1000, shots=5)
     found = estimate(wanted, [measured()])
     # 3 x 100 s; 100 episodes of 100 images in validation and 1,000 in the test; 14 s of other things
-    assert [each[:2] for each in found.times] == [(Job(300 + 10, 100 + 14), None)]
+    assert found.times == [(300 + 10 + 100 + 14, None)]
     assert found.differing == ["shots", "train_shots", "train_images", "episodes"]
 
 
@@ -155,17 +60,16 @@ def test_without_the_whole_time_it_is_training_evaluation_and_the_measurement_of
     row = measured()
     del row["elapsed_seconds"]
     speed = sum(each["calls"] * each["ms_median"] for each in row["throughput"]) / 1000
-    assert estimate(row, [row]).times[0].job == Job(108, 8 + speed)
+    assert estimate(row, [row]).times[0].seconds == pytest.approx(108 + 8 + speed)
 
 
 def test_rows_of_a_busy_machine_are_reckoned_as_on_an_idle_one():
     facts = measured()
     half = measured(train_process_seconds=50.0)
-    assert [each[:2] for each in estimate(facts, [half]).times] == [(Job(54, 11), None)]
-    assert estimate(facts, [half]).times[0].pause == estimate(facts, [facts]).times[0].pause / 2
+    assert estimate(facts, [half]).times == [((108 + 22) / 2, None)]
     two_threads = measured(train_process_seconds=190.0)
-    assert estimate(facts, [two_threads]).times[0].job == Job(108, 22), "no longer than it took"
-    assert estimate(facts, [half | {"device": "cuda"}]).times[0].job == Job(108, 22)
+    assert estimate(facts, [two_threads]).times[0].seconds == 108 + 22, "no longer than it took"
+    assert estimate(facts, [half | {"device": "cuda"}]).times[0].seconds == 108 + 22
     assert "had 50% to 100% of the processor time" in load_note([half, two_threads, facts])
     assert "do not tell how busy" in load_note([facts])
 
@@ -175,15 +79,9 @@ def test_the_nearest_rows_count_from_fast_to_slow():
     slow, fast = measured(elapsed_seconds=190.0), measured(elapsed_seconds=150.0)
     other = measured(ways=20, elapsed_seconds=10.0)
     found = estimate(wanted, [slow, other, fast, measured(algo="reptile")])
-    assert [sum(each.job) for each in found.times] == [150, 190]
-    assert sum(found.middle.job) == 170, "of two the mean"
+    assert [each.seconds for each in found.times] == [150, 190]
+    assert found.middle.seconds == 170, "of two the mean"
     assert estimate(wanted, [measured(backbone="resnet12"), measured(dataset="cub")]) is None
-
-
-def test_a_step_and_a_validation_lie_between_two_saves():
-    row = measured(meta_batch=4, train_ways=5, train_shots=1, train_queries=9)
-    # 0.1 s an image, 200 of which make a step; 50 episodes of 80 images at 1,000 images/s
-    assert estimate(row, [row]).times[0].pause == pytest.approx(20 + 4)
 
 
 def test_energy_is_power_times_time():
@@ -202,26 +100,19 @@ def test_one_thread_is_not_threads():
 
 
 def test_totals_are_told_without_what_says_nothing():
-    hour = Times(Job(36000.0, 60.0), 3.6e6 * 3.2, 5.0)
+    hour = Times(36060.0, 3.6e6 * 3.2)
     group = Group("cuda", ["a"], {}, 5000, 5000)
     machine = Machine("cuda", "H100", 8)
-    alike = Estimate([hour, hour._replace(job=Job(36000.0, 60.01))], [])
+    alike = Estimate([hour, hour._replace(seconds=36060.01)], [])
     text = totals([(group, alike)], machine, 64)
     assert "16,000 kWh" in text and "to 50," not in text and "In brackets" not in text
-    slower = Estimate([hour, hour._replace(job=Job(72000.0, 60.0))], [])
+    slower = Estimate([hour, hour._replace(seconds=72060.0)], [])
     text = totals([(group, slower)], machine, 64)
     assert "(50,083.3 GPU hours to 100,083.3 GPU hours)" in text and "In brackets" in text
 
 
-def test_a_table_of_failures_says_what_does_not_end_and_what_a_step_adds():
-    endless = Estimate([Times(Job(100.0, 36000.0), None, 40.0)], [])
-    text = failing([(Group("cpu", ["a"], {}, 1, 1), endless)], 1)
-    assert "| an hour | – | – | a cell does not end |" in text and "| a day | 0." in text
-    assert "every 60 s, in which 40.0 s are for a step and a validation" in text
-
-
 def test_a_round_that_was_begun_is_ended_first():
-    job = Times(Job(1.0, 0.0), None, 0.0)
+    job = Times(1.0, None)
     trials = Group("cpu", ["a"], {}, 7, 5, batch_size=3)
     cells = Group("cpu", ["a"], {}, 3, 2)
     known = [(trials, Estimate([job], [])), (cells, Estimate([job], []))]
