@@ -1,1 +1,1 @@
-"""Tests, and campaigns that run longer than tests."""
+"""Tests."""

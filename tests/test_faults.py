@@ -1,4 +1,4 @@
-"""A short form of `tests.faults`, and what a scheduler sees of a run that it ends."""
+"""A short form of the campaign, and what a scheduler sees of a run that it ends."""
 
 import os
 import random
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from bench.core.signals import RESUMABLE
-from tests.faults import SMALL, Started, campaign, started, wrong_end
+from tools.campaigns.faults import SMALL, Started, campaign, started, wrong_end
 
 
 def test_nothing_is_lost_by_kills(tmp_path, capsys):

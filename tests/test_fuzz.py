@@ -1,8 +1,8 @@
-"""A short form of `tests.fuzz`."""
+"""A short form of `tools.campaigns.fuzz`."""
 
 import pytest
 
-from tests import fuzz
+from tools.campaigns import fuzz
 
 
 @pytest.mark.parametrize("name", fuzz.TARGETS)

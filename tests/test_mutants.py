@@ -1,10 +1,10 @@
-"""A short form of `tests.mutants`: the faults nobody may miss, and that a missed one is told."""
+"""A short form of the campaign: the faults nobody may miss, and that a missed one is told."""
 
 import pytest
 import yaml
 
-from tests import mutants
-from tests.mutations import mutants as faults_of
+from tools.campaigns import mutants
+from tools.campaigns.mutations import mutants as faults_of
 
 FAULTS = {
     "algorithms/maml.py": ("rate, gradient, value=-1)", "rate, gradient, value=1)"),
@@ -41,7 +41,7 @@ def test_the_worst_faults_of_an_attacker_are_seen(fault):
 
 
 def test_a_planted_fault_that_survives_ends_with_status_1(capsys):
-    harmless = (mutants.TESTS.parent / "bench/runs/cell.py").read_text() + "# no fault\n"
+    harmless = (mutants.ROOT / "bench/runs/cell.py").read_text() + "# no fault\n"
     fault = mutants.Planted(
         "bench/runs/cell.py", "none", harmless, "test_evaluate.py -k by_hand", False
     )

@@ -112,9 +112,9 @@ def estimate(
 
         t^2 = t_{E-1}^2 + (t_seeds^2 - t_{E-1}^2) share^1.5,
 
-    at every level, so that p is the level whose quantile is the observed ratio. `tests.coverage`
-    measures the coverage: with two seeds, a test at 5 % is conservative (2 to 5 %), except for two
-    seeds against ten (up to 11 %).
+    at every level, so that p is the level whose quantile is the observed ratio. With
+    two seeds, a test at 5 % is conservative (2 to 5 %, by tools/campaigns/coverage.py), except for
+    two seeds against ten (up to 11 %).
     """
     arrays = [np.asarray(group, dtype=np.float64) for group in groups]
     sums = sum(w * np.atleast_2d(y).mean(0) for y, w in zip(arrays, weights, strict=True))
@@ -204,7 +204,8 @@ def over_classes(values: ArrayLike, design: ClassDesign) -> tuple[float, float]:
     1 degrees of freedom for G groups. lambda maximises the restricted likelihood (REML, Patterson
     and Thompson 1971) times lambda^(1/4). REML alone is zero too often if groups are few or matter
     little; the lambda^(1/2) of Chung et al. 2013, a gamma prior of shape 2 on the standard
-    deviation, is more conservative than necessary. `tests.coverage` measures the coverage.
+    deviation, is more conservative than necessary. tools/campaigns/coverage.py measures the
+    coverage.
 
     ``values`` is [E].
     """

@@ -24,7 +24,7 @@ def half_of_replication(values: ArrayLike, claimed_half: float) -> float:
     and the t quantile goes from 1.96 to that of S - 1 degrees of freedom with the share of the
     seeds in the variance, as in `intervals.estimate`. ``values`` is [S, E] with S >= 2, in percent;
     the interaction of single episodes and single seeds is part of s^2, and so not of V.
-    `tests.replications` measures the level.
+    tools/campaigns/replications.py measures the level.
     """
     y = np.asarray(values, dtype=np.float64)
     seeds, episodes = y.shape

@@ -27,7 +27,7 @@ from bench.datasets.io.cache import DataDirs
 from bench.tasks.classification import leaks
 from bench.tasks.classification.pool import Dataset, Pool, content_digest
 from tests.bench.datasets.fakes import Cifar, Server, entry, packed, python2, python3
-from tests.coverage import GROUPS
+from tools.campaigns.coverage import GROUPS
 
 NOWHERE = "http://127.0.0.1:9/cifar-100-python.tar.gz"
 TRAIN, TEST, META = (f"cifar-100-python/{stem}" for stem in ("train", "test", "meta"))

@@ -11,7 +11,7 @@ from bench.core.errors import UserError
 from bench.datasets.images import glyphs
 from bench.datasets.io.cache import DataDirs
 from bench.tasks.classification.pool import Dataset
-from tests.coverage import GROUPS
+from tools.campaigns.coverage import GROUPS
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from bench.datasets.io.cache import DataDirs
 from bench.engine.evaluate import to_float
 from bench.tasks.classification.episodes import EpisodeSampler
 from bench.tasks.classification.pool import Dataset
-from tests.coverage import GROUPS
+from tools.campaigns.coverage import GROUPS
 
 SIDE = glyphs_warped.FINE * glyphs.SIDE
 COUNT = 6 + 2 * glyphs_warped.NET**2

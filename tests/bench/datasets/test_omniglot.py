@@ -19,7 +19,7 @@ from bench.datasets.images.omniglot import images_in, prepare, split_names
 from bench.datasets.io.cache import DataDirs
 from bench.tasks.classification.pool import Dataset
 from tests.bench.datasets.fakes import CLASSES, Archives, Server, png
-from tests.coverage import GROUPS
+from tools.campaigns.coverage import GROUPS
 
 NOWHERE = "http://127.0.0.1:9/python"
 TRAIN, VAL = CLASSES["images_background"]

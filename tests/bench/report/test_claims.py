@@ -12,7 +12,7 @@ from bench.config.compose import composed
 from bench.config.schema import NOT_IN_DIGEST
 from bench.report import build, claims
 from tests.bench.report.samples import failed, folder, record
-from tests.replications import verdicts
+from tools.campaigns.replications import verdicts
 
 PROTONET = "paper/omniglot_protonet_5w1s"
 MAML = "paper/omniglot_maml_5w1s"
@@ -154,7 +154,7 @@ def test_rows_that_do_not_have_the_episodes_of_the_experiment_are_none_of_it(wan
 
 @pytest.mark.parametrize("seeds", [3, 10])
 def test_exact_replications_match_and_false_ones_do_not(seeds: int) -> None:
-    """A sample of `tests.replications`: binomial scores near the ceiling, seeds 0.3 points apart."""
+    """A sample of the campaign: binomial scores near the ceiling, seeds 0.3 points apart."""
     kind = (98.5, 25, 600, 600)
     assert 180 <= verdicts(seeds, 0.0, 0.3, kind, 200)["match"] <= 199
     assert verdicts(seeds, 4.0, 0.3, kind, 50)["below"] >= 45

@@ -7,7 +7,7 @@ import torch
 
 from bench.stats import intervals
 from bench.stats.intervals import mean_ci95, quartiles
-from tests.coverage import EFFECTS, GROUPS, SCENES, class_coverage, coverage, level
+from tools.campaigns.coverage import EFFECTS, GROUPS, SCENES, class_coverage, coverage, level
 
 DRAWS = 2000
 
@@ -139,7 +139,7 @@ def test_learners_at_the_margin_are_rarely_called_equivalent():
     [("seeds matter", 1), ("one learner is steady", 3), ("at 97 %", 3), ("the same learner", 5)],
 )
 def test_levels_and_coverage(scene, seeds):
-    """A sample of `tests.coverage`, with three standard errors of room."""
+    """A sample of the campaign, with three standard errors of room."""
     assert 0.025 <= level(SCENES[scene], (seeds, seeds), 1000) <= 0.07
     assert 0.93 <= coverage(SCENES[scene], seeds, 1000) <= 0.98
 

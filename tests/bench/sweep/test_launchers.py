@@ -1,4 +1,4 @@
-"""A sweep whose cells run in other processes; short forms of `tests.launchers`, `tests.cells_per_gpu`."""
+"""A sweep whose cells run in other processes; short forms of two campaigns."""
 
 import os
 import signal
@@ -12,9 +12,9 @@ from bench.cli import command
 from bench.core import signals
 from bench.core.signals import RESUMABLE
 from bench.runs import run
-from tests import cells_per_gpu
-from tests.faults import SMALL, differences, started
-from tests.launchers import QUIET
+from tools.campaigns import cells_per_gpu
+from tools.campaigns.faults import SMALL, differences, started
+from tools.campaigns.launchers import QUIET
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Cells as jobs of a cluster: what submitit does when time is up, and how jobs that vanish are told.
 
-A real SLURM is tried by `tests.slurm`.
+A real SLURM is tried by `tools.campaigns.slurm`.
 """
 
 import os

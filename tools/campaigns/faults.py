@@ -1,4 +1,4 @@
-"""``python -m tests.faults``: kill sweeps at random moments, and report what was lost.
+"""``python -m tools.campaigns.faults``: kill sweeps at random moments, and report what was lost.
 
 Each round starts a sweep of small cells in a folder that all rounds share, as one process or as
 several at the same time, and sends SIGKILL, SIGTERM or SIGINT to all of it after a random time:
@@ -33,7 +33,7 @@ import torch
 from bench.core.signals import RESUMABLE
 from bench.sweep.callback import grid
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=9000"]
 SMALL = [
     "dataset=glyphs",

@@ -1,4 +1,4 @@
-"""``python -m tests.launchers joblib ray``: run one sweep under several launchers, killed midway.
+"""``python -m tools.campaigns.launchers joblib ray``: run a sweep under launchers, killed midway.
 
 The sweep runs undisturbed under Hydra's basic launcher. Then each named launcher runs it in its own
 folder. When a third of its cells are finished, the command alone gets SIGKILL, and is then
@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.faults import differences, records, started
+from tools.campaigns.faults import differences, records, started
 
 CELLS = ["algo=maml,reptile,protonet,metaoptnet", "shots=1,5", "seed=0,1,2"]
 SMALL = [

@@ -1,4 +1,4 @@
-"""``python -m tests.coverage``: simulate the coverage of intervals and the level of tests.
+"""``python -m tools.campaigns.coverage``: simulate coverage of intervals, level of tests.
 
 Prints, for scenes of normal scores and of binomial scores near the ceiling and for several numbers
 of seeds, the level of a 5 % test of two equally good learners, and the coverage of the 95 %

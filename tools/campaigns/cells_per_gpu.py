@@ -1,4 +1,4 @@
-"""``python -m tests.cells_per_gpu``: find the number of concurrent cells with most cells per hour.
+"""``python -m tools.campaigns.cells_per_gpu``: find how many concurrent cells are fastest.
 
 One cell of small images leaves most of a large GPU idle. This runs the same cells with 1, 2, 4 and
 8 at a time with ``launcher=joblib``, each time in a fresh folder, and measures from the start of
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from bench.report.tables import markdown
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 
 
 def main(arguments: list[str]) -> int:

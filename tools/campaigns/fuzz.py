@@ -1,4 +1,4 @@
-"""``python -m tests.fuzz``: feed damaged and hostile files to every reader, and report the outcome.
+"""``python -m tools.campaigns.fuzz``: feed damaged and hostile files to every reader.
 
 A reader may refuse its input with the kind of error that its caller turns into a message; or it may
 read it, and then the result must be what was written, or at least be valid for such a file and pass

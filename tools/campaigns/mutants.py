@@ -1,11 +1,11 @@
-"""``python -m tests.mutants``: mutation testing, which lists small faults that no test detects.
+"""``python -m tools.campaigns.mutants``: list small faults that no test detects (mutation testing).
 
-A fault (`tests.mutations`) replaces a module when a new process imports it; no file is changed.
+A fault (`mutations`) replaces a module when a new process imports it; no file is changed.
 That process runs the tests of the module up to the first failure. A fault is killed if a test
 fails, or if the tests take many times as long as without it. Faults that survive are listed with a
-reason in ``tests/mutants.yaml``: one that is not listed there is an error.
+reason in ``mutants.yaml``: one that is not listed there is an error.
 
-``--planted`` tries the faults of ``tests/planted.yaml`` instead, which were written by hand: what
+``--planted`` tries the faults of ``planted.yaml`` instead, which were written by hand: what
 an attacker would do to the runner. Each of them must be killed.
 """
 
@@ -28,11 +28,12 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from tests.mutations import Mutant, mutants
+from tools.campaigns.mutations import Mutant, mutants
 
-TESTS = Path(__file__).parent
-SURVIVORS = TESTS / "mutants.yaml"
-PLANTED = TESTS / "planted.yaml"
+ROOT = Path(__file__).parent.parent.parent
+TESTS = ROOT / "tests"
+SURVIVORS = Path(__file__).with_name("mutants.yaml")
+PLANTED = Path(__file__).with_name("planted.yaml")
 SEEING = {  # the test files of each module, the quick ones first, and the selection of pytest
     "algorithms/backbones/__init__.py": "test_learner.py test_mlp.py test_conv4.py"
     " test_precision.py"
@@ -118,7 +119,7 @@ LONGEST = 600.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Try the faults; the exit status is 1 if one survives that is not listed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tools.campaigns.mutants", description=__doc__)
     parser.add_argument("--files", nargs="+", choices=SEEING, default=list(SEEING), metavar="FILE")
     parser.add_argument("--only", default="", help="faults with this text in their description")
     parser.add_argument("--sample", type=int, help="so many of the faults, drawn at random")
@@ -150,14 +151,14 @@ class Planted(NamedTuple):
 
 
 def planted() -> list[Planted]:
-    """Return the faults of ``tests/planted.yaml``.
+    """Return the faults of ``planted.yaml``.
 
     Raises:
         ValueError: If the text that a fault replaces is not in its file exactly once.
     """
     found = []
     for file, faults in yaml.safe_load(PLANTED.read_text()).items():
-        text = (TESTS.parent / file).read_text()
+        text = (ROOT / file).read_text()
         for fault in faults:
             if text.count(fault["old"]) != 1:
                 raise ValueError(f"{file} has {text.count(fault['old'])} times: {fault['old']}")
@@ -183,7 +184,7 @@ def plant(faults: Sequence[Planted]) -> int:
 
 def of_file(file: str) -> list[Mutant]:
     """Return all faults of a file."""
-    return mutants(file, (TESTS.parent / file).read_text())
+    return mutants(file, (ROOT / file).read_text())
 
 
 def tried(file: str, faults: Sequence[Mutant]) -> Counter[str]:
@@ -281,7 +282,7 @@ class Swap(SourceFileLoader):
 
     def __init__(self, file: str, source: str) -> None:
         name = file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        super().__init__(name, str(TESTS.parent / file))
+        super().__init__(name, str(ROOT / file))
         self.source = source
 
     def find_spec(self, fullname: str, path: Any, target: Any = None) -> ModuleSpec | None:

@@ -1,4 +1,4 @@
-"""``python -m tests.replications``: verdicts of `replication.verdict` on simulated replications.
+"""``python -m tools.campaigns.replications``: simulate verdicts of `replication.verdict`.
 
 A published figure is that of one training; several seeds replicate it, whose true mean is
 ``behind`` points worse. Accuracies of episodes are binomial, with an episode effect that seeds

@@ -1,10 +1,10 @@
-"""``python -m tests.slurm``: run sweeps as jobs of a real local SLURM, with time limits and kills.
+"""``python -m tools.campaigns.slurm``: run sweeps as jobs of a real local SLURM.
 
 It starts a one-node cluster (munged, slurmctld, slurmd) as this user, in a temporary folder and on
 free ports, and shuts it down. Each of three trials must end with episodes, histories and parameters
 that are bit-identical to those of the same cells run without SLURM:
 
-- sweep: that of `tests.launchers`; its command is killed midway, and repeated while its jobs
+- sweep: that of `launchers`; its command is killed midway, and repeated while its jobs
   continue,
 - time_limit: a cell that takes longer than the time limit of its job; the first command allows no
   time-out and fails, and the repeated command finishes over several jobs,
@@ -29,8 +29,8 @@ from pathlib import Path
 
 from bench.core.signals import RESUMABLE, run_command
 from bench.report import read
-from tests.faults import ROOT, differences
-from tests.launchers import CELLS, SMALL, campaign
+from tools.campaigns.faults import ROOT, differences
+from tools.campaigns.launchers import CELLS, SMALL, campaign
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 LONG = ["algo=protonet", "backbone.filters=32"]
