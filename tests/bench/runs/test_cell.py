@@ -344,7 +344,7 @@ def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
 
 def test_a_damaged_record_is_refused_unless_it_is_to_be_overwritten(make):
     cell = make()
-    (cell.store.runs / cell.name).mkdir()
+    (cell.store.runs / cell.name).mkdir(parents=True)
     (cell.store.runs / cell.name / "record.json").write_text("{")
     with pytest.raises(
         UserError, match="is damaged .*: move it away, or run the cell again with over"
@@ -354,10 +354,10 @@ def test_a_damaged_record_is_refused_unless_it_is_to_be_overwritten(make):
 
 
 def test_a_backbone_that_memory_does_not_hold_is_a_mistake(make, monkeypatch):
-    def refused(*_, **__):
+    def refused(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("algorithms.backbones.conv4.Conv4.__init__", refused)
+    monkeypatch.setattr("algorithms.backbones.conv4.Conv2d", refused)
     with pytest.raises(
         UserError, match="^conv4 does not fit into memory; choose a smaller backbone.$"
     ):
