@@ -50,28 +50,14 @@ from bench.report.rows import (
     with_labels,
 )
 from bench.report.tables import ABSENT, Table
+from bench.runs.records import Role, facts
 
 CONFIG = {
     "displaylogo": False,
     "responsive": True,
     "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
 }
-PROVENANCE = (
-    "code",
-    "commit",
-    "version",
-    "torch",
-    "python",
-    "device",
-    "device_name",
-    "threads",
-    "processes",
-    "launcher",
-    "precision",
-    "data_digest",
-    "episodes",
-    "episodes_digest",
-)
+PROVENANCE = facts(Role.PROVENANCE)
 COST_NOTE = (
     "Up and left is better. The dotted line is the best mean accuracy for so much cost or less; ties "
     "count as differences there."

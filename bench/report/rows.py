@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bench.runs.records import Role, facts, usual_values
 from bench.stats import intervals
 
 Row = dict[str, Any]
@@ -32,38 +33,15 @@ NAMES = {
 """Names of algorithms as in their papers, in the order of tables and legends."""
 
 # Rows are compared only if these agree.
-NETWORK = ("backbone", "backbone_options", "queries", "precision")
-ACCURACY = ("code", "data_digest", *NETWORK, "train_images", "tuning", "episodes")
-THROUGHPUT = (*NETWORK, "device", "device_name", "threads", "processes", "launcher", "torch")
-ALL_FACTS = tuple(dict.fromkeys(ACCURACY + THROUGHPUT))
-
-RECIPE = (
-    "train_split",
-    "optimizer",
-    "momentum",
-    "weight_decay",
-    "lr",
-    "lr_schedule",
-    "clip_value",
-    "label_smoothing",
-    "augmentation",
-)
-DEFAULTS = {"processes": 1, "launcher": "basic", "tuning": "none", "code": "unknown"}
-"""Default values, which are not shown; rows that lack a fact have its default."""
-# Rows of one algorithm and setting that differ in any of these, or in its options, get separate
-# labels.
-VARIANT = (
-    "order",
-    "device",
-    "deterministic",
-    "train_ways",
-    "train_shots",
-    "train_queries",
-    "meta_batch",
-    *RECIPE,
-    "validations",
-    "val_episodes",
-)
+NETWORK = facts(Role.NETWORK)
+ACCURACY = facts(Role.NETWORK, Role.ACCURACY)
+THROUGHPUT = facts(Role.NETWORK, Role.SPEED)
+ALL_FACTS = facts(Role.NETWORK, Role.ACCURACY, Role.SPEED)
+RECIPE = facts(Role.RECIPE)
+# Rows of one algorithm and setting that differ in any of these, or in its options, get separate labels.
+VARIANT = facts(Role.VARIANT, Role.RECIPE)
+DEFAULTS = usual_values()
+"""Usual values, which are not shown; rows that lack a fact have it."""
 # Only rows that differ in these can still be compared: with other data or another number of test
 # episodes, the episodes differ.
 ACROSS = tuple(field for field in ALL_FACTS if field not in ("data_digest", "episodes"))

@@ -1,5 +1,7 @@
 """Schema of a record, validated when it is written and when it is read."""
 
+from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -65,57 +67,80 @@ class Tuned(Stored):
     options: dict[Name, Integer | float]
 
 
-class Protocol(Stored):
-    """The protocol card, part of every record."""
+class Role(Enum):
+    """What a fact of a record is for; a field of `Protocol` or `Done` may have several roles."""
 
-    schema_: Positive = Field(alias="schema")
+    ACCURACY = "accuracies are compared only where it agrees"
+    SPEED = "speeds are compared only where it agrees"
+    NETWORK = "part of both: what is trained on what"
+    VARIANT = "rows of one algorithm that differ in it get labels of their own"
+    RECIPE = "part of that: how the outer loop trains"
+    RUN = "it follows from the machine, the time or the code, not from configuration and data"
+    PROVENANCE = "shown where a row comes from"
+
+
+@dataclass(frozen=True)
+class Usual:
+    """The value of a fact that goes without saying, also in rows that lack it."""
+
+    value: Any
+
+
+class Protocol(Stored):
+    """The protocol card, part of every record: type, roles and usual value of each fact.
+
+    Schema, comparability, labels and provenance follow from here. The order of the fields is that of
+    the facts in captions and labels.
+    """
+
+    schema_: Annotated[Positive, Field(alias="schema")]
     cell: Name
     algo: Name
     dataset: Name
     ways: Annotated[int, Field(ge=2, lt=2**31)]
     shots: Positive
-    queries: Positive
     seed: Count
     transductive: bool
-    norm_statistics: Name | None = None  # missing in rows of schema 1
-    order: Literal[0, 1, 2]
+    norm_statistics: Name | None = None  # missing in older rows
+    order: Annotated[Literal[0, 1, 2], Role.VARIANT]
     algo_options: Options
-    data_digest: Hex
-    backbone: Name
-    backbone_options: Options
-    parameters: Count
-    train_ways: Positive
-    train_shots: Positive
-    train_queries: Count
-    train_images: Count  # 0: an untrained learner
-    train_split: Text
-    meta_batch: Positive
-    optimizer: Name
-    momentum: Amount
-    weight_decay: Amount
-    lr: Amount
-    lr_schedule: Text
-    clip_value: Amount | None
-    label_smoothing: Amount
-    augmentation: Text
-    validations: Positive
-    val_episodes: Positive
-    device: Name
-    device_name: Text
-    threads: Positive
-    processes: Positive = 1  # missing in older rows
-    launcher: Name = "basic"  # missing in older rows
-    precision: Name
-    deterministic: bool
-    python: Text
-    torch: Text
-    version: Text
+    code: Annotated[Hex | None, Role.ACCURACY, Role.PROVENANCE, Usual("unknown")] = None
+    commit: Annotated[Text | None, Role.RUN, Role.PROVENANCE]
+    version: Annotated[Text, Role.RUN, Role.PROVENANCE]
     packages: Text | None = None  # of third parties, if any
-    code: Hex | None = None  # missing in older rows
-    commit: Text | None
-    created: Text
-    tuning: Text | None = None  # these two only for tuned learners
-    tuned: Tuned | None = None
+    python: Annotated[Text, Role.RUN, Role.PROVENANCE]
+    created: Annotated[Text, Role.RUN]
+    data_digest: Annotated[Hex, Role.ACCURACY, Role.PROVENANCE]
+    backbone: Annotated[Name, Role.NETWORK]
+    backbone_options: Annotated[Options, Role.NETWORK]
+    parameters: Count
+    queries: Annotated[Positive, Role.NETWORK]
+    precision: Annotated[Name, Role.NETWORK, Role.PROVENANCE]
+    train_images: Annotated[Count, Role.ACCURACY]  # 0: an untrained learner
+    tuning: Annotated[Text | None, Role.ACCURACY, Usual("none")] = None  # only for tuned learners
+    tuned: Tuned | None = None  # only for tuned learners
+    device: Annotated[Name, Role.SPEED, Role.VARIANT, Role.RUN, Role.PROVENANCE]
+    device_name: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
+    threads: Annotated[Positive, Role.SPEED, Role.RUN, Role.PROVENANCE]
+    processes: Annotated[Positive, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual(1)] = 1
+    launcher: Annotated[Name, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual("basic")] = "basic"
+    torch: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
+    deterministic: Annotated[bool, Role.VARIANT]
+    train_ways: Annotated[Positive, Role.VARIANT]
+    train_shots: Annotated[Positive, Role.VARIANT]
+    train_queries: Annotated[Count, Role.VARIANT]
+    meta_batch: Annotated[Positive, Role.VARIANT]
+    train_split: Annotated[Text, Role.RECIPE]
+    optimizer: Annotated[Name, Role.RECIPE]
+    momentum: Annotated[Amount, Role.RECIPE]
+    weight_decay: Annotated[Amount, Role.RECIPE]
+    lr: Annotated[Amount, Role.RECIPE]
+    lr_schedule: Annotated[Text, Role.RECIPE]
+    clip_value: Annotated[Amount | None, Role.RECIPE]
+    label_smoothing: Annotated[Amount, Role.RECIPE]
+    augmentation: Annotated[Text, Role.RECIPE]
+    validations: Annotated[Positive, Role.VARIANT]
+    val_episodes: Annotated[Positive, Role.VARIANT]
 
 
 class Done(Protocol):
@@ -125,12 +150,12 @@ class Done(Protocol):
     reason: None
     accuracy: Percent
     ci95: Percent
-    loss: Amount | None = None  # these three are missing in rows of schema 1
+    loss: Amount | None = None  # these three are missing in older rows
     brier: Amount | None = None
     ece: Percent | None = None
     unsolved_tasks: Count | None = None  # of the test; only for learners that check their solver
-    episodes: Annotated[int, Field(ge=2, lt=2**31)]
-    episodes_digest: Hex
+    episodes: Annotated[int, Field(ge=2, lt=2**31), Role.ACCURACY, Role.PROVENANCE]
+    episodes_digest: Annotated[Hex, Role.PROVENANCE]
     selected_episode: Count
     val_accuracy: Percent | None  # None if nothing was trained
     train_episodes: Count
@@ -145,6 +170,25 @@ class Failed(Protocol):
 
     status: Literal["failed"]
     reason: Text
+
+
+def facts(*roles: Role) -> tuple[str, ...]:
+    """Return the names of the facts that have any of these roles, in their order."""
+    return tuple(
+        name
+        for name, field in Done.model_fields.items()
+        if any(role in field.metadata for role in roles)
+    )
+
+
+def usual_values() -> dict[str, Any]:
+    """Return the usual values of the facts that have one."""
+    return {
+        name: marker.value
+        for name, field in Done.model_fields.items()
+        for marker in field.metadata
+        if isinstance(marker, Usual)
+    }
 
 
 _PROTOCOL = TypeAdapter(Protocol)

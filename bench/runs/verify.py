@@ -12,24 +12,13 @@ from bench.engine.train import ends, steps_of
 from bench.runs import cell as cells
 from bench.runs.cell import Cell, digest_of, task_of
 from bench.runs.protocol import card
+from bench.runs.records import Role, facts
 from bench.runs.reload import parameters
 from bench.runs.run import episodes_frame
 from bench.stats.intervals import mean_ci95
 from bench.tasks.classification.episodes import EpisodeSampler
 
-# Facts of a record that do not follow from its configuration and data.
-RUN = (
-    "device",
-    "device_name",
-    "threads",
-    "processes",
-    "launcher",
-    "python",
-    "torch",
-    "version",
-    "commit",
-    "created",
-)
+RUN = facts(Role.RUN)
 OF_THE_RUN = {"cell", "schema", *RUN}
 MOST_FINDINGS = 5
 TOLERANCES = {"loss": 1e-4, "brier": 1e-4, "ece": 1e-2}
