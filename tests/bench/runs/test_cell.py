@@ -370,6 +370,14 @@ def test_a_forecast_is_for_one_process(make, monkeypatch):
         make("dry_run=true", "train.meta_batch=2")
 
 
+def test_what_cannot_share_its_tasks_alone_trains_in_one_process(make, monkeypatch):
+    monkeypatch.setattr("algorithms.protonet.ProtoNet.supports_data_parallel", False)
+    assert make("train.meta_batch=2").config.train.images
+    monkeypatch.setattr(cells, "process_group", lambda: ProcessGroup(0, 2))
+    with pytest.raises(UserError, match="takes tasks one after the other, in one process"):
+        make("train.meta_batch=2")
+
+
 def test_a_failed_cell_is_run_again_on_request_alone(make, capsys):
     failing = ["train.optimizer=sgd", "train.lr=1e38"]
     first = attempt(make(*failing))
