@@ -63,6 +63,9 @@ class Learner(nn.Module):
     uses_query_loss: ClassVar[bool] = True
     """Whether the outer loss is on the queries of training episodes; otherwise they have none."""
 
+    requires_plain_sgd: ClassVar[bool] = False
+    """Whether ``.grad`` is the method's own outer step, which plain SGD takes and no other rule."""
+
     trains_classifier: ClassVar[bool] = False
     """Whether it learns to classify all training classes; ``ways`` is then their number."""
 

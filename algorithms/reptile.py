@@ -44,6 +44,7 @@ class Reptile(Learner):
     accepts_any_ways = False
     norm_statistics_choices = BATCH_STATISTICS
     uses_query_loss = False
+    requires_plain_sgd = True
     test_options = ("test_inner_steps", "test_inner_batch", "norm_statistics")
     meta_batches: Tensor
 

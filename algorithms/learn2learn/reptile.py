@@ -25,6 +25,7 @@ class Reptile(TaskLoop):
 
     accepts_any_ways = False
     uses_query_loss = False
+    requires_plain_sgd = True
     norm_statistics = "all_queries"
     meta_batches: Tensor
 

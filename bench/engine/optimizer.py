@@ -10,6 +10,9 @@ from algorithms.learner import Learner
 from bench.config.schema import Train, Validation
 from bench.core.errors import UserError
 
+PLAIN_SGD = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "clip_value": None}
+"""What `Learner.requires_plain_sgd` asks of ``train``; lr and schedule are free."""
+
 
 def validate(train: Train, validation: Validation, learner: Learner) -> None:
     """Raise UserError if training options contradict each other or do not suit the learner."""
@@ -23,6 +26,16 @@ def validate(train: Train, validation: Validation, learner: Learner) -> None:
         )
     if train.momentum and train.optimizer != "sgd":
         raise UserError("train.momentum is for train.optimizer=sgd; adam has its own.")
+    other = [key for key in PLAIN_SGD if getattr(train, key) != PLAIN_SGD[key]]
+    if learner.requires_plain_sgd and other:
+        found, wanted = (
+            " ".join(f"train.{key}={'null' if of[key] is None else of[key]}" for key in other)
+            for of in (train.model_dump(), PLAIN_SGD)
+        )
+        raise UserError(
+            f"{found} would replace the outer step of {type(learner).__name__}, which is plain SGD: give "
+            f"{wanted}, or a recipe that leaves the optimizer alone, such as recipe=plain."
+        )
     if train.label_smoothing and not learner.smooths_labels:
         raise UserError(
             "train.label_smoothing is of no use to this learner: it has a loss of its own."

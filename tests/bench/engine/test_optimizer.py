@@ -1,5 +1,6 @@
 """The recipe of the outer loop: keys that fit, step sizes by hand, and what reaches the learner."""
 
+import copy
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from bench.engine import optimizer
 from bench.engine.evaluate import to_float
 from bench.runs import cell as cells
 from bench.runs import run
-from tests.bench.small import PLAIN
+from tests.bench.small import ALGOS, PLAIN
 
 
 def plan(**changes: object) -> Train:
@@ -50,11 +51,44 @@ def test_words_for_the_protocol_card():
     (["train.momentum=0.9"], "adam has its own"),
     (["algo=reptile", "train.label_smoothing=0.1"], "a loss of its own"),
     (["train.split=train+val"], "validation.times must be 1"),
+    (["algo=reptile", "recipe=adam"], "outer step of Reptile, .*: give train.optimizer=sgd, or"),
+    (["algo=reptile", "recipe=sgd"], "^train.momentum=0.9 train.weight_decay=0.0005 would replace"),
+    (["algo=reptile", "train.clip_value=0.1"], "give train.clip_value=null, or"),
+    pytest.param(
+        ["algo=learn2learn/reptile", "train.optimizer=adam"],
+        "recipe=plain",
+        marks=pytest.mark.skipif("learn2learn/protonet" not in ALGOS, reason="no learn2learn"),
+    ),
 ])  # fmt: skip
 def test_keys_that_do_not_fit_are_one_sentence(make, options, told):
     with pytest.raises(UserError, match=told) as caught:
         make(*options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        "recipe=augmented",
+        "train.lr=0.1",
+        *(f"train.lr_schedule={s}" for s in ("constant", "cosine")),
+    ],
+)
+def test_what_published_reptile_varies_is_possible(make, option):
+    make("algo=reptile", option)
+
+
+def test_reptile_moves_by_the_mean_step_of_its_tasks(make):
+    """From theta to theta - lr * (theta - mean of theta_i), also after other steps."""
+    loop = cells.build_components(make("algo=reptile", "train.lr=0.5")).loop
+    loop.advance()
+    before, copied = copy.deepcopy((loop.parameters, loop.learner))
+    copied.zero_grad()
+    copied.meta_gradient(to_float(loop.draw(loop.train.meta_batch)))
+    loop.advance()
+    lr = optimizer.lr_at(loop.train, 1, loop.steps)
+    for old, new, like in zip(before, loop.parameters, copied.parameters(), strict=True):
+        torch.testing.assert_close(new, old - lr * like.grad)
 
 
 def test_smoothed_labels_reach_the_outer_loss(make):
