@@ -56,12 +56,11 @@ def run(cell: Any) -> dict[str, Any]:
         reason = one_line(error)
     process_group().report_failure(reason)
     if not process_group().is_main:
-        sys.exit(1)
+        # torchrun kills all when one ends with an error: the main process stores the row first, and
+        # ends with the status. On GPUs it may wait for this one forever, and must be killed.
+        sys.exit(int(cell.device.type != "cpu"))
     print(f"{cell.name} failed: {reason}", file=sys.stderr)
-    with (
-        handle_signals() as signals,
-        signals.deferred(),
-    ):  # peers exit, upon which torchrun terminates all processes
+    with handle_signals() as signals, signals.deferred():
         record = running.fail(cell, reason)
     if process_group().size > 1:
         sys.exit(1)  # the others may not have failed and still wait for this one

@@ -1,5 +1,6 @@
 """Several processes that train one cell."""
 
+import dataclasses
 import json
 import math
 import os
@@ -40,6 +41,7 @@ def both(tmp_path_factory):
     return torch.load(file, weights_only=True), one
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algo", steps.ALGOS + steps.CHANGED)
 def test_two_processes_train_as_one_does(both, algo):
     two, one = (ends[algo] for ends in both)
@@ -59,6 +61,7 @@ def process(parent: int, rank: int) -> int:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc")
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path, cache):
     options = [*SMALL, "algo=maml", "train.images=6000", "validation.times=20"]
@@ -106,6 +109,26 @@ def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
     assert record["reason"] == "ValueError: the fourth step is too much (in process 1 of 2)"
     assert f"failed: {record['reason']}" in failed.stderr
     assert "goes no further" not in failed.stderr
+
+
+@pytest.mark.parametrize(("device", "status"), [("cpu", 0), ("cuda", 1)])
+def test_a_process_that_fails_leaves_the_status_to_the_one_that_stores_the_row(
+    make, monkeypatch, device, status
+):
+    def fails(cell):
+        raise ValueError("a fault")
+
+    board = torch.distributed.HashStore()
+    cell = make("train.meta_batch=2")
+    cell = dataclasses.replace(cell, device=torch.device(device))
+    other = ProcessGroup(1, 2, failure_store=board)
+    monkeypatch.setattr(ProcessGroup, "broadcast", lambda _, make: make())
+    monkeypatch.setattr(command, "process_group", lambda: other)
+    monkeypatch.setattr("bench.runs.run.run", fails)
+    with pytest.raises(SystemExit) as ended:
+        command.run(cell)
+    assert ended.value.code == status
+    assert other.failure() == "ValueError: a fault (in process 1 of 2)"
 
 
 @pytest.mark.slow
@@ -164,6 +187,7 @@ def test_a_mistake_of_one_process_alone_is_told_by_the_first(monkeypatch, capsys
     assert capsys.readouterr().err == "error: No such folder. (in process 1 of 2)\n"
 
 
+@pytest.mark.slow
 def test_one_process_writes_and_all_name_the_same_folder_of_a_sweep(tmp_path, cache):
     folder = tmp_path / "a=b, c"
     microsecond = "hydra.sweep.dir='${results_dir}/sweeps/${now:%f}'"
