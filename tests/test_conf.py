@@ -128,6 +128,11 @@ def test_defaults_are_written_once():
     assert all(field.is_required() for model in models for field in model.model_fields.values())
 
 
+@pytest.mark.parametrize("name", [n for n in groups.names("experiment") if "paper/" not in n])
+def test_every_experiment_is_a_valid_cell(name):
+    schema.from_hydra(hydra.compose("config", [f"experiment={name}"]))
+
+
 def test_the_cross_of_head_and_recipe_differs_in_them_alone():
     experiment = OmegaConf.load(ROOT / "conf" / "experiment" / "heads_by_recipe.yaml")
     swept = experiment.hydra.sweeper.params

@@ -31,7 +31,9 @@ def test_a_gradient_of_the_gpu_is_held_to_that_of_the_cpu(cpu, monkeypatch):
     assert not smoke.gradient("protomaml", "fp32")[0], "the exact one is cached"
 
 
-@pytest.mark.parametrize("name", ["episodes", "solver: 5, 1", "memory"])
+@pytest.mark.parametrize(
+    "name", ["episodes", "solver: 5, 1", "memory", "optimizer: protonet, nesterov"]
+)
 def test_checks_pass_where_the_cpu_is_the_device(cpu, name):
     passed, detail = smoke.checks()[name]()
     assert passed, detail

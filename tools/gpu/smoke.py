@@ -98,8 +98,8 @@ LEARNERS: dict[str, tuple[Callable[[], Learner], int, int]] = {  # with shots an
 DROPPING = "protonet, dropping"
 """Its dropout masks are hashes of pixels, which differ in float64: its gradient is not compared."""
 RECIPES = {
-    "adam": {"optimizer": "adam", "weight_decay": 0.1, "rate": 0.001},
-    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "rate": 0.01},
+    "adam": {"optimizer": "adam", "weight_decay": 0.1, "lr": 0.001},
+    "nesterov": {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 5e-4, "lr": 0.01},
 }
 BOUNDS = {"fp32": 0.02, "tf32": 0.2, "bf16": 0.35}
 """Maximum relative error of an outer gradient.
@@ -185,7 +185,7 @@ def loop_of(name: str, recipe: str = "adam") -> train.OuterLoop:
     _, shots, queries = LEARNERS[name]
     plan = train.Train.model_validate(
         {"images": 10**6, "meta_batch": 8, "ways": None, "shots": None, "queries": queries}
-        | PLAIN | {"schedule": "cosine"} | RECIPES[recipe]
+        | PLAIN | {"lr_schedule": "cosine"} | RECIPES[recipe]
     )  # fmt: skip
     sampler = EpisodeSampler(pool_of(1, 28).to(DEVICE), Shape(WAYS, shots, queries), ("t",))
     return train.OuterLoop(learner_of(name).to(DEVICE), sampler, plan)
