@@ -36,7 +36,8 @@ class Classifier(nn.Module):
 
         ``rows`` limits batch-norm statistics to the first images of each task.
         """
-        return self.head(self.backbone(x, rows))
+        result: Tensor = self.head(self.backbone(x, rows))
+        return result
 
     def fast_weights(self, tasks: int) -> FastWeights:
         """Return the parameters expanded to all tasks.
@@ -50,15 +51,18 @@ class Classifier(nn.Module):
 
         Batch norm uses the statistics of the batch, see ``rows`` of `forward`.
         """
-        return with_tensors(self, fast)(x, rows)
+        result: Tensor = with_tensors(self, fast)(x, rows)
+        return result
 
     def forward_features(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
         """Return the features [T, B, F] that `logits` passes to the head."""
-        return with_tensors(self, fast).backbone(x, rows)
+        result: Tensor = with_tensors(self, fast).backbone(x, rows)
+        return result
 
     def of_features(self, fast: FastWeights, features: Tensor) -> Tensor:
         """Return logits [T, B, N] of features under each task's own head."""
-        return with_tensors(self, fast).head(features)
+        result: Tensor = with_tensors(self, fast).head(features)
+        return result
 
     def classify(
         self, fast: FastWeights, support_x: Tensor, query_x: Tensor, statistics: Statistics

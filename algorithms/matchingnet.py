@@ -35,10 +35,12 @@ class MatchingNet(FeatureLearner):
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return the support features, normalised and grouped by class: [T, N, K, F]."""
-        return F.normalize(features, dim=-1).unflatten(1, support_y.shape[1:])
+        result: Tensor = F.normalize(features, dim=-1).unflatten(1, support_y.shape[1:])
+        return result
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Return the logarithm of each class's share of the attention."""
         cosines = F.normalize(features, dim=-1) @ fitted.flatten(1, 2).mT
         attention = F.log_softmax(self.scale * cosines, -1)
-        return attention.unflatten(-1, fitted.shape[1:3]).logsumexp(-1)
+        result: Tensor = attention.unflatten(-1, fitted.shape[1:3]).logsumexp(-1)
+        return result

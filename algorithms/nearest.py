@@ -22,7 +22,8 @@ class NearestCentroid(Learner):
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
         """Return the mean features [T, N, F] of the classes."""
         features = self.backbone(support_x.flatten(1, 2))
-        return features.unflatten(1, support_y.shape[1:]).mean(2)
+        result: Tensor = features.unflatten(1, support_y.shape[1:]).mean(2)
+        return result
 
     def predict(self, adapted: Tensor, query_x: Tensor) -> Tensor:
         """Return minus the squared distance of each query to each mean."""

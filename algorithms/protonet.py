@@ -36,7 +36,8 @@ class ProtoNet(FeatureLearner):
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return the prototypes [T, N, F] of the classes."""
-        return features.unflatten(1, support_y.shape[1:]).mean(2)
+        result: Tensor = features.unflatten(1, support_y.shape[1:]).mean(2)
+        return result
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Return minus the squared Euclidean distance of each query to each prototype.

@@ -40,14 +40,16 @@ class Backbone(nn.Module):
     def forward_per_task(self, x: Tensor, rows: int | None = None) -> Tensor:
         """Return the features, each task normalised by its own images, in evaluation as well."""
         weights = {name: p.expand(len(x), *p.shape) for name, p in self.named_parameters()}
-        return with_tensors(self, weights)(x, rows)
+        result: Tensor = with_tensors(self, weights)(x, rows)
+        return result
 
     def forward_single_task(self, x: Tensor) -> Tensor:
         """Return features [B, ``num_features``] of one task's images [B, C, H, W], shared weights.
 
         For code without a task axis; a backbone may run it in the memory format of ``x``.
         """
-        return self(x[None])[0]
+        result: Tensor = self(x[None])[0]
+        return result
 
     def autocast(self, x: Tensor) -> torch.autocast:
         """Return the autocast context for the layers in ``forward``, see ``use_bfloat16``."""

@@ -44,4 +44,5 @@ class MAML(TaskLoop):
             ).clone()
             for _ in range(self.inner_steps if self.training else self.test_inner_steps):
                 task.adapt(F.cross_entropy(task(support_x), support_y))
-        return task
+        result: nn.Module = task
+        return result

@@ -45,4 +45,5 @@ class MetaOptNet(TaskLoop):
 
     def predict_one(self, adapted: SVClassifier, query_x: Tensor) -> Tensor:
         """Return the scaled scores of the queries."""
-        return self.scale * adapted(self.backbone.forward_single_task(query_x))
+        result: Tensor = self.scale * adapted(self.backbone.forward_single_task(query_x))
+        return result

@@ -25,7 +25,8 @@ class ProtoNet(TaskLoop):
 
     def predict_one(self, adapted: PrototypicalClassifier, query_x: Tensor) -> Tensor:
         """Return minus the squared distance of each query to each prototype."""
-        return adapted(self.backbone.forward_single_task(query_x))
+        result: Tensor = adapted(self.backbone.forward_single_task(query_x))
+        return result
 
     def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
         """Adapt and predict, with all images of a task in one pass of the backbone."""

@@ -39,7 +39,8 @@ class TaskLoop(Learner):
 
     def predict_one(self, adapted: Any, query_x: Tensor) -> Tensor:
         """Return logits [M, N] of the queries [M, C, H, W] of one task."""
-        return adapted(query_x)
+        result: Tensor = adapted(query_x)
+        return result
 
     def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
         """Add the outer gradient to ``.grad`` as `Learner` does, but task by task.
@@ -75,4 +76,5 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images."""
-        return self.head(self.backbone.forward_single_task(x))
+        result: Tensor = self.head(self.backbone.forward_single_task(x))
+        return result

@@ -27,7 +27,8 @@ def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, rows: int | None, eps: f
 
     ``weight`` and ``bias`` are [C]. Twice differentiable; fastest in channels_last.
     """
-    return _BatchNorm.apply(x, weight, bias, rows, eps)
+    result: Tensor = _BatchNorm.apply(x, weight, bias, rows, eps)
+    return result
 
 
 def batch_norm_each(

@@ -33,9 +33,10 @@ def conv2d(
 
 def _forward(x: Tensor, weight: Tensor, setting: Setting) -> Tensor:
     stride, padding, groups = setting
-    return torch.ops.aten.convolution(
+    result: Tensor = torch.ops.aten.convolution(
         x, weight, None, stride, padding, (1, 1), False, (0, 0), groups
     )
+    return result
 
 
 def _gradients(

@@ -110,7 +110,8 @@ def _uniform(keys: Tensor, site: int, channels: int, height: int, width: int) ->
     places = torch.arange(site << 32, (site << 32) + height * width * channels, device=keys.device)
     words = splitmix64(keys[..., None] + places * (0x9E3779B97F4A7C15 - 2**64))
     numbers = (words >> 40 & 0xFFFFFF).float().mul_(2.0**-24)
-    return numbers.unflatten(-1, (height, width, channels)).movedim(-1, -3)
+    result: Tensor = numbers.unflatten(-1, (height, width, channels)).movedim(-1, -3)
+    return result
 
 
 def _as_maps(mask: Tensor, x: Tensor) -> Tensor:

@@ -103,6 +103,9 @@ def to_grouped(x: Tensor, per_task: bool) -> Tensor:
 
 def from_grouped(x: Tensor, tasks: int, per_task: bool) -> Tensor:
     """Return flat features [T, B, C*H*W] of feature maps; the inverse of `to_grouped`."""
-    if per_task:
-        return x.unflatten(1, (tasks, -1)).flatten(2).transpose(0, 1)
-    return x.flatten(1).unflatten(0, (tasks, -1))
+    features: Tensor = (
+        x.unflatten(1, (tasks, -1)).flatten(2).transpose(0, 1)
+        if per_task
+        else x.flatten(1).unflatten(0, (tasks, -1))
+    )
+    return features

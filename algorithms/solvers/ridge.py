@@ -47,4 +47,5 @@ def solve(matrix: Tensor, right: Tensor, lam: float | Tensor) -> Tensor:
     factor, _ = torch.linalg.cholesky_ex(matrix + lam * eye)
     # On CUDA, batched cholesky_solve has a host sync, so it cannot be captured in a graph.
     half = torch.linalg.solve_triangular(factor, right, upper=False)
-    return torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    result: Tensor = torch.linalg.solve_triangular(factor.mT, half, upper=True)
+    return result

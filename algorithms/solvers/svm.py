@@ -145,7 +145,8 @@ class _LinearKernel(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (wide,) = ctx.saved_tensors
-        return (grad + grad.mT) @ wide
+        result: Tensor = (grad + grad.mT) @ wide
+        return result
 
 
 class _CrammerSinger(torch.autograd.Function):

@@ -51,7 +51,8 @@ def prepared(config: Config, folders: DataDirs, other: DataDirs) -> Prepared:
 
 def prepare(code: Component, folders: DataDirs) -> Dataset:
     """Return the data set of a component; raise UserError."""
-    return code.resolve()(folders, **code.options)
+    result: Dataset = code.resolve()(folders, **code.options)
+    return result
 
 
 def digests(code: Component, folders: DataDirs) -> tuple[str, str]:

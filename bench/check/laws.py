@@ -65,7 +65,8 @@ def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0, shots: in
 @torch.no_grad()
 def classify(learner: Learner, episodes: Episodes) -> Tensor:
     """Return the logits [T, M, N] of the queries."""
-    return learner(episodes.support_x, episodes.support_y, episodes.query_x)
+    result: Tensor = learner(episodes.support_x, episodes.support_y, episodes.query_x)
+    return result
 
 
 def in_full_batches(learner: Learner) -> Learner:

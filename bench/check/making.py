@@ -34,7 +34,8 @@ def learner_of(config: Config) -> Learner:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = config.backbone.resolve()(IMAGE, **config.backbone.options)
-        return config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
+        result: Learner = config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
+        return result
 
 
 def takes_a_step(config: Config) -> None:

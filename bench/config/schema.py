@@ -56,7 +56,8 @@ class Component(Strict):
         """Return the callable that ``target`` names; raise UserError if there is none."""
         module, _, attribute = self.target.rpartition(".")
         try:
-            return getattr(import_module(module), attribute)
+            result: Callable[..., Any] = getattr(import_module(module), attribute)
+            return result
         except (ImportError, AttributeError, ValueError) as error:
             why = str(error)
         except (Exception, SystemExit) as error:  # importing code may raise anything

@@ -16,7 +16,7 @@ from bench.core.errors import PeerLostError
 
 if TYPE_CHECKING:  # importing torch takes seconds; a user error should be reported without it
     from torch import Tensor
-    from torch.distributed import Store
+    from torch.distributed.distributed_c10d import Store
 
 Value = TypeVar("Value")
 
@@ -124,14 +124,16 @@ def init_distributed() -> Iterator[None]:
         return
     import torch
     import torch.distributed as dist
+    from torch.distributed.distributed_c10d import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
 
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    store, rank, _ = next(dist.rendezvous("env://"))
+    store, rank, _ = next(rendezvous("env://"))
     # A prefix per attempt hides stale keys; with several hosts, each rendezvous has a new store anyway.
     alone = os.environ["GROUP_WORLD_SIZE"] == "1"
     attempt = os.environ["TORCHELASTIC_RESTART_COUNT"] if alone else ""
     group, failure_store = (
-        dist.PrefixStore(f"{use}{attempt}", store) for use in ("group", "failure_store")
+        PrefixStore(f"{use}{attempt}", store) for use in ("group", "failure_store")
     )
     dist.init_process_group(backend, timeout=WAIT, store=group, rank=rank, world_size=size)
     _worlds.append(ProcessGroup(rank, size, int(os.environ["LOCAL_RANK"]), failure_store))

@@ -16,6 +16,7 @@ def joules(device: torch.device) -> float | None:
         pynvml.nvmlInit()
         uuid = torch.cuda.get_device_properties(device).uuid
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
-        return pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+        result: float | None = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3
+        return result
     except pynvml.NVMLError:
         return None

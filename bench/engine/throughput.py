@@ -139,7 +139,8 @@ def gflop_per_task(learner: Learner, sampler: EpisodeSampler) -> float:
     learner = copy.deepcopy(learner).train()
     with FlopCounterMode(display=False) as counter:
         learner.meta_gradient(to_float(sampler.draw(0, 1)))
-    return counter.get_total_flops() / 1e9
+    result: float = counter.get_total_flops() / 1e9
+    return result
 
 
 def _enough(durations: list[float], seconds: float) -> bool:

@@ -128,7 +128,8 @@ class Log:
         folder = Path(self._config.results_dir).resolve() / "logs"
         folder.mkdir(parents=True, exist_ok=True)
         make, options = self._config.logger.resolve(), flat(self._config.stored())
-        return make(folder, self._cell, options, after, **self._config.logger.options)
+        result: Logger = make(folder, self._cell, options, after, **self._config.logger.options)
+        return result
 
 
 def flat(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -486,7 +486,8 @@ def _plot(
 
 def _height(data: Sequence[Data]) -> int:
     """Return the height of a panel with its legend, which on a phone has two entries per line."""
-    return HEIGHT + 9 * sum(each.get("showlegend", True) for each in data)
+    result: int = HEIGHT + 9 * sum(each.get("showlegend", True) for each in data)
+    return result
 
 
 def _layout(x: str, y: str, entries: int) -> Data:

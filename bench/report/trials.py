@@ -178,7 +178,10 @@ def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:
 
 def _own_statistics(row: Row) -> str:
     """Return the batch-norm statistics that the row was tested with."""
-    return row.get("norm_statistics") or row["algo_options"].get("norm_statistics", "running")
+    result: str = row.get("norm_statistics") or row["algo_options"].get(
+        "norm_statistics", "running"
+    )
+    return result
 
 
 def _cell(value: float | None, own: bool) -> str:

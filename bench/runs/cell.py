@@ -260,7 +260,8 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             f"{config.backbone.name} with {config.backbone.options} has a layer of nothing: options "
             "that count filters or units should be 1 or more."
         )
-    return learner
+    result: Learner = learner
+    return result
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

@@ -303,7 +303,8 @@ def interquartile_means(scores: ArrayLike) -> Floats:
     count = ordered.shape[-1]
     places = np.arange(count)
     weights = np.minimum(places + 1, 0.75 * count) - np.maximum(places, 0.25 * count)
-    return ordered @ (weights.clip(0) / (count / 2))
+    result: Floats = ordered @ (weights.clip(0) / (count / 2))
+    return result
 
 
 def mean_ranks(scores: ArrayLike) -> Floats:
@@ -314,7 +315,8 @@ def mean_ranks(scores: ArrayLike) -> Floats:
     y = np.asarray(scores, dtype=np.float64)
     first, second = y[..., :, None, :], y[..., None, :, :]
     better = (second > first).sum(-2) + ((second == first).sum(-2) - 1) / 2
-    return 1 + better.mean(-1)
+    result: Floats = 1 + better.mean(-1)
+    return result
 
 
 def aggregates(

@@ -24,7 +24,8 @@ def run(cell: Any) -> dict[str, Any]:
             print(
                 f"{cell.name} failed before: {reason} (retry_failed=true runs it again)", flush=True
             )
-        return before
+        result: dict[str, Any] = before
+        return result
     if cell.config.dry_run:
         return {"status": "forecast", "cell": cell.name, "seconds": print_forecast(cell)}
     tune = cell.config.tune

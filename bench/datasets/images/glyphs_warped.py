@@ -104,7 +104,8 @@ def warp(images: NDArray[np.uint8], change: NDArray[np.float64]) -> NDArray[np.u
     from_y = (cosine * y - sine * x) / high
     fine = sampled(images, from_x + (side - 1) / 2, from_y + (side - 1) / 2)
     parts = fine.reshape(len(images), side // FINE, FINE, side // FINE, FINE)
-    return np.rint(parts.mean((2, 4))).astype(np.uint8)
+    result: NDArray[np.uint8] = np.rint(parts.mean((2, 4))).astype(np.uint8)
+    return result
 
 
 def between(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
@@ -113,7 +114,10 @@ def between(values: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     before = np.minimum(place.astype(np.int64), values.shape[-1] - 2)
     share = place - before
     share = share * share * (3 - 2 * share)
-    return values[..., before] * (1 - share) + values[..., before + 1] * share
+    result: NDArray[np.float64] = (
+        values[..., before] * (1 - share) + values[..., before + 1] * share
+    )
+    return result
 
 
 def sampled(

@@ -133,7 +133,8 @@ class _Tape:
 
     def number(self, form: str) -> int:
         (number,) = struct.unpack(form, self.take(struct.calcsize(form)))
-        return number
+        result: int = number
+        return result
 
     def line(self) -> str:
         end = self.content.find(b"\n", self.at)
