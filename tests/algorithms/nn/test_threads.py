@@ -19,7 +19,7 @@ def four_threads():
 
 
 def test_chunks_run_at_the_same_time_and_come_back_in_their_order():
-    all_at_work = threading.Barrier(4, timeout=20)
+    all_at_work = threading.Barrier(4, timeout=600)
 
     def work(chunk: int) -> int:
         all_at_work.wait()

@@ -141,7 +141,7 @@ def test_those_who_come_at_the_same_time_wait_for_one(tmp_path: Path, make: Make
 
     def slow() -> Dataset:
         started.set()
-        assert go.wait(10)
+        assert go.wait(600)
         return make()
 
     def ask() -> None:
@@ -150,10 +150,10 @@ def test_those_who_come_at_the_same_time_wait_for_one(tmp_path: Path, make: Make
     threads = [threading.Thread(target=ask) for _ in range(3)]
     for thread in threads:
         thread.start()
-    assert started.wait(10)
+    assert started.wait(600)
     go.set()
     for thread in threads:
-        thread.join(10)
+        thread.join(600)
     assert make.made == 1
     assert len(found) == 3
 

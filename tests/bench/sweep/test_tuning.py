@@ -346,7 +346,7 @@ def test_a_process_killed_while_it_writes_holds_nobody_up(tmp_path):
     killed = subprocess.run([sys.executable, "-c", dying], cwd=tmp_path)
     assert killed.returncode == -signal.SIGKILL
     subprocess.run(
-        [sys.executable, "-c", WRITE + OPEN + ".ask()"], cwd=tmp_path, timeout=60, check=True
+        [sys.executable, "-c", WRITE + OPEN + ".ask()"], cwd=tmp_path, timeout=600, check=True
     )
 
 
