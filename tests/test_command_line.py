@@ -51,7 +51,6 @@ def bench(*arguments: str, cache: Path, **environment: str) -> subprocess.Comple
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         capture_output=True,
         text=True,
-        timeout=300,
     )
 
 
@@ -375,6 +374,7 @@ def test_help_and_cfg_job_teach_the_options(here):
     assert "  # Gradient steps of the inner loop in training.\n  inner_steps: 1\n" in job.stdout
 
 
+@pytest.mark.slow
 def test_every_learner_on_the_real_omniglot(omniglot_root, tmp_path, cache, here):
     done = here(
         "-m", "algo=maml,reptile,protonet,metaoptnet", *SMALL, "dataset=omniglot",

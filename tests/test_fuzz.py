@@ -5,7 +5,10 @@ import pytest
 from tools.campaigns import fuzz
 
 
-@pytest.mark.parametrize("name", fuzz.TARGETS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * (n == "the page")) for n in fuzz.TARGETS],
+)
 def test_damaged_files_are_read_or_refused(name, caplog):
     caplog.set_level("CRITICAL")
     outcomes = fuzz.fuzz(name, inputs=15, number=0)

@@ -193,6 +193,7 @@ def initial_weights(cells: list[schema.Config]) -> list[dict[str, str]]:
     return [making.initial_weights(each) for each in cells]
 
 
+@pytest.mark.slow
 def test_in_another_process_they_have_the_same_weights():
     """The law for all of them at once, since another process takes seconds to start."""
     cells = [cell(algo) for algo in ALGOS]

@@ -107,6 +107,7 @@ def test_tuning_finds_the_ranges_that_a_package_brings(installed):
     assert space["algo"]["temperature"] == {"low": 1.0, "high": 100.0, "scale": "log"}
 
 
+@pytest.mark.slow
 def test_what_a_package_brings_obeys_the_laws(installed, capsys):
     assert check(CHOICES) == 0
     assert " ok, 2 skipped." in capsys.readouterr().out

@@ -470,6 +470,7 @@ def test_names_fit_tables_and_files(prepare: Callable[..., Dataset]) -> None:
     assert len(folder.label_of("x" * 300)) == 40
 
 
+@pytest.mark.slow
 def test_a_pool_larger_than_the_memory_allowed_is_drawn_from(tmp_path: Path) -> None:
     """In a process of its own: the heap of a long one has room that no limit counts."""
     call = f"from {__name__} import draw_with_little_memory as draw; draw({str(tmp_path)!r})"

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import weakref
 
+import pytest
 import torch
 from torch import nn
 
@@ -124,6 +125,7 @@ for name in LEARNERS:
 """
 
 
+@pytest.mark.slow
 def test_a_meta_batch_of_32_takes_less_than_400_mib():
     """In a process of its own, as the heap of a long one is in pieces."""
     done = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True)

@@ -61,6 +61,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rankings, "figures", lambda boards: {})
 
 
+@pytest.mark.slow
 def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
     rows = [record("maml"), record("learn2learn/maml"), failed("protonet")]
     folder(tmp_path / "results", rows)

@@ -98,6 +98,7 @@ def test_a_write_to_a_full_disk_leaves_what_was_there(full, tmp_path):
     assert names(tmp_path) == {"a"} and (tmp_path / "a").read_text() == "before"
 
 
+@pytest.mark.slow
 def test_the_command_on_a_disk_that_takes_little(tmp_path, cache):
     """A real limit: the system lets no file of this process grow beyond some kilobytes."""
     results = tmp_path / "results"

@@ -91,6 +91,7 @@ def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
     assert "Most cells an hour: hydra.launcher.n_jobs=" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     tmp_path, make, threads, monkeypatch
 ):
