@@ -109,7 +109,10 @@ def records_of(data: bytes) -> Iterator[Any]:
             whole = b""
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    "engine",
+    [pytest.param(e, marks=[pytest.mark.slow] * (e != "tensorboard")) for e in ENGINES],
+)
 def test_what_is_logged_can_be_read_again(make, engine):
     pytest.importorskip(engine)
     cell = make(f"logger={engine}")

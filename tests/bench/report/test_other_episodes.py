@@ -18,7 +18,7 @@ def results(tmp_path):
 
 @pytest.mark.parametrize("column", ["classes", "groups"])
 def test_other_episodes_under_the_same_digest_are_left_out(
-    results, capsys, caplog, column: str
+    results, capsys, caplog, undrawn, column: str
 ) -> None:
     path = results / "runs" / ROWS[1]["cell"] / "episodes.csv"
     tested = pd.read_csv(path)
@@ -33,7 +33,7 @@ def test_other_episodes_under_the_same_digest_are_left_out(
     assert "ProtoNet" not in capsys.readouterr().out
 
 
-def test_episodes_of_another_digest_are_never_compared(results, capsys, caplog) -> None:
+def test_episodes_of_another_digest_are_never_compared(results, capsys, caplog, undrawn) -> None:
     path = results / "runs" / ROWS[1]["cell"] / "record.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"episodes_digest": "0123456789"}))
     assert main([f"results_dir={results}"]) == 0

@@ -77,7 +77,7 @@ def test_two_studies_of_one_learner_are_two_learners() -> None:
     }
 
 
-def test_the_cost_is_told_once_a_study(tmp_path) -> None:
+def test_the_cost_is_told_once_a_study(tmp_path, undrawn) -> None:
     rows = [tuned(), tuned(seed=1, cell="maml-omniglot-seed1"), record("protonet")]
     text = tuning_markdown(rows) or ""
     line = "| MAML (tuned) | 5-way 1-shot | 20 | 7 | 1 | 812,345 | 1h 07m | 91.2 | 94.5 | "

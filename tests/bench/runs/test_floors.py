@@ -123,6 +123,7 @@ def test_a_run_and_a_sweep_have_the_floor_of_each_setting(typed, tmp_path, monke
     assert "nearest-glyphs-5w1s" not in text, "it was there already"
 
 
+@pytest.mark.slow
 def test_no_floor_is_run_where_none_is_asked_for_or_nothing_is_run(typed, tmp_path):
     assert (
         typed("algo=protonet", "floors=[nearest]", "dry_run=true", "throughput.seconds=0")[0] == 0
