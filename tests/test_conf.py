@@ -87,6 +87,25 @@ def test_help_shows_the_values_of_the_chosen_files():
     assert lines[at - 1] == "  # Images of a mini-batch in training."
 
 
+def test_a_setting_states_what_differs_and_has_the_sentences_of_what_it_builds_on():
+    files = [file.stem for file in groups.sources("algo", "metasgd")]
+    assert files == ["maml", "metasgd"]
+    sentences = groups.sentences_of("algo", "metasgd")
+    assert sentences["algo.inner_lr"].startswith("Where the step size of each weight starts")
+    assert sentences["algo.adapts"] == groups.sentences_of("algo", "maml")["algo.adapts"]
+    code = groups.targets("algo")
+    assert code["metasgd"] == code["maml"] and code["baselinepp"] != code["baseline"]
+
+
+def test_no_setting_repeats_what_it_builds_on():
+    for name in groups.names("algo"):
+        *bases, own = (OmegaConf.load(file) for file in groups.sources("algo", name))
+        base = OmegaConf.merge({}, *bases)
+        for group in ("algo", "train"):
+            repeated = set(own.get(group, {}).items()) & set(base.get(group, {}).items())
+            assert not repeated, (name, repeated)
+
+
 def test_wrong_values_name_their_key():
     cases = {
         "ways=1": "ways=1 ",
@@ -185,8 +204,7 @@ def said_by(experiment: str) -> tuple[str, set[str]]:
 @pytest.mark.parametrize("experiment", [n for n in groups.names("experiment") if "paper/" in n])
 def test_no_default_that_was_tuned_reaches_a_papers_experiment(experiment):
     algo, said = said_by(experiment.removeprefix("paper/"))
-    learner = OmegaConf.load(ROOT / "conf" / "algo" / f"{algo}.yaml")
-    there = {f"{group}.{key}" for group in ("algo", "train") for key in learner.get(group, {})}
+    there = {f"algo.{key}" for key in hydra.compose("config", [f"algo={algo}"]).algo}
     there |= {"train.images", "train.lr", "train.lr_schedule", "train.optimizer"}
     there |= {"validation.times", "test.episodes"}
     assert TUNED & there <= said

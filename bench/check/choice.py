@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bench.check.laws import require
-from bench.config.groups import read_sentences
-from bench.config.plugins import conf_files
+from bench.config.groups import sentences_of
 from bench.config.schema import Component
 
 
@@ -37,7 +36,7 @@ def it_states_all_options(choice: Choice) -> None:
 
 def every_key_has_a_sentence(choice: Choice) -> None:
     """Above each key is a comment of one sentence, which is its help text."""
-    sentences = read_sentences(conf_files()[f"{choice.group}/{choice.name}.yaml"])
+    sentences = sentences_of(choice.group, choice.name)
     for key in ("name", "target", *choice.code.options):
         sentence = sentences.get(f"{choice.group}.{key}", "")
         require(sentence.endswith("."), f"{choice.group}.{key} has none")

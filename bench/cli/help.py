@@ -3,8 +3,8 @@
 import hydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from bench.config.groups import GROUPS, OTHERS, names, read_sentences
-from bench.config.plugins import CONF, conf_files
+from bench.config.groups import GROUPS, OTHERS, names, read_sentences, sentences_of
+from bench.config.plugins import CONF
 
 HELP = """\
 Compare few-shot learners on the same episodes.
@@ -58,12 +58,10 @@ def show(arguments: list[str]) -> int:
 
 def annotated(cfg: DictConfig) -> str:
     """Return a configuration as YAML, with a description above each key."""
-    files = conf_files()
-    sentences: dict[str, str] = {}
-    chosen = [f"{group}/{cfg[group].name}" for group in (*GROUPS, "logger") if cfg[group]]
-    for name in ("config", *chosen, *(["tune/optuna"] if cfg.tune else [])):
-        if file := files.get(f"{name}.yaml"):
-            sentences |= read_sentences(file)
+    sentences = read_sentences(CONF / "config.yaml")
+    chosen = [(group, cfg[group].name) for group in (*GROUPS, "logger") if cfg[group]]
+    for choice in (*chosen, *([("tune", "optuna")] if cfg.tune else [])):
+        sentences |= sentences_of(*choice)
 
     def lines(node: DictConfig, path: str, indent: str) -> list[str]:
         out = []

@@ -8,6 +8,7 @@ import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -47,17 +48,40 @@ def read_sentences(file: Path) -> dict[str, str]:
     return sentences
 
 
+def sources(group: str, name: str) -> list[Path]:
+    """Return the files that a choice is composed from: those in its defaults list, then its own."""
+    if not (file := conf_files().get(f"{group}/{name}.yaml")):
+        return []
+    bases = [each for each in _read(file).get("defaults") or [] if isinstance(each, str)]
+    return [*(each for base in bases for each in sources(group, base)), file]
+
+
+def sentences_of(group: str, name: str) -> dict[str, str]:
+    """Return the comment above each key of a choice; its own file's replace those of the others."""
+    found: dict[str, str] = {}
+    for file in sources(group, name):
+        found |= read_sentences(file)
+    return found
+
+
 @cache
 def targets(group: str) -> dict[str, str]:
     """Return the code (``target``) of each choice of a group in conf/, by name."""
     found = {}
     for name in names(group):
-        with suppress(yaml.YAMLError):  # Hydra reports it when it is chosen
-            options = yaml.safe_load(conf_files()[f"{group}/{name}.yaml"].read_text())
-            code = (options or {}).get(group) or {}
-            if "target" in code:
-                found[code.get("name", name)] = code["target"]
+        code: dict[str, str] = {}
+        for file in sources(group, name):
+            code |= _read(file).get(group) or {}
+        if "target" in code:
+            found[code.get("name", name)] = code["target"]
     return found
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return the content of a YAML file; nothing if it is no YAML, as Hydra then tells its user."""
+    with suppress(yaml.YAMLError):
+        return yaml.safe_load(file.read_text()) or {}
+    return {}
 
 
 def no_such(choice: str) -> UserError:

@@ -5,14 +5,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import torch
-import yaml
 from torch import Tensor
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
 from algorithms.learner import Episodes, Shape
 from bench.config import groups, schema
-from bench.config.plugins import CONF
+from bench.config.compose import composed
 from bench.engine import train
 from bench.engine.distributed import init_distributed, process_group
 from bench.tasks.classification.episodes import EpisodeSampler
@@ -55,8 +54,7 @@ def ends() -> dict[str, dict[str, Tensor]]:
     try:
         for case in ALGOS + CHANGED:
             algo, _, changed = case.partition(", ")
-            options = yaml.safe_load((CONF / "algo" / f"{algo}.yaml").read_text())["algo"]
-            code = schema.Component.model_validate(options)
+            code = schema.Component.model_validate(composed(f"algo={algo}")["algo"])
             method = code.resolve()
             torch.manual_seed(0)
             network = Conv4((3, 16, 16), filters=4)
