@@ -87,6 +87,7 @@ def unmeasured(monkeypatch):
     monkeypatch.setattr(throughput, "matmul_gflop_per_s", lambda *_: 1.0)
     monkeypatch.setattr(throughput, "reset_peak_memory", lambda *_: None)
     monkeypatch.setattr(throughput, "LEAST_CALLS", 1)
+    monkeypatch.setattr(cells, "EVAL_BATCH_SIZE", {"cpu": 2})  # an evaluation takes several draws
     monkeypatch.setattr("bench.runs.protocol.commit", lambda: None)
     monkeypatch.setattr("bench.runs.protocol.packages", lambda _: [])
 
