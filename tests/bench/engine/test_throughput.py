@@ -117,6 +117,13 @@ def test_energy_is_that_of_the_phase_alone(monkeypatch):
     assert row["joules_per_1000_tasks"] == pytest.approx(70_000 / 12)
 
 
+@pytest.mark.parametrize("counted", [(500.0, None), (None, 570.0)])
+def test_a_counter_that_fails_on_the_way_is_no_energy(monkeypatch, counted):
+    told = iter(counted)
+    monkeypatch.setattr(throughput, "joules", lambda _: next(told))
+    assert "power_w" not in throughput._phase("train", lambda: None, 4, 30, CPU, seconds=0.0)
+
+
 def test_energy_that_one_process_cannot_count_is_not_told_of(monkeypatch):
     """All say what they counted, also one that counted nothing: the others wait for it."""
     heard = []
