@@ -97,7 +97,7 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     " or diverging or off_the"
     " or schedules or (test_cuda_graph and protonet) or cannot_be_recorded or allows_it"
     " or interrupted_twice and protonet or no_more_than"
-    " or time_counts or saved_training or shared_training'",
+    " or stays_the_best or time_counts or saved_training or shared_training'",
     "bench/sweep/tuning.py": "test_tuning.py",
     "bench/runs/verify.py": "test_verify.py test_deterministic.py"
     " -k 'test_verify or evaluated_again'",

@@ -160,6 +160,18 @@ def test_a_training_starts_anew_when_its_code_was_edited(make, monkeypatch, caps
         assert said in capsys.readouterr().out
 
 
+def test_the_best_validation_before_an_interruption_stays_the_best(make):
+    first, later = (
+        train.Training(cells.build_components(make("algo=protonet")).loop, 2) for _ in range(2)
+    )
+    good, bad = torch.tensor([90.0, 90.0]), torch.tensor([10.0, 10.0])
+    found = next(each for each in first.run(lambda: good, lambda: None) if each)
+    later.load_state_dict(first.state_dict())
+    assert later.best == found
+    assert len([each for each in later.run(lambda: bad, lambda: None) if each]) == 1
+    assert later.best == found and len(later.history) == 2
+
+
 def test_a_second_signal_waits_for_nothing():
     seen = []
 
