@@ -168,6 +168,8 @@ def test_the_best_validation_before_an_interruption_stays_the_best(make):
     found = next(each for each in first.run(lambda: good, lambda: None) if each)
     later.load_state_dict(first.state_dict())
     assert later.best == found
+    for name, value in first.best_state.items():
+        assert torch.equal(later.best_state[name], value), name
     assert len([each for each in later.run(lambda: bad, lambda: None) if each]) == 1
     assert later.best == found and len(later.history) == 2
 
