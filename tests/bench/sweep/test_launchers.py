@@ -98,7 +98,7 @@ def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
+    options = [*SMALL, "algo=protonet", "train.images=60000", f"cache_dir={tmp_path / 'cache'}"]
     cells = [make(*options, f"seed={n}", f"results_dir={tmp_path / 'ray'}") for n in range(3)]
     store = cells[0].store
     ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]
