@@ -66,12 +66,8 @@ def main(arguments: list[str]) -> int:
             raise UserError(
                 f"No row of {folder} was measured on a device that these cells ask for."
             )
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except explain.HYDRA_MISTAKES as error:
-        print(f"error: {explain.explain(error)}", file=sys.stderr)
-        return 2
+    except explain.MISTAKES as error:
+        return explain.report(error)
     for machine in machines:
         if its := [group for group in groups if group.device == machine.device]:
             here = [row for row in rows if machine_of(row) == machine]

@@ -76,12 +76,8 @@ def main(arguments: list[str]) -> int:
             if len(table := pd.DataFrame(found)):
                 file = "shift.csv" if datasets else "probe.csv"
                 store.write(name, {file: table.to_csv(index=False)})
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except explain.HYDRA_MISTAKES as error:
-        print(f"error: {explain.explain(error)}", file=sys.stderr)
-        return 2
+    except explain.MISTAKES as error:
+        return explain.report(error)
     return report.main([f"results_dir={store.root}"])
 
 

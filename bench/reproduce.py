@@ -43,12 +43,8 @@ def main(arguments: list[str]) -> int:
         os.nice(19)
         with until(given.until):
             return reproduce(given)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return mistake.status
-    except explain.HYDRA_MISTAKES as error:
-        print(f"error: {explain.explain(error)}", file=sys.stderr)
-        return 2
+    except explain.MISTAKES as error:
+        return explain.report(error)
 
 
 def parse(arguments: list[str]) -> Given:

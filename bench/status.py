@@ -4,7 +4,6 @@ import sys
 from collections import Counter
 
 from bench.config import explain
-from bench.core.errors import UserError
 from bench.core.signals import run_command
 from bench.sweep.callback import grid
 from bench.sweep.status import overrides_of, state, table
@@ -31,12 +30,8 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         cells = [(each, state(each)) for each in grid(overrides_of(arguments))]
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    except explain.HYDRA_MISTAKES as error:
-        print(f"error: {explain.explain(error)}", file=sys.stderr)
-        return 2
+    except explain.MISTAKES as error:
+        return explain.report(error)
     print(table(cells))
     counts = Counter(word for _, (word, _) in cells)
     print(f"\n{len(cells)} cells: {', '.join(f'{n} {word}' for word, n in counts.items())}.")

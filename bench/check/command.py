@@ -1,6 +1,5 @@
 """``python -m bench.check``: report to the author of a learner or data set whether it obeys the laws."""
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -39,11 +38,8 @@ def main(arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         return int(checked(arguments)["broken"] > 0)
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-    except explain.HYDRA_MISTAKES as error:
-        print(f"error: {explain.explain(error)}", file=sys.stderr)
-    return 2
+    except explain.MISTAKES as error:
+        return explain.report(error)
 
 
 def checked(arguments: list[str]) -> Counter[str]:

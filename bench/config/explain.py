@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import sys
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -12,6 +13,7 @@ from bench.config.plugins import conf_files
 from bench.core.errors import UserError, one_line
 
 HYDRA_MISTAKES = (HydraException, OmegaConfBaseException, yaml.MarkedYAMLError)
+MISTAKES = (UserError, *HYDRA_MISTAKES)
 
 
 def check_choices(arguments: list[str]) -> None:
@@ -85,3 +87,10 @@ def explain(error: Exception) -> UserError:
         return no_option(found[1])
     why = f": {one_line(error.__cause__)}" if error.__cause__ else ""
     return UserError(str(error).strip().splitlines()[0] + why)
+
+
+def report(error: Exception) -> int:
+    """Print one of `MISTAKES` as a sentence to standard error and return the exit status for it."""
+    mistake = error if isinstance(error, UserError) else explain(error)
+    print(f"error: {mistake}", file=sys.stderr)
+    return mistake.status
