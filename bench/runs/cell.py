@@ -247,7 +247,7 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
         torch.manual_seed(seed)
         try:
             backbone = config.backbone.resolve()(image_shape, **config.backbone.options)
-            learner = method(backbone, outputs, **config.algo.options)
+            learner: Learner = method(backbone, outputs, **config.algo.options)
         except ValueError as error:
             raise UserError(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
         except (Exception, SystemExit) as error:
@@ -260,8 +260,7 @@ def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
             f"{config.backbone.name} with {config.backbone.options} has a layer of nothing: options "
             "that count filters or units should be 1 or more."
         )
-    result: Learner = learner
-    return result
+    return learner
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

@@ -209,8 +209,8 @@ def check(record: Any) -> dict[str, Any]:
         _RECORD.validate_python(record)
     except ValidationError as error:
         raise ValueError(_complaint(error)) from None
-    result: dict[str, Any] = record
-    return result
+    checked: dict[str, Any] = record
+    return checked
 
 
 def check_card(card: dict[str, Any]) -> None:

@@ -16,7 +16,8 @@ def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or report why not; return its record."""
     from bench.runs import run as running
 
-    if before := process_group().broadcast(cell.existing_record):
+    before: dict[str, Any] | None = process_group().broadcast(cell.existing_record)
+    if before:
         if before["status"] == "done":
             print(f"{cell.name} is already finished (overwrite=true runs it again)", flush=True)
         else:
@@ -24,8 +25,7 @@ def run(cell: Any) -> dict[str, Any]:
             print(
                 f"{cell.name} failed before: {reason} (retry_failed=true runs it again)", flush=True
             )
-        result: dict[str, Any] = before
-        return result
+        return before
     if cell.config.dry_run:
         return {"status": "forecast", "cell": cell.name, "seconds": print_forecast(cell)}
     tune = cell.config.tune

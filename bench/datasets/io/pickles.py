@@ -132,9 +132,8 @@ class _Tape:
         return part
 
     def number(self, form: str) -> int:
-        (number,) = struct.unpack(form, self.take(struct.calcsize(form)))
-        result: int = number
-        return result
+        number: int = struct.unpack(form, self.take(struct.calcsize(form)))[0]
+        return number
 
     def line(self) -> str:
         end = self.content.find(b"\n", self.at)
