@@ -25,8 +25,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.features import FeatureLearner, one_hot
-from algorithms.learner import Episodes
+from algorithms.features import FeatureLearner
+from algorithms.learner import TaskBatch
 from algorithms.nn.layers import Linear
 from algorithms.nn.permutations import permutations
 
@@ -44,6 +44,7 @@ class Baseline(FeatureLearner):
     ``test_batch`` images; ``head_lr`` is the learning rate of the new head.
     """
 
+    requires_classes = True
     trains_classifier = True
     uses_query_loss = False
 
@@ -83,7 +84,7 @@ class Baseline(FeatureLearner):
         """
         return {"weight": errors.mT @ features, "bias": errors.sum(1)}
 
-    def outer(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
+    def outer(self, episodes: TaskBatch) -> tuple[Tensor, Tensor]:
         """Return the logits [T, N*K, C] of the support images, and their training classes."""
         classes = episodes.classes.unsqueeze(-1).expand(episodes.support_y.shape)
         return self.head(self.backbone(episodes.support_x.flatten(1, 2))), classes.flatten(1)
@@ -91,7 +92,7 @@ class Baseline(FeatureLearner):
     @torch.no_grad()
     def fit(self, features: Tensor, support_y: Tensor) -> Head:
         """Return a head for each task, fitted to its support features."""
-        labels = one_hot(support_y).to(features)
+        labels = self.loss.encode(support_y).to(features)
         head = self.start(len(features), support_y.shape[1], features)
         velocity: Head = {}
         zero = torch.zeros((), dtype=torch.int64, device=labels.device)

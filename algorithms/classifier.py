@@ -20,10 +20,10 @@ class Classifier(nn.Module):
     again.
     """
 
-    def __init__(self, backbone: Backbone, ways: int, order: int = 1) -> None:
+    def __init__(self, backbone: Backbone, outputs: int, order: int = 1) -> None:
         super().__init__()
         self.backbone = backbone
-        self.head = Linear(backbone.num_features, ways)
+        self.head = Linear(backbone.num_features, outputs)
         for module in self.modules():
             if isinstance(module, BatchNorm2d | Conv2d):
                 module.order = order

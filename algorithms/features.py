@@ -11,7 +11,7 @@ from algorithms.nn.norm_statistics import BATCH_STATISTICS, run_queries
 
 
 class FeatureLearner(Learner):
-    """A learner that fits a classifier to features; its tasks share the weights of the backbone.
+    """A learner that fits a head to features; its tasks share the weights of the backbone.
 
     Batch norm normalises by the images of a pass in training and by its running averages in
     evaluation, unless ``norm_statistics`` of the trained learner is set to something else.
@@ -30,11 +30,11 @@ class FeatureLearner(Learner):
         self.backbone = backbone
 
     def fit(self, features: Tensor, support_y: Tensor) -> Any:
-        """Return the classifiers of support features [T, N*K, F] with labels [T, N, K]."""
+        """Return the heads of support features [T, N*K, F] with targets as in `TaskBatch`."""
         raise NotImplementedError
 
     def classify(self, fitted: Any, features: Tensor) -> Tensor:
-        """Return logits [T, M, N] of query features [T, M, F] under the result of `fit`."""
+        """Return outputs [T, M, N] of query features [T, M, F] under the result of `fit`."""
         raise NotImplementedError
 
     @property
@@ -43,7 +43,7 @@ class FeatureLearner(Learner):
         return not self.training and self.norm_statistics != "running"
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[Any, Tensor]:
-        """Return the classifiers fitted to the support set, and its images for `predict`."""
+        """Return the heads fitted to the support set, and its images for `predict`."""
         images = support_x.flatten(1, 2)
         features = (
             self.backbone.forward_per_task(images)
@@ -53,7 +53,7 @@ class FeatureLearner(Learner):
         return self.fit(features, support_y), images
 
     def predict(self, adapted: tuple[Any, Tensor], query_x: Tensor) -> Tensor:
-        """Classify the queries, normalised according to ``norm_statistics``."""
+        """Return the outputs of the queries, normalised according to ``norm_statistics``."""
         fitted, support_x = adapted
         if self.uses_batch_statistics:
             run = self.backbone.forward_per_task
@@ -65,15 +65,5 @@ class FeatureLearner(Learner):
         if self.uses_batch_statistics or not self.joint_forward:
             return super().forward(support_x, support_y, query_x)
         features = self.backbone(torch.cat((support_x.flatten(1, 2), query_x), 1))
-        support, query = features.tensor_split([support_y[0].numel()], dim=1)
+        support, query = features.tensor_split([support_y.flatten(1, 2).shape[1]], dim=1)
         return self.classify(self.fit(support, support_y), query)
-
-
-def one_hot(support_y: Tensor) -> Tensor:
-    """Return bool [T, N*K, N] from labels [T, N, K]: whether an image has a label.
-
-    Unlike torch's ``one_hot``, this does not check the labels, which would need a host sync on a
-    GPU.
-    """
-    labels = torch.arange(support_y.shape[1], device=support_y.device)
-    return support_y.flatten(1).unsqueeze(-1) == labels

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from algorithms.losses import CrossEntropy, Loss
 from algorithms.nn.functional import with_tensors
 from algorithms.nn.norm_statistics import Statistics
 from algorithms.nn.threads import map_chunks, threads_for
@@ -15,32 +15,51 @@ Gradients = tuple[Tensor | None, ...]
 Buffers = list[Tensor]
 
 
-class Episodes(NamedTuple):
-    """A meta-batch of T tasks: N ways, K support images per class, M queries in total.
+class TaskBatch(NamedTuple):
+    """A meta-batch of T tasks: N ways, K support examples per class, M queries in total.
 
-    The shape of the support set shows its ways and shots: ``support_y[:, n]`` is ``n`` throughout.
-    The queries are a flat list of images to be classified.
+    In tasks with classes, the support set is grouped by class: ``support_y[:, n]`` is ``n``
+    throughout. Tasks without classes are one group (N = 1) of K examples, whose targets have D
+    dimensions. The queries are a flat list. Inputs have any shape and dtype.
     """
 
-    support_x: Tensor  # [T, N, K, C, H, W]
-    support_y: Tensor  # [T, N, K], int64
-    query_x: Tensor  # [T, M, C, H, W]
-    query_y: Tensor  # [T, M], int64 in [0, N)
-    classes: Tensor  # [T, N], int64: index of each class in the data set; only for training
+    support_x: Tensor  # [T, N, K, ...]
+    support_y: Tensor  # [T, N, K], int64; or [T, 1, K, D], float
+    query_x: Tensor  # [T, M, ...]
+    query_y: Tensor  # [T, M], int64 in [0, N); or [T, M, D], float
+    classes: Tensor  # [T, N], int64: index of each class (or task) in the data; only for training
 
 
-class Shape(NamedTuple):
-    """The shape of an episode: N ways, K shots (support) and Q queries, both per class."""
+class Setting(NamedTuple):
+    """The size of a task: N ways, K shots (support) and Q queries, both per class.
 
-    ways: int
+    Without classes, ``ways`` is None, and K and Q are those of the task.
+    """
+
+    ways: int | None
     shots: int
     queries: int
+
+    @property
+    def groups(self) -> int:
+        """The number of classes, or 1 without classes."""
+        return self.ways or 1
+
+    @property
+    def examples(self) -> int:
+        """The number of examples of a task, support and query."""
+        return self.groups * (self.shots + self.queries)
+
+    @property
+    def label(self) -> str:
+        """The setting as text: 5-way 1-shot, or 10-shot without classes."""
+        return f"{self.ways}-way {self.shots}-shot" if self.ways else f"{self.shots}-shot"
 
 
 class Learner(nn.Module):
     """A few-shot method that works on a whole meta-batch of T tasks at once.
 
-    ``forward`` is what is evaluated: adapt to the support set, classify the queries. ``adapt`` and
+    ``forward`` is what is evaluated: adapt to the support set, predict the queries. ``adapt`` and
     ``predict`` are its two halves, which can be timed separately. ``meta_gradient`` is what is
     trained. A learner owns no files, clocks, devices or seeds.
     """
@@ -49,13 +68,16 @@ class Learner(nn.Module):
     """1, or 2 if the outer gradient differentiates through an inner gradient."""
 
     norm_statistics: Statistics = "running"
-    """Which images batch norm takes the statistics of a query from."""
+    """Which examples batch norm takes the statistics of a query from."""
 
     norm_statistics_choices: ClassVar[tuple[Statistics, ...]] = ()
     """Values that `norm_statistics` of a trained learner may be set to for evaluation."""
 
     test_inner_steps: int = 0
     """Inner-loop steps in evaluation; 0 without an inner loop."""
+
+    requires_classes: bool = False
+    """Whether it needs tasks with classes; otherwise it also learns regression."""
 
     accepts_any_ways: ClassVar[bool] = True
     """Whether training and test may have different ways; False for a head built for N ways."""
@@ -87,8 +109,8 @@ class Learner(nn.Module):
     unsolved: Tensor | None = None
     """Which tasks [T] of the last adaptation in evaluation were not solved; None: not checked."""
 
-    label_smoothing: float = 0.0
-    """Fraction of a training label that is spread evenly over all classes; set by the runner."""
+    loss: Loss = CrossEntropy()
+    """The loss of the inner and the outer loop; set by the runner, from the domain of the data."""
 
     chunk_size: int | None = None
     """Largest number of tasks that fit memory (or cache) together; None: the whole meta-batch.
@@ -105,7 +127,7 @@ class Learner(nn.Module):
 
     @property
     def smooths_labels(self) -> bool:
-        """Whether the outer loss is the one of this class, which applies label smoothing."""
+        """Whether the outer loss is ``loss.mean``, which applies label smoothing."""
         return type(self).meta_gradient is Learner.meta_gradient
 
     @property
@@ -116,49 +138,48 @@ class Learner(nn.Module):
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Any:
         """Return the state for `predict`, learned from support sets [T, N, K, ...].
 
-        ``support_y`` are their labels [T, N, K].
+        ``support_y`` are their targets, see `TaskBatch`.
         """
         raise NotImplementedError
 
     def predict(self, adapted: Any, query_x: Tensor) -> Tensor:
-        """Return logits [T, M, N] of queries [T, M, ...], given what `adapt` returned."""
+        """Return outputs of queries [T, M, ...], given what `adapt` returned.
+
+        They are logits [T, M, N], or predicted targets [T, M, D].
+        """
         raise NotImplementedError
 
     def forward(self, support_x: Tensor, support_y: Tensor, query_x: Tensor) -> Tensor:
-        """Adapt to the support sets and return logits [T, M, N] of the queries."""
+        """Adapt to the support sets and return outputs of the queries."""
         return self.predict(self.adapt(support_x, support_y), query_x)
 
-    def outer(self, episodes: Episodes) -> tuple[Tensor, Tensor]:
-        """Return logits [T, M, N] and labels [T, M], whose cross-entropy is the outer loss."""
+    def outer(self, episodes: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Return outputs and targets of which `loss` makes the outer loss."""
         return self(episodes.support_x, episodes.support_y, episodes.query_x), episodes.query_y
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Add the outer gradient, a mean over the T tasks, to ``.grad`` of the meta-parameters.
 
         Returns:
-            The detached scalars ``loss`` and ``accuracy`` (0 to 1) of the meta-batch. They stay on
+            The detached scalars ``loss`` and ``score`` (of `loss`) of the meta-batch. They stay on
             the learner's device, so that the caller decides when to synchronise with a GPU.
         """
         parameters = [p for p in self.parameters() if p.requires_grad]
         tasks = len(episodes.support_x)
 
-        def gradient(chunk: Episodes) -> tuple[Tensor, Tensor, Gradients, Buffers]:
+        def gradient(chunk: TaskBatch) -> tuple[Tensor, Tensor, Gradients, Buffers]:
             learner = with_tensors(self, {n: b.clone() for n, b in self.named_buffers()})
-            logits, labels = learner.outer(chunk)
-            share = len(logits) / tasks
-            loss = share * F.cross_entropy(
-                logits.flatten(0, 1),
-                labels.flatten(),
-                label_smoothing=self.label_smoothing,
-            )
+            outputs, targets = learner.outer(chunk)
+            share = len(outputs) / tasks
+            loss = share * self.loss.mean(outputs, targets)
             gradients: Gradients = ()
             if parameters:
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
             buffers = [b * share if b.is_floating_point() else b for b in learner.buffers()]
-            return loss.detach(), accuracy(logits, labels), gradients, buffers
+            return loss.detach(), self.loss.score(outputs, targets), gradients, buffers
 
         # Summed in the order of the tasks, however the chunks were run, to be deterministic.
-        losses, accuracies, all_gradients, all_buffers = zip(
+        losses, scores, all_gradients, all_buffers = zip(
             *map_chunks(gradient, list(self.chunks(episodes)), episodes.support_x.device),
             strict=True,
         )
@@ -170,9 +191,9 @@ class Learner(nn.Module):
             # Running statistics are averaged over the tasks. Integer buffers
             # (num_batches_tracked) are identical in all chunks.
             buffer.copy_(sum(each) if buffer.is_floating_point() else each[0])
-        return {"loss": torch.stack(losses).sum(), "accuracy": torch.cat(accuracies).mean()}
+        return {"loss": torch.stack(losses).sum(), "score": torch.cat(scores).mean()}
 
-    def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
+    def chunks(self, episodes: TaskBatch) -> Iterator[TaskBatch]:
         """Yield the meta-batch in parts of at most `chunk_size` tasks, or whole without that limit.
 
         On a CPU all threads get the same number of parts, of equal size as far as possible.
@@ -183,13 +204,15 @@ class Learner(nn.Module):
             rounds = -(-tasks // (threads * self.chunk_size))
             size = -(-tasks // (threads * rounds))
         for first in range(0, tasks, size):
-            yield Episodes(*(part[first : first + size] for part in episodes))
+            yield TaskBatch(*(part[first : first + size] for part in episodes))
 
-    def supports(self, train: Shape, test: Shape) -> tuple[bool, str]:
-        """Return whether the method can train on one shape and be tested on the other.
+    def supports(self, train: Setting, test: Setting) -> tuple[bool, str]:
+        """Return whether the method can train in one setting and be tested in the other.
 
         If not, the second value says why.
         """
+        if self.requires_classes and test.ways is None:
+            return False, "it needs tasks with classes, which this data set does not have"
         if not self.trainable:
             return True, ""
         if not self.accepts_any_ways and train.ways != test.ways:
@@ -209,8 +232,3 @@ def add_gradient(parameter: Tensor, summand: Tensor) -> None:
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     parameter.grad.add_(summand)
-
-
-def accuracy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the accuracy per task [T], 0 to 1, from logits [T, M, N] and labels [T, M]."""
-    return (logits.detach().argmax(-1) == labels).float().mean(-1)

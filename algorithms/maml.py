@@ -27,7 +27,6 @@ from functools import partial
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
@@ -37,7 +36,7 @@ from algorithms.nn.norm_statistics import BATCH_STATISTICS
 
 
 class MAML(Learner):
-    """Model-Agnostic Meta-Learning of a backbone with a linear head for N ways.
+    """Model-Agnostic Meta-Learning of a backbone with a linear head of ``outputs`` units.
 
     ``inner_steps`` and ``test_inner_steps`` are the numbers of gradient steps on the whole support
     set in training and in evaluation; ``adapts`` selects whether they change ``all`` weights or
@@ -52,7 +51,7 @@ class MAML(Learner):
     def __init__(
         self,
         backbone: Backbone,
-        ways: int,
+        outputs: int,
         *,
         adapts: Literal["all", "head"] = "all",
         inner_steps: int = 1,
@@ -66,7 +65,7 @@ class MAML(Learner):
         self.order = 2 if second_order else 1
         self.adapts = adapts
         # A backbone that is not adapted is differentiated only by the outer loss.
-        self.network = Classifier(backbone, ways, self.order if adapts == "all" else 1)
+        self.network = Classifier(backbone, outputs, self.order if adapts == "all" else 1)
         self.inner_steps = inner_steps
         self.test_inner_steps = test_inner_steps
         self.second_order = second_order
@@ -82,16 +81,16 @@ class MAML(Learner):
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the inner loop and return each task's own weights, with its support images."""
-        images, labels = support_x.flatten(1, 2), support_y.flatten(1)
-        fast = self.network.fast_weights(len(labels))
+        images, targets = support_x.flatten(1, 2), support_y.flatten(1, 2)
+        fast = self.network.fast_weights(len(targets))
         if self.adapts == "head":
             return self._adapt_head(
-                fast, self.network.forward_features(fast, images), labels
+                fast, self.network.forward_features(fast, images), targets
             ), images
-        return self._inner_loop(partial(self.network.logits, x=images), fast, labels), images
+        return self._inner_loop(partial(self.network.logits, x=images), fast, targets), images
 
     def predict(self, adapted: tuple[FastWeights, Tensor], query_x: Tensor) -> Tensor:
-        """Classify the queries under each task's own weights."""
+        """Return the outputs of the queries under each task's own weights."""
         fast, support_x = adapted
         return self.network.classify(fast, support_x, query_x, self.norm_statistics)
 
@@ -99,43 +98,45 @@ class MAML(Learner):
         """Adapt and predict, with all images in one pass of the backbone where possible."""
         if self.adapts == "all" or self.norm_statistics != "support":
             return super().forward(support_x, support_y, query_x)
-        images, labels = torch.cat((support_x.flatten(1, 2), query_x), 1), support_y.flatten(1)
-        fast = self.network.fast_weights(len(labels))
-        features = self.network.forward_features(fast, images, labels.shape[1])
-        support, queries = features.tensor_split([labels.shape[1]], dim=1)
-        return self.network.of_features(self._adapt_head(fast, support, labels), queries)
+        images, targets = torch.cat((support_x.flatten(1, 2), query_x), 1), support_y.flatten(1, 2)
+        fast = self.network.fast_weights(len(targets))
+        features = self.network.forward_features(fast, images, targets.shape[1])
+        support, queries = features.tensor_split([targets.shape[1]], dim=1)
+        return self.network.of_features(self._adapt_head(fast, support, targets), queries)
 
-    def _adapt_head(self, fast: FastWeights, features: Tensor, labels: Tensor) -> FastWeights:
+    def _adapt_head(self, fast: FastWeights, features: Tensor, targets: Tensor) -> FastWeights:
         """Return the weights with the head adapted by the inner loop.
 
         ``features`` are the support features [T, S, F].
         """
         head = {name: weight for name, weight in fast.items() if name.startswith("head.")}
         logits = partial(self.network.of_features, features=features)
-        return fast | self._inner_loop(logits, head, labels)
+        return fast | self._inner_loop(logits, head, targets)
 
     def _inner_loop(
-        self, logits: Callable[[FastWeights], Tensor], fast: FastWeights, labels: Tensor
+        self, outputs: Callable[[FastWeights], Tensor], fast: FastWeights, targets: Tensor
     ) -> FastWeights:
         steps = self.inner_steps if self.training else self.test_inner_steps
         create_graph = self.second_order and torch.is_grad_enabled()
-        return descend(logits, fast, labels, self.inner_lrs, steps, create_graph)
+
+        def losses(fast: FastWeights) -> Tensor:
+            return self.loss(outputs(fast), targets).mean(1)
+
+        return descend(losses, fast, self.inner_lrs, steps, create_graph)
 
 
 def descend(
-    logits: Callable[[FastWeights], Tensor],
+    losses: Callable[[FastWeights], Tensor],
     fast: FastWeights,
-    labels: Tensor,
     rates: Iterable[Tensor],
     steps: int,
     create_graph: bool,
 ) -> FastWeights:
-    """Return each task's weights after gradient steps on the mean cross-entropy of its support set.
+    """Return each task's weights after gradient steps on the loss of its support set.
 
     Args:
-        logits: Maps weights such as ``fast`` to logits [T, S, N] of the support images.
+        losses: Maps weights such as ``fast`` to the loss [T] of each task.
         fast: The initial weights.
-        labels: The labels [T, S] of the support images.
         rates: One learning rate for each entry of ``fast``: a scalar, or a tensor of the shape of
             one task's weight.
         steps: Number of gradient steps.
@@ -145,8 +146,9 @@ def descend(
         fast = {name: weight.requires_grad_() for name, weight in fast.items()}
         for _ in range(steps):
             # Tasks have separate weights, so the gradient of the sum is each task's own.
-            loss = F.cross_entropy(logits(fast).mT, labels, reduction="none").mean(1).sum()
-            gradients = torch.autograd.grad(loss, list(fast.values()), create_graph=create_graph)
+            gradients = torch.autograd.grad(
+                losses(fast).sum(), list(fast.values()), create_graph=create_graph
+            )
             fast = {
                 name: torch.addcmul(weight, rate, gradient, value=-1)
                 for (name, weight), rate, gradient in zip(

@@ -29,6 +29,8 @@ class MatchingNet(FeatureLearner):
     an eighth of the attention even if all other cosines are 0, and learning is slow.
     """
 
+    requires_classes = True
+
     def __init__(self, backbone: Backbone, ways: int, *, scale: float = 100.0) -> None:
         super().__init__(backbone)
         self.scale = scale

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.features import FeatureLearner, one_hot
+from algorithms.features import FeatureLearner
 from algorithms.solvers.ridge import ridge
 from algorithms.solvers.svm import TOLERANCE, crammer_singer, kkt_residual, linear_kernel
 
@@ -51,13 +51,14 @@ class MetaOptNet(FeatureLearner):
     ) -> None:
         super().__init__(backbone)
         self.head = head
+        self.requires_classes = head == "svm"
         self.svm_c = svm_c
         self.ridge_lambda = ridge_lambda
         self.scale = nn.Parameter(torch.tensor(initial_scale))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return one weight vector per class [T, N, F]; in evaluation, check the SVM's solution."""
-        labels = one_hot(support_y)
+        labels = self.loss.encode(support_y)
         if self.head == "ridge":
             return 2 * ridge(features, labels, self.ridge_lambda).mT
         kernel = linear_kernel(features)

@@ -15,6 +15,8 @@ from algorithms.protonet import minus_squared_distance
 class NearestCentroid(Learner):
     """Nearest centroid on a frozen backbone, without parameters to train."""
 
+    requires_classes = True
+
     def __init__(self, backbone: Backbone, ways: int) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)

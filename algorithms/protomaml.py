@@ -16,7 +16,6 @@ are adapted, which its base configuration does not do; there is no weight decay;
 episode have the same number of shots.
 """
 
-from functools import partial
 from typing import Literal
 
 import torch
@@ -37,6 +36,7 @@ class ProtoMAML(Learner):
     network. ``norm_statistics`` applies to training and test.
     """
 
+    requires_classes = True
     norm_statistics_choices = BATCH_STATISTICS
 
     def __init__(
@@ -71,11 +71,14 @@ class ProtoMAML(Learner):
         prototypes = features.unflatten(1, (ways, shots)).mean(2)
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
         fast = self.network.fast_weights(tasks) | head
-        logits = partial(self.network.logits, x=images)
         rates = [features.new_full((), self.inner_lr)] * len(fast)
         steps = self.inner_steps if self.training else self.test_inner_steps
         create_graph = self.second_order and torch.is_grad_enabled()
-        return descend(logits, fast, labels, rates, steps, create_graph), images
+
+        def losses(fast: FastWeights) -> Tensor:
+            return self.loss(self.network.logits(fast, images), labels).mean(1)
+
+        return descend(losses, fast, rates, steps, create_graph), images
 
     def predict(self, adapted: tuple[FastWeights, Tensor], query_x: Tensor) -> Tensor:
         """Classify the queries under each task's own weights."""

@@ -28,6 +28,8 @@ class ProtoNet(FeatureLearner):
     starts at this value; None is the rule of Snell et al.
     """
 
+    requires_classes = True
+
     def __init__(
         self, backbone: Backbone, ways: int, *, initial_scale: float | None = None
     ) -> None:

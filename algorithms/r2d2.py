@@ -2,7 +2,8 @@
 
 Bertinetto, Henriques, Torr, Vedaldi 2019, "Meta-learning with differentiable closed-form solvers"
 (arXiv 1805.08136). The rows of X are the features of the S = N*K support images, each with a 1
-appended; those of Y are their one-hot labels. With a learned scale alpha, the logits of a query are
+appended; those of Y are their one-hot labels, or the targets of a regression. With a learned scale
+alpha, the logits (or predictions) of a query are
 
     alpha [f(query), 1] W,
     W = argmin ||X W - Y||^2 / S + lambda ||W||^2 = X'(XX' + lambda S I)^-1 Y.
@@ -26,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.features import FeatureLearner, one_hot
+from algorithms.features import FeatureLearner
 from algorithms.solvers.ridge import ridge
 
 
@@ -56,8 +57,9 @@ class R2D2(FeatureLearner):
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return the weights W [T, F + 1, N] of the ridge regression."""
-        lam = self.log_lambda.double().exp() * support_y[0].numel()
-        return ridge(append_bias(features), one_hot(support_y), lam)
+        targets = self.loss.encode(support_y)
+        lam = self.log_lambda.double().exp() * targets.shape[1]
+        return ridge(append_bias(features), targets, lam)
 
     def classify(self, fitted: Tensor, features: Tensor) -> Tensor:
         """Return the scaled predictions of the ridge regression."""

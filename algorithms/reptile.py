@@ -20,19 +20,18 @@ final second moments of the tasks of the previous meta-batch. All tasks of a met
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier, FastWeights
-from algorithms.learner import Episodes, Learner, accuracy, add_gradient
+from algorithms.learner import Learner, TaskBatch, add_gradient
 from algorithms.nn.norm_statistics import BATCH_STATISTICS
 from algorithms.nn.permutations import permutations
 from algorithms.nn.threads import map_chunks
 
 
 class Reptile(Learner):
-    """Reptile on a backbone with a linear head for N ways.
+    """Reptile on a backbone with a linear head of ``outputs`` units.
 
     Each task takes ``inner_steps`` steps on mini-batches of ``inner_batch`` images in training, and
     ``test_inner_steps`` on ``test_inner_batch`` images in evaluation (a batch larger than the
@@ -51,7 +50,7 @@ class Reptile(Learner):
     def __init__(
         self,
         backbone: Backbone,
-        ways: int,
+        outputs: int,
         *,
         inner_optimizer: Literal["adam", "sgd"] = "adam",
         inner_lr: float = 1e-3,
@@ -63,7 +62,7 @@ class Reptile(Learner):
         norm_statistics: Literal["support", "support_and_query", "all_queries"] = "support",
     ) -> None:
         super().__init__()
-        self.network = Classifier(backbone, ways)
+        self.network = Classifier(backbone, outputs)
         self.update = update
         self.inner_optimizer = inner_optimizer
         self.inner_lr = inner_lr
@@ -76,85 +75,88 @@ class Reptile(Learner):
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the test inner loop; return each task's own weights, with its support images."""
-        support_x, labels = support_x.flatten(1, 2), support_y.flatten(1)
+        support_x, targets = support_x.flatten(1, 2), support_y.flatten(1, 2)
         first = torch.zeros_like(self.meta_batches)
-        batches = minibatches(labels.shape[1], self.test_inner_batch, self.test_inner_steps, first)
-        _, fast, *_ = self._inner_loop(support_x, labels, batches)
+        batches = minibatches(targets.shape[1], self.test_inner_batch, self.test_inner_steps, first)
+        _, fast, *_ = self._inner_loop(support_x, targets, batches)
         return fast, support_x
 
     def predict(self, adapted: tuple[FastWeights, Tensor], query_x: Tensor) -> Tensor:
-        """Classify the queries under each task's own weights."""
+        """Return the outputs of the queries under each task's own weights."""
         fast, support_x = adapted
         return self.network.classify(fast, support_x, query_x, self.norm_statistics)
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches.
 
         With ``update="last_step"``, theta stands for each task's own weights before its last step.
         """
         batches = minibatches(
-            episodes.support_y[0].numel(),
+            episodes.support_y.flatten(1, 2).shape[1],
             self.inner_batch,
             self.inner_steps,
             1 + self.meta_batches,
         )
         tasks = len(episodes.support_y)
         parameters = dict(self.network.named_parameters())
-        losses, accuracies = [], []
+        losses, scores = [], []
         moments: dict[str, Tensor] = {}
 
-        def learn(chunk: Episodes) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
-            images, labels = chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1)
-            before, fast, seconds, loss, right = self._inner_loop(images, labels, batches)
-            share = len(labels) / tasks
+        def learn(chunk: TaskBatch) -> tuple[FastWeights, FastWeights, Tensor, Tensor]:
+            examples, targets = chunk.support_x.flatten(1, 2), chunk.support_y.flatten(1, 2)
+            before, fast, seconds, loss, score = self._inner_loop(examples, targets, batches)
+            share = len(targets) / tasks
             steps = {n: (before[n] - fast[n]).mean(0).mul_(share) for n in parameters}
-            return steps, {n: v.mean(0).mul_(share) for n, v in seconds.items()}, loss, right
+            return steps, {n: v.mean(0).mul_(share) for n, v in seconds.items()}, loss, score
 
         device = episodes.support_x.device
-        for steps, seconds, loss, right in map_chunks(learn, list(self.chunks(episodes)), device):
+        for steps, seconds, loss, score in map_chunks(learn, list(self.chunks(episodes)), device):
             for name, parameter in parameters.items():
                 add_gradient(parameter, steps[name])
             for name, second in seconds.items():
                 moments[name] = moments[name].add_(second) if name in moments else second
             losses.append(loss)
-            accuracies.append(right)
+            scores.append(score)
         for name, moment in moments.items():
             self.get_buffer(second_moment_name(name)).copy_(moment)
         self.meta_batches += 1
-        return {"loss": torch.cat(losses).mean(), "accuracy": torch.cat(accuracies).mean()}
+        return {"loss": torch.cat(losses).mean(), "score": torch.cat(scores).mean()}
 
     def _inner_loop(
-        self, images: Tensor, labels: Tensor, batches: Tensor
+        self, examples: Tensor, targets: Tensor, batches: Tensor
     ) -> tuple[FastWeights, FastWeights, FastWeights, Tensor, Tensor]:
         """Run the inner loop on all batches.
 
         Returns:
             Each task's weights before the steps selected by ``update``, its weights and second
-            moments after all batches, and the last loss and accuracy, both [T].
+            moments after all batches, and the last loss and score, both [T].
         """
         fast = {
             name: weight.detach().clone().requires_grad_()
-            for name, weight in self.network.fast_weights(len(labels)).items()
+            for name, weight in self.network.fast_weights(len(targets)).items()
         }
         before = {name: p.detach() for name, p in self.network.named_parameters()}
         optimizer = self._optimizer(fast)
+        losses = scores = examples.new_zeros(len(examples))
         with torch.enable_grad():
             for step, rows in enumerate(batches, 1):
                 if self.update == "last_step" and step == len(batches):
                     before = {name: weight.detach().clone() for name, weight in fast.items()}
-                x, y = images.index_select(1, rows), labels.index_select(1, rows)
-                logits = self.network.logits(fast, x)
-                losses = F.cross_entropy(logits.mT, y, reduction="none").mean(1)
+                x, y = examples.index_select(1, rows), targets.index_select(1, rows)
+                outputs = self.network.logits(fast, x)
+                losses = self.loss(outputs, y).mean(1)
                 optimizer.zero_grad()
                 losses.sum().backward()
                 optimizer.step()
+                if step == len(batches):
+                    scores = self.loss.score(outputs, y)
         weights = {name: weight.detach() for name, weight in fast.items()}
         moments = {
             name: optimizer.state[weight]["exp_avg_sq"]
             for name, weight in fast.items()
             if self.inner_optimizer == "adam"
         }
-        return before, weights, moments, losses.detach(), accuracy(logits, y)
+        return before, weights, moments, losses.detach(), scores
 
     def _optimizer(self, fast: FastWeights) -> torch.optim.Optimizer:
         """Return the inner optimizer; it works elementwise, so one instance serves all tasks."""

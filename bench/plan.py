@@ -109,7 +109,9 @@ def measured(folder: str) -> list[Row]:
     """
     with suppress(UserError):  # its message would name results_dir
         finished = [row for row in done(read(folder)[0]) if row.get("processes", 1) == 1]
-        if rows := [row for row in finished if phase_throughput([row], "evaluate", "images_per_s")]:
+        if rows := [
+            row for row in finished if phase_throughput([row], "evaluate", "examples_per_s")
+        ]:
             return rows
     raise UserError(
         f"There are no finished runs under {folder}/runs to plan from that one process made: run a cell "

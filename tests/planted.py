@@ -8,7 +8,7 @@ from torch import Tensor
 from algorithms.protonet import ProtoNet
 from bench.datasets.images.glyphs import prepare
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 
 
 class Peeking(ProtoNet):
@@ -33,7 +33,7 @@ class Dividing(ProtoNet):
 def leaky(folders: DataDirs) -> Dataset:
     """Return the embedded data set with one training image also among the test images."""
     clean = prepare(folders)
-    images = clean.splits["test"].images.clone()
-    images[0] = clean.splits["train"].images[0]
-    test = replace(clean.splits["test"], images=images)
+    images = clean.splits["test"].inputs.clone()
+    images[0] = clean.splits["train"].inputs[0]
+    test = replace(clean.splits["test"], inputs=images)
     return Dataset.of("leaky", clean.splits | {"test": test})

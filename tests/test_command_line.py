@@ -26,7 +26,7 @@ from tests.bench.runs.test_resume import interrupt_at
 ROOT = Path(__file__).parent.parent
 SMALL = [
     "dataset=glyphs",
-    "train.images=200",
+    "train.examples=200",
     "backbone.filters=4",
     "validation.times=1",
     "validation.episodes=4",
@@ -94,7 +94,7 @@ def test_a_sweep_ends_with_tables_figures_and_a_comparison(tmp_path, cache, here
     throughput = pd.read_csv(tmp_path / "throughput.csv")
     assert list(throughput.columns[:10]) == [
         "algo", "dataset", "ways", "shots", "device",
-        "phase", "tasks_per_s", "images_per_s", "ms_median", "peak_mib",
+        "phase", "tasks_per_s", "examples_per_s", "ms_median", "peak_mib",
     ]  # fmt: skip
     assert len(throughput) == 4 * 5  # cells, phases
     assert {"accuracy.md", "throughput.md", "figures", "runs"} <= {
@@ -256,7 +256,7 @@ def test_one_cell_of_joblib_at_a_time_ends_at_a_signal_and_goes_on(
     tmp_path, cache, here, monkeypatch
 ):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    joblib = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=1", *SMALL, "train.images=600"]
+    joblib = ["-m", "launcher=joblib", "hydra.launcher.n_jobs=1", *SMALL, "train.examples=600"]
     joblib += [f"cache_dir={cache}"]
     interrupt_at(monkeypatch, {2})
     with one_thread():
@@ -301,7 +301,13 @@ def test_a_command_ends_after_its_time_and_goes_on_when_repeated(
     advance = OuterLoop.advance
     monkeypatch.setattr(OuterLoop, "advance", advanced)
     monkeypatch.setattr("bench.core.until.threading.Timer", Clock)
-    options = [*sweep, *SMALL, "train.images=600", f"results_dir={tmp_path}", f"cache_dir={cache}"]
+    options = [
+        *sweep,
+        *SMALL,
+        "train.examples=600",
+        f"results_dir={tmp_path}",
+        f"cache_dir={cache}",
+    ]
     stopped = here(*options, "until=170m")
     assert stopped.returncode == RESUMABLE, stopped.stderr
     assert [clock.seconds for clock in clocks] == [10_200] and not clocks[0].running
@@ -366,7 +372,12 @@ def test_a_damaged_data_file_is_named(tmp_path, here):
 def test_help_and_cfg_job_teach_the_options(here):
     shown = here("--help")
     assert shown.returncode == 0
-    for word in ("algo=reptile", "omniglot", "# Support images per class", "results_dir: results"):
+    for word in (
+        "algo=reptile",
+        "omniglot",
+        "# Support examples per class",
+        "results_dir: results",
+    ):
         assert word in shown.stdout
     job = here("algo=maml", "shots=5", "--cfg", "job")
     assert job.returncode == 0

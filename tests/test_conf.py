@@ -34,14 +34,23 @@ def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
 
 
 @pytest.mark.parametrize(
-    ("group", "folder"), [("algo", "algorithms"), ("dataset", "bench/datasets/images")]
+    ("group", "folders"),
+    [
+        ("algo", ["algorithms"]),
+        ("dataset", ["bench/datasets/images", "bench/datasets/functions"]),
+    ],
 )
-def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folder):
+def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folders):
     choices = {n: getattr(schema.from_hydra(hydra.compose("config", [f"{group}={n}"])), group)
                for n in groups.names(group)}  # fmt: skip
-    rules = {name: c for name, c in choices.items() if (ROOT / folder / f"{name}.py").exists()}
-    for name, code in rules.items():
-        assert code.target.startswith(f"{folder}/{name}".replace("/", ".") + ".")
+    rules = {
+        f"{folder}/{name}": code
+        for name, code in choices.items()
+        for folder in folders
+        if (ROOT / folder / f"{name}.py").exists()
+    }
+    for path, code in rules.items():
+        assert code.target.startswith(path.replace("/", ".") + ".")
     targets = {code.target for code in rules.values()}
     assert len(targets) == len(rules)
     for name, code in choices.items():
@@ -175,7 +184,7 @@ def test_the_cross_of_head_and_recipe_differs_in_them_alone():
 
 
 TUNED = {
-    *("train.images", "train.lr", "train.lr_schedule", "train.optimizer"),
+    *("train.examples", "train.lr", "train.lr_schedule", "train.optimizer"),
     *("algo.inner_lr", "algo.inner_steps", "algo.inner_batch", "algo.test_inner_steps"),
     *("validation.times", "test.episodes"),
 }
@@ -205,7 +214,7 @@ def said_by(experiment: str) -> tuple[str, set[str]]:
 def test_no_default_that_was_tuned_reaches_a_papers_experiment(experiment):
     algo, said = said_by(experiment.removeprefix("paper/"))
     there = {f"algo.{key}" for key in hydra.compose("config", [f"algo={algo}"]).algo}
-    there |= {"train.images", "train.lr", "train.lr_schedule", "train.optimizer"}
+    there |= {"train.examples", "train.lr", "train.lr_schedule", "train.optimizer"}
     there |= {"validation.times", "test.episodes"}
     assert TUNED & there <= said
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from bench.config import groups as usage
 from bench.config import schema
 from bench.config.plugins import CONF
 from bench.engine import optimizer
 from bench.runs import cell as cells
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 PAPERS = [name for name in usage.names("experiment") if name.startswith("paper/")]
 DATA = {
@@ -44,8 +44,8 @@ def words(name: str) -> tuple[str, str, str]:
     return found[1], found[2], found[3]
 
 
-def training_shape(cell: schema.Config) -> Shape:
-    return Shape(cell.train.ways or cell.ways, cell.train.shots or cell.shots, cell.train.queries)
+def training_shape(cell: schema.Config) -> Setting:
+    return Setting(cell.train.ways or cell.ways, cell.train.shots or cell.shots, cell.train.queries)
 
 
 STEPS = {
@@ -84,7 +84,7 @@ def test_experiments_are_what_their_names_say_and_take_the_official_number_of_st
     method = method.removesuffix("_transductive")
     steps = STEPS | {"reptile": 100_000 if cell.ways == 5 else 200_000}
     steps["metaoptnet_trainval"] = 1000 * epochs_of_both_splits(dataset)
-    assert cell.train.images == steps[method] * images
+    assert cell.train.examples == steps[method] * images
     method = re.sub("_trainval|_resnet12|_wide|_64|_matched", "", method)
     assert cell.algo.name == {"fomaml": "maml"}.get(method, method)
     order = {"maml": True, "fomaml": False, "anil": True, "metasgd": True}
@@ -131,7 +131,7 @@ def test_experiments_fit_their_data(name):
     splits = dict(zip(("train", "val", "test"), counts, strict=True))
     turned = {"all": list(splits), "one_turn": [], "train+val": ["train", "val"], None: []}
     times = {s: 4 if s in turned[cell.dataset.options.get("rotations")] else 1 for s in splits}
-    test = Shape(cell.ways, cell.shots, cell.queries)
+    test = Setting(cell.ways, cell.shots, cell.queries)
     training = training_shape(cell)
     for part, wanted in ((cell.train.split, training), ("val", test), ("test", test)):
         classes = sum(times[split] * splits[split] for split in part.split("+"))
@@ -142,7 +142,7 @@ def test_experiments_fit_their_data(name):
             split: Pool(images, torch.arange(2), tuple(map(str, range(times[split] * count))))
             for split, count in splits.items()
         }
-        learner = cells.build_learner(cell, Dataset(cell.dataset.name, "", pools), training.ways)
+        learner = cells.build_learner(cell, Dataset(cell.dataset.name, "", pools), training)
     assert learner.supports(training, test) == (True, "")
     optimizer.validate(cell.train, cell.validation, learner)
 
@@ -165,7 +165,7 @@ def differing(one: str, other: str) -> set[str]:
     return keys
 
 
-SHOTS = {"shots", "queries", "train.images", "train.queries", "train.meta_batch", "train.ways"}
+SHOTS = {"shots", "queries", "train.examples", "train.queries", "train.meta_batch", "train.ways"}
 SHOTS |= {"train.clip_value"}
 OF_METHODS = {
     ("maml", "fomaml"): {"algo.second_order"},
@@ -173,13 +173,13 @@ OF_METHODS = {
     ("maml", "metasgd"): {"algo"},
     ("reptile", "reptile_transductive"): {"algo.norm_statistics"},
     ("metaoptnet", "metaoptnet_rr"): {"algo"},
-    ("metaoptnet", "protonet_resnet12"): {"algo", "train.shots", "train.images"},
+    ("metaoptnet", "protonet_resnet12"): {"algo", "train.shots", "train.examples"},
     ("metaoptnet", "metaoptnet_trainval"): {
-        "train.split", "validation.times", "train.images", "train.milestones", "train.lr_factors",
+        "train.split", "validation.times", "train.examples", "train.milestones", "train.lr_factors",
     },
     ("protonet", "protonet_wide"): {"backbone"},
-    ("protonet", "protonet_matched"): {"train.ways", "train.images"},
-    ("protonet_matched", "matchingnet"): {"algo", "train.images", "train.lr_schedule"},
+    ("protonet", "protonet_matched"): {"train.ways", "train.examples"},
+    ("protonet_matched", "matchingnet"): {"algo", "train.examples", "train.lr_schedule"},
     ("r2d2", "r2d2_64"): {"backbone.filters", "backbone.widths", "test.episodes"},
     ("baseline", "baselinepp"): {"algo"},
 }  # fmt: skip
@@ -189,7 +189,7 @@ OF_DATA = {
     "protonet": {"dataset"},
     "r2d2": {"dataset", "algo.initial_scale", "backbone.drop_rate", "train.ways", "train.queries"},
     "metaoptnet": {
-        "dataset", "train.images", "train.shots", "train.crop_padding", "train.label_smoothing",
+        "dataset", "train.examples", "train.shots", "train.crop_padding", "train.label_smoothing",
         "backbone.drop_block",
     },
 }  # fmt: skip

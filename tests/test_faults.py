@@ -14,7 +14,7 @@ from tools.campaigns.faults import SMALL, Started, campaign, started, wrong_end
 
 @pytest.mark.slow
 def test_nothing_is_lost_by_kills(tmp_path, capsys):
-    cells = ["algo=protonet", "seed=0,1", "train.images=3000"]
+    cells = ["algo=protonet", "seed=0,1", "train.examples=3000"]
     # SIGKILL for three processes at once, 6 seconds after they started
     lost = campaign(tmp_path, cells, kills=1, dice=random.Random(8), longest=6.3)
     assert lost == [], lost
@@ -23,7 +23,7 @@ def test_nothing_is_lost_by_kills(tmp_path, capsys):
 
 def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
     """And what was trained until then is saved, and gone on with by the same command."""
-    endless = ["train.images=100000000", "validation.times=20000"]
+    endless = ["train.examples=100000000", "validation.times=20000"]
     folders = [f"results_dir={tmp_path}", f"cache_dir={tmp_path}"]
     for number, said in enumerate([": validation 1 of", "goes on from step"]):
         log = tmp_path / f"{number}.log"

@@ -34,7 +34,7 @@ FILE = Path(__file__).with_suffix(".json")
 SMALL = [
     "threads=1",
     "device=cpu",
-    "train.images=480",
+    "train.examples=480",
     "validation.times=2",
     "validation.episodes=6",
     "test.episodes=12",
@@ -62,14 +62,14 @@ RUNS = {
     "baselinepp": ["algo=baselinepp", "algo.test_epochs=40", CONV],
     "nearest": ["algo=nearest"],
     "maml-mlp": ["algo=maml", "backbone=mlp"],
-    "protonet-resnet12": ["algo=protonet", "backbone=resnet12", "train.images=240"],
+    "protonet-resnet12": ["algo=protonet", "backbone=resnet12", "train.examples=240"],
     "protonet-glyphs_warped": ["algo=protonet", "dataset=glyphs_warped", "queries=4", CONV],
     "reptile-glyphs_warped": ["algo=reptile", "dataset=glyphs_warped", "queries=4", "seed=1", CONV],
     "protonet-train+val": ["algo=protonet", "train.split=train+val", "validation.times=1", CONV],
     "learn2learn-maml": ["algo=learn2learn/maml", CONV],
     "learn2learn-protonet": ["algo=learn2learn/protonet", CONV],
-    INTERRUPTED: ["algo=reptile", "train.images=1500", CONV],
-    TUNED: ["algo=protonet", "tune=optuna", "tune.n_trials=1", "tune.images=240", CONV],
+    INTERRUPTED: ["algo=reptile", "train.examples=1500", CONV],
+    TUNED: ["algo=protonet", "tune=optuna", "tune.n_trials=1", "tune.examples=240", CONV],
 }
 
 
@@ -95,7 +95,7 @@ def run(name: str, folder: Path, interrupt: Any) -> dict[str, Any]:
     for value in torch.load(stored / "model.pt", weights_only=True).values():
         weights.update(value.numpy().tobytes())
     return {
-        "accuracy": episodes["accuracy"].tolist(),
+        "score": episodes["score"].tolist(),
         "loss": episodes["loss"].tolist(),
         "weights": weights.hexdigest()[:16],
     }
@@ -150,7 +150,7 @@ def test_scores_and_weights_are_as_stored(name, tmp_path, monkeypatch):
     before = stored["runs"][name]
     if machine() in stored["machines"]:
         assert now == before
-    assert np.mean(now["accuracy"]) == pytest.approx(np.mean(before["accuracy"]), abs=3)
+    assert np.mean(now["score"]) == pytest.approx(np.mean(before["score"]), abs=3)
     assert np.mean(now["loss"]) == pytest.approx(np.mean(before["loss"]), rel=0.1)
 
 
@@ -160,7 +160,7 @@ def main() -> None:
     for name in RUNS:
         with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
             runs[name] = run(name, Path(folder), lambda patch=patch: interrupt_at(patch, {4}))
-        print(name, np.mean(runs[name]["accuracy"]), runs[name]["weights"], flush=True)
+        print(name, np.mean(runs[name]["score"]), runs[name]["weights"], flush=True)
     stored = {"machines": [machine()], "runs": runs}
     FILE.write_text(json.dumps(stored, indent=1) + "\n")
 

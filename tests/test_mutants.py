@@ -16,7 +16,7 @@ FAULTS = {
         "arange(first, first - count",
     ),
     "bench/core/philox.py": ("in range(10)", "in range(11)"),
-    "bench/tasks/classification/pool.py": (
+    "bench/tasks/pool.py": (
         "base_class.argsort(stable=True).view(-1, 4)",
         ".view(1, 4)",
     ),
@@ -28,7 +28,7 @@ FAULTS = {
 }
 
 
-QUICK = ("bench/core/philox.py", "bench/tasks/classification/pool.py")
+QUICK = ("bench/core/philox.py", "bench/tasks/pool.py")
 WORST = [fault for fault in mutants.planted() if fault.worst]
 GENEROUS = 3600.0
 """Seconds after which even a busy machine would have ended the tests of a fault."""
@@ -63,7 +63,7 @@ def test_a_planted_fault_that_survives_ends_with_status_1(capsys):
 
 def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):
     """The axes of images counted from the other end are the same axes."""
-    arguments = ["--files", "bench/tasks/classification/pool.py", "--only", "quarter, (2, -1))"]
+    arguments = ["--files", "bench/tasks/pool.py", "--only", "quarter, (2, -1))"]
     assert mutants.main(arguments) == 0
     assert "(the same axis)" in capsys.readouterr().out
     empty = tmp_path / "none.yaml"
@@ -74,9 +74,7 @@ def test_a_fault_that_survives_must_be_listed(monkeypatch, tmp_path, capsys):
 
 
 def test_tests_that_take_too_long_kill():
-    assert (
-        mutants.outcome("bench/tasks/classification/pool.py", "while True: pass", 1) == "timed out"
-    )
+    assert mutants.outcome("bench/tasks/pool.py", "while True: pass", 1) == "timed out"
 
 
 SOURCE = '''

@@ -12,8 +12,8 @@ from matplotlib.image import imread
 
 from bench import report
 from bench.report import build, read
-from bench.report.rows import ACCURACY, comparisons, with_labels
-from bench.report.tables import accuracy_text
+from bench.report.rows import SCORE, comparisons, with_labels
+from bench.report.tables import cell_text
 
 ROOT = Path(__file__).parent.parent
 OMNIGLOT = ROOT / "results" / "reference" / "omniglot-cpu"
@@ -48,12 +48,12 @@ def assert_same(old: Path, new: Path) -> None:
 
 def test_the_table_of_the_readme_is_that_of_the_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (comparison,) = comparisons(with_labels(read(OMNIGLOT)[0]), ACCURACY)
+    (comparison,) = comparisons(with_labels(read(OMNIGLOT)[0]), SCORE)
     for name in {row["label"] for row in comparison.rows}:
         cells = []
         for setting in ("5-way 1-shot", "5-way 5-shot"):
             seconds = fmean(row["train_seconds"] for row in comparison.at(name, setting))
-            text = accuracy_text(comparison, name, setting).removesuffix(" (3 seeds)")
+            text = cell_text(comparison, name, setting).removesuffix(" (3 seeds)")
             cells += [text, f"{seconds:.0f} s"]
         assert f"| {name} | {' | '.join(cells)} |" in readme
     figures = re.findall(r"!\[[^]]+\]\((\S+)\)", readme)

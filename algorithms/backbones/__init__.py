@@ -1,4 +1,4 @@
-"""Backbones: networks that map images to features."""
+"""Backbones: networks that map inputs, such as images, to features."""
 
 from typing import Literal
 
@@ -14,12 +14,12 @@ Spatial = Literal["flatten", "mean"]
 
 
 class Backbone(nn.Module):
-    """A network from images [T, B, C, H, W] of T tasks to features [T, B, ``num_features``].
+    """A network from inputs [T, B, ...] of T tasks to features [T, B, ``num_features``].
 
     Base class of all backbones. Because it is built from the layers of `algorithms.nn.layers`, a
     backbone runs with shared weights or, through `algorithms.nn.functional.with_tensors`, with
-    weights per task. Its constructor takes the image shape (C, H, W) and the options of the
-    backbone.
+    weights per task. Its constructor takes the shape of an input, such as (C, H, W), and the
+    options of the backbone.
     """
 
     num_features: int
@@ -31,20 +31,20 @@ class Backbone(nn.Module):
     """
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Return the features [T, B, ``num_features``] of images.
+        """Return the features [T, B, ``num_features``] of inputs.
 
-        ``rows`` limits batch-norm statistics to the first images of each task.
+        ``rows`` limits batch-norm statistics to the first inputs of each task.
         """
         raise NotImplementedError
 
     def forward_per_task(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Return the features, each task normalised by its own images, in evaluation as well."""
+        """Return the features, each task normalised by its own inputs, in evaluation as well."""
         weights = {name: p.expand(len(x), *p.shape) for name, p in self.named_parameters()}
         result: Tensor = with_tensors(self, weights)(x, rows)
         return result
 
     def forward_single_task(self, x: Tensor) -> Tensor:
-        """Return features [B, ``num_features``] of one task's images [B, C, H, W], shared weights.
+        """Return features [B, ``num_features``] of one task's inputs [B, ...], shared weights.
 
         For code without a task axis; a backbone may run it in the memory format of ``x``.
         """
@@ -59,9 +59,13 @@ class Backbone(nn.Module):
         )
 
 
-def check_min_image_size(image_shape: tuple[int, int, int]) -> None:
-    """Raise ValueError if four poolings would leave nothing of an image (C, H, W)."""
-    if min(image_shape[1:]) < 16:
+def check_images(input_shape: tuple[int, ...], poolings: int) -> None:
+    """Raise ValueError for inputs other than images (C, H, W), or if 2x2 poolings leave nothing."""
+    if len(input_shape) != 3:
+        raise ValueError(
+            f"convolutions need images [C, H, W], not inputs of shape {list(input_shape)}"
+        )
+    if poolings and min(input_shape[1:]) < 2**poolings:
         raise ValueError("four 2x2 poolings need images of at least 16x16 pixels")
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, Spatial, check_min_image_size
+from algorithms.backbones import Convolutional, Spatial, check_images
 from algorithms.nn.layers import BatchNorm2d, Conv2d
 
 
@@ -34,10 +34,9 @@ class Conv4(Convolutional):
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__(spatial)
-        channels, height, width = image_shape
         self.pool = downsample == "pool"
-        if self.pool:
-            check_min_image_size(image_shape)
+        check_images(image_shape, poolings=4 if self.pool else 0)
+        channels, height, width = image_shape
         stride = 1 if self.pool else 2
         self.convolutions, self.norms = nn.ModuleList(), nn.ModuleList()
         for _ in range(4):

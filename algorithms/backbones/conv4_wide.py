@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, check_min_image_size
+from algorithms.backbones import Convolutional, check_images
 from algorithms.nn.dropout import dropout
 from algorithms.nn.layers import BatchNorm2d, Conv2d
 
@@ -48,8 +48,8 @@ class Conv4Wide(Convolutional):
         if not 0 <= drop_rate < 1:
             raise ValueError("drop_rate must be from 0 to below 1")
         self.drop_rate = drop_rate
+        check_images(image_shape, poolings=4)
         channels, height, width = image_shape
-        check_min_image_size(image_shape)
         each = [filters, filters * 2, filters * 4, filters * 16 // 3]
         if widths == "equal":
             each = [filters] * 4

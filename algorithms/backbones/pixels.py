@@ -1,18 +1,19 @@
 """Raw pixels as features: a backbone without computation."""
 
+import math
+
 from torch import Tensor
 
 from algorithms.backbones import Backbone
 
 
 class Pixels(Backbone):
-    """All values of an image, flattened."""
+    """All values of an input, flattened."""
 
-    def __init__(self, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, input_shape: tuple[int, ...]) -> None:
         super().__init__()
-        channels, height, width = image_shape
-        self.num_features = channels * height * width
+        self.num_features = math.prod(input_shape)
 
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
-        """Return the images [T, B, C, H, W] as features [T, B, C*H*W]."""
+        """Return the inputs [T, B, ...], such as images, as features [T, B, ``num_features``]."""
         return x.flatten(2)

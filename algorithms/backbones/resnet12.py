@@ -5,7 +5,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.backbones import Convolutional, Spatial, check_min_image_size
+from algorithms.backbones import Convolutional, Spatial, check_images
 from algorithms.nn.dropout import drop_block, dropout
 from algorithms.nn.layers import BatchNorm2d, Conv2d
 
@@ -82,8 +82,8 @@ class ResNet12(Convolutional):
                 "drop_rate must be from 0 to below 1, and drop_block and drop_steps at least 1"
             )
         self.drop_rate, self.drop_block, self.drop_steps = drop_rate, drop_block, drop_steps
+        check_images(image_shape, poolings=4)
         channels, height, width = image_shape
-        check_min_image_size(image_shape)
         widths = [filters, filters * 5 // 2, filters * 5, filters * 10]
         self.blocks = nn.ModuleList(
             Block(before, after) for before, after in pairwise([channels, *widths])

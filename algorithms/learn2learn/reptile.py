@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
 from algorithms.learn2learn.task_loop import Network, TaskLoop
-from algorithms.learner import Episodes, accuracy
+from algorithms.learner import TaskBatch
+from algorithms.losses import CrossEntropy
 from algorithms.reptile import minibatches
 
 
@@ -60,7 +61,7 @@ class Reptile(TaskLoop):
         inner_loop(copied, optimizer, support_x, support_y, batches)
         return copied
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Add theta - mean_i(theta_i) to ``.grad``; metrics are those of the last mini-batches."""
         batches = minibatches(
             episodes.support_y[0].numel(),
@@ -70,7 +71,7 @@ class Reptile(TaskLoop):
         )
         copied = copy.deepcopy(self.network)
         optimizer = self._optimizer(copied)
-        losses, accuracies = [], []
+        losses, scores = [], []
         total = [torch.zeros_like(p) for p in self.network.parameters()]
         for x, y in zip(episodes.support_x, episodes.support_y, strict=True):
             copied.load_state_dict(self.network.state_dict())
@@ -80,12 +81,12 @@ class Reptile(TaskLoop):
             for summed, weight in zip(total, copied.parameters(), strict=True):
                 summed.sub_(weight.detach())
             losses.append(loss)
-            accuracies.append(right)
+            scores.append(right)
         for parameter, summed in zip(self.network.parameters(), total, strict=True):
             step = parameter.detach() + summed / len(losses)
             parameter.grad = step if parameter.grad is None else parameter.grad + step
         self.meta_batches += 1
-        return {"loss": torch.stack(losses).mean(), "accuracy": torch.stack(accuracies).mean()}
+        return {"loss": torch.stack(losses).mean(), "score": torch.stack(scores).mean()}
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return the state of the inner optimizer, which evaluation uses, for checkpoints."""
@@ -108,7 +109,7 @@ def inner_loop(
     labels: Tensor,
     batches: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """Train the network on the mini-batches; return the loss and accuracy of the last one."""
+    """Train the network on the mini-batches; return the loss and score of the last one."""
     with torch.enable_grad():
         for rows in batches:
             logits = network(images[rows])
@@ -116,4 +117,4 @@ def inner_loop(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    return loss.detach(), accuracy(logits, labels[rows])
+    return loss.detach(), CrossEntropy().score(logits, labels[rows])

@@ -3,11 +3,10 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Episodes, Learner, accuracy
+from algorithms.learner import Learner, TaskBatch
 from algorithms.nn.layers import Linear
 
 
@@ -17,6 +16,7 @@ class TaskLoop(Learner):
     Running statistics and the moments of an inner optimizer carry over from each task to the next.
     """
 
+    requires_classes = True
     supports_cuda_graph = False
     supports_data_parallel = False
 
@@ -42,20 +42,20 @@ class TaskLoop(Learner):
         result: Tensor = adapted(query_x)
         return result
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Add the outer gradient to ``.grad`` as `Learner` does, but task by task.
 
         Each task is differentiated before the next, as in the examples.
         """
-        losses, accuracies = [], []
+        losses, scores = [], []
         for task in range(len(episodes.support_x)):
             x, y, queries, labels = (part[task : task + 1] for part in episodes[:4])
             logits = self(x, y, queries)
-            loss = F.cross_entropy(logits[0], labels[0]) / len(episodes.support_x)
+            loss = self.loss.mean(logits, labels) / len(episodes.support_x)
             loss.backward()
             losses.append(loss.detach())
-            accuracies.append(accuracy(logits, labels))
-        return {"loss": torch.stack(losses).sum(), "accuracy": torch.cat(accuracies).mean()}
+            scores.append(self.loss.score(logits, labels))
+        return {"loss": torch.stack(losses).sum(), "score": torch.cat(scores).mean()}
 
 
 class Network(nn.Module):

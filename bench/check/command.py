@@ -8,11 +8,13 @@ from typing import Any
 import hydra
 import torch
 
-from algorithms.learner import Learner
-from bench.check import choice, data, laws, making
+from algorithms.learner import Learner, Setting
+from bench.check import choice, data, domain, laws, making
 from bench.config import explain, groups, schema
 from bench.config.plugins import CONF
 from bench.core.errors import UserError, with_location
+from bench.engine.evaluate import to_float
+from bench.tasks.episodes import episodes_of
 
 USAGE = """\
 Usage: python -m bench.check MODULE:CLASS [backbone=NAME]
@@ -90,9 +92,18 @@ def checked(arguments: list[str]) -> Counter[str]:
                 dataset = prepared().dataset
                 print(f"{dataset.name}, digest {dataset.digest[:8]}")
                 begun += tell(data.LAWS, prepared)
+                print(f"tasks of {dataset.name}: {dataset.domain.metric.label}")
+                begun += tell(domain.LAWS, lambda: scored(prepared()))
             found += begun
     print("Laws: " + ", ".join(f"{n} {word}" for word, n in found.items()) + ".")
     return found
+
+
+def scored(given: data.Prepared) -> domain.Scored:
+    """Return test tasks of a data set, of the test setting of its configuration."""
+    setting = Setting(given.config.ways, given.config.shots, given.config.queries)
+    source = episodes_of(given.dataset, "test", setting, torch.device("cpu"), "check")
+    return domain.Scored.of(given.dataset.domain, to_float(source.draw(0, domain.TASKS)))
 
 
 def tell(held_to: Iterable[Callable[[Any], None]], subject: Callable[[], Any]) -> Counter[str]:

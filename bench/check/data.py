@@ -8,16 +8,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from algorithms.learner import Shape
+import torch
+
+from algorithms.learner import Setting
 from bench.check.elsewhere import elsewhere
 from bench.check.laws import NotApplicableError, require
 from bench.config.schema import Component, Config
 from bench.core.errors import UserError
 from bench.datasets.io.cache import DataDirs
 from bench.runs.store import NAME
-from bench.tasks.classification import leaks
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Dataset, content_digest
+from bench.tasks import leaks
+from bench.tasks.episodes import episodes_of
+from bench.tasks.pool import Dataset, content_digest
 
 
 class Prepared(NamedTuple):
@@ -68,17 +70,11 @@ def can_be_prepared(given: Prepared) -> None:
 
 
 def nothing_leaks(given: Prepared) -> None:
-    """Its splits are train, val and test, and share no class and no image."""
+    """Its splits are train, val and test, are alike, and share no class and no example."""
     try:
         leaks.check(given.dataset.splits, given.dataset.expected_duplicates)
     except ValueError as error:
         raise AssertionError(str(error)) from None
-
-
-def images_are_alike(given: Prepared) -> None:
-    """Images of all splits have the same shape."""
-    shapes = {tuple(pool.images.shape[1:]) for pool in given.dataset.splits.values()}
-    require(len(shapes) == 1, f"there are images of {', '.join(map(str, sorted(shapes)))}")
 
 
 def its_name_can_be_a_file(given: Prepared) -> None:
@@ -89,16 +85,16 @@ def its_name_can_be_a_file(given: Prepared) -> None:
 
 def episodes_can_be_drawn(given: Prepared) -> None:
     """Each split has episodes of the ways, shots and queries of the test."""
-    shape = Shape(given.config.ways, given.config.shots, given.config.queries)
+    setting = Setting(given.config.ways, given.config.shots, given.config.queries)
     for split in ("train", "val", "test"):
         try:
-            EpisodeSampler(given.dataset.pool(split), shape, ("check",)).draw(0, 2)
+            episodes_of(given.dataset, split, setting, torch.device("cpu"), "check").draw(0, 2)
         except UserError as mistake:
             raise AssertionError(f"in {split}, {mistake}") from None
 
 
 def the_digest_is_of_the_content(given: Prepared) -> None:
-    """Its digest is that of images, class names and splits, as `Dataset.of` works it out."""
+    """Its digest is that of examples, class names and splits, as `Dataset.of` works it out."""
     digest = given.dataset.digest
     require(re.fullmatch("[0-9a-f]{64}", digest) is not None, f"{digest!r} is no SHA-256")
     if digest != content_digest(given.dataset.splits):
@@ -117,13 +113,12 @@ def prepared_again_it_is_the_same(given: Prepared) -> None:
 
 def require_the_same(dataset: Dataset, digest: str, content: str) -> None:
     """Raise AssertionError if another preparation gave a different result."""
-    require(content == content_digest(dataset.splits), "images, class names or splits are others")
+    require(content == content_digest(dataset.splits), "examples, class names or splits are others")
     require(digest == dataset.digest, "the content is the same, and its digest is another")
 
 
 LAWS: tuple[Law, ...] = (
     nothing_leaks,
-    images_are_alike,
     its_name_can_be_a_file,
     episodes_can_be_drawn,
     the_digest_is_of_the_content,

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.learner import Episodes, Learner, Shape
+from algorithms.learner import Learner, Setting, TaskBatch
 from bench.check.source import of_the_runner
 from bench.check.tasks import random_episodes, shuffled
 
@@ -56,14 +56,14 @@ def warmed_up(learner: Learner) -> Learner:
     return learner
 
 
-def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0, shots: int = 2) -> Episodes:
+def training_episodes(learner: Learner, tasks: int = 4, seed: int = 0, shots: int = 2) -> TaskBatch:
     """Return episodes with queries, or without for a learner that trains on support sets alone."""
-    queries = 3 if learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 2, 3))[0] else 0
+    queries = 3 if learner.supports(Setting(WAYS, 2, 3), Setting(WAYS, 2, 3))[0] else 0
     return random_episodes(tasks, WAYS, shots=shots, queries=queries, seed=seed)
 
 
 @torch.no_grad()
-def classify(learner: Learner, episodes: Episodes) -> Tensor:
+def classify(learner: Learner, episodes: TaskBatch) -> Tensor:
     """Return the logits [T, M, N] of the queries."""
     result: Tensor = learner(episodes.support_x, episodes.support_y, episodes.query_x)
     return result
@@ -164,11 +164,11 @@ def tasks_are_independent(learner: Learner) -> None:
     episodes = random_episodes(3, WAYS, shots=2, queries=2)
     together = classify(learner, episodes)
     for task in range(3):
-        alone = classify(learner, Episodes(*(part[task : task + 1] for part in episodes)))
+        alone = classify(learner, TaskBatch(*(part[task : task + 1] for part in episodes)))
         require_same(alone[0], together[task], "a task by itself is classified otherwise")
 
 
-def of_two_shapes(learner: Learner) -> Iterator[Episodes]:
+def of_two_shapes(learner: Learner) -> Iterator[TaskBatch]:
     """Yield episodes of two shapes: the second has more queries, and more ways if supported."""
     yield random_episodes(2, WAYS, shots=2, queries=2)
     yield random_episodes(2, WAYS + 2 if learner.accepts_any_ways else WAYS, shots=1, queries=4)
@@ -270,10 +270,10 @@ def the_gradient_reaches_all(learner: Learner) -> None:
             alike = parameter.grad.stride() == parameter.stride()
             require(alike, f"the gradient of {name} lies in memory otherwise than it")
     require(
-        metrics["loss"].shape == metrics["accuracy"].shape == (),
-        "meta_gradient gives no scalars loss and accuracy",
+        metrics["loss"].shape == metrics["score"].shape == (),
+        "meta_gradient gives no scalars loss and score",
     )
-    require(0 <= metrics["accuracy"] <= 1, "accuracy is not between 0 and 1")
+    require(0 <= metrics["score"] <= 100, "the accuracy is not between 0 and 100 %")
     require(not metrics["loss"].requires_grad, "the loss is not detached")
 
 
@@ -330,10 +330,10 @@ def order_does_not_matter(learner: Learner) -> None:
     in_full_batches(learner)
     tasks = torch.tensor([2, 0, 3, 1])
 
-    def reordered(episodes: Episodes) -> Episodes:
+    def reordered(episodes: TaskBatch) -> TaskBatch:
         first, others = episodes.support_x[:, :1], episodes.support_x[:, 1:].flip(2)
         episodes = episodes._replace(support_x=torch.cat((first, others), 1))
-        return Episodes(*(part[tasks] for part in episodes))
+        return TaskBatch(*(part[tasks] for part in episodes))
 
     gradients, buffers, episodes = [], [], training_episodes(learner)
     for each in (episodes, reordered(episodes)):
@@ -393,7 +393,7 @@ def preserves_dtype_and_device(learner: Learner, device: str, dtype: torch.dtype
     """
     learner.to(device, dtype)
     x, y, queries, labels, classes = (part.to(device) for part in training_episodes(learner))
-    episodes = Episodes(x.to(dtype), y, queries.to(dtype), labels, classes)
+    episodes = TaskBatch(x.to(dtype), y, queries.to(dtype), labels, classes)
     by_default = torch.float64 if dtype == torch.float32 else torch.float32
     place: contextlib.AbstractContextManager[Any] = torch.device("meta")
     if not learner.supports_data_parallel:  # as with a library, whose tensors may be of any kind
@@ -402,7 +402,7 @@ def preserves_dtype_and_device(learner: Learner, device: str, dtype: torch.dtype
         metrics = learner.meta_gradient(episodes)
         test = episodes._replace(query_x=episodes.support_x[:, 0])
         logits = classify(learner.eval(), test)
-    made = {"the logits": logits, "the loss": metrics["loss"], "the accuracy": metrics["accuracy"]}
+    made = {"the logits": logits, "the loss": metrics["loss"], "the accuracy": metrics["score"]}
     made |= {f"the gradient of {name}": p.grad for name, p in learner.named_parameters()
              if p.grad is not None}  # fmt: skip
     made |= learner.state_dict()
@@ -420,7 +420,7 @@ def a_step_can_be_recorded(learner: Learner) -> None:
     if not torch.cuda.is_available():
         raise NotApplicableError("needs CUDA")
     learner.to("cuda")
-    episodes = Episodes(*(part.to("cuda") for part in training_episodes(learner)))
+    episodes = TaskBatch(*(part.to("cuda") for part in training_episodes(learner)))
     learner.meta_gradient(episodes)  # libraries initialise lazily, which may synchronise
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -475,7 +475,7 @@ def shuffled_labels_leave_it_at_chance(learner: Learner) -> None:
     for seed in range(1, 9):
         optimizer.zero_grad()
         episodes = shuffled(training_episodes(learner, seed=seed))
-        in_training.append(learner.meta_gradient(episodes)["accuracy"].item())
+        in_training.append(learner.meta_gradient(episodes)["score"].item() / 100)
         optimizer.step()
     if learner.uses_query_loss:
         require_chance(fmean(in_training), 8 * episodes.query_y.numel(), "in training")
@@ -499,8 +499,8 @@ def rejects_unsupported_settings(learner: Learner) -> None:
     """A learner trains either with queries or without, and ``supports`` says what to change."""
     if not learner.trainable:
         raise NotApplicableError("it has nothing to train")
-    ok, reason = learner.supports(Shape(WAYS, 2, 0), Shape(WAYS, 1, 5))
-    other, why = learner.supports(Shape(WAYS, 2, 3), Shape(WAYS, 1, 5))
+    ok, reason = learner.supports(Setting(WAYS, 2, 0), Setting(WAYS, 1, 5))
+    other, why = learner.supports(Setting(WAYS, 2, 3), Setting(WAYS, 1, 5))
     require(ok != other, "supports allows training with queries and without, or neither")
     require("train.queries" in (reason or why), "its reason does not name train.queries")
 
@@ -523,7 +523,7 @@ def outer_optimizer(learner: Learner) -> torch.optim.Optimizer:
     return torch.optim.SGD(groups, lr=1.0)
 
 
-def share_right(learner: Learner, episodes: Episodes) -> float:
+def share_right(learner: Learner, episodes: TaskBatch) -> float:
     """Return the accuracy in evaluation, 0 to 1; the learner is then back in training mode."""
     right = classify(learner.eval(), episodes).argmax(-1) == episodes.query_y
     learner.train()

@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 
 
 def random_episodes(
     tasks: int, ways: int, shots: int, queries: int, size: int = 16, seed: int = 0
-) -> Episodes:
+) -> TaskBatch:
     """Return random float64 episodes whose classes are separable, but not perfectly."""
     generator = torch.Generator().manual_seed(seed)
 
@@ -18,7 +18,7 @@ def random_episodes(
     labels = torch.arange(ways)
     centres = images(tasks, ways)[:, :, None]
     query_x = centres + images(tasks, ways, queries)
-    return Episodes(
+    return TaskBatch(
         centres + images(tasks, ways, shots),
         labels[:, None].expand(tasks, ways, shots),
         query_x.flatten(1, 2),
@@ -27,7 +27,7 @@ def random_episodes(
     )
 
 
-def shuffled(episodes: Episodes, seed: int = 0) -> Episodes:
+def shuffled(episodes: TaskBatch, seed: int = 0) -> TaskBatch:
     """Return the same images with shuffled labels, so support sets are uninformative about queries."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -27,7 +27,7 @@ Compare few-shot learners on the same episodes.
 Choices:
 {choices}
 
-Options, with their defaults (give them as key=value, such as ways=20 train.images=9000):
+Options, with their defaults (give them as key=value, such as ways=20 train.examples=9000):
 
 {options}"""
 

@@ -68,7 +68,7 @@ class Component(Strict):
 class Train(Strict):
     """The options of meta-training."""
 
-    images: Count
+    examples: Count
     meta_batch: Positive
     ways: Ways | None
     shots: Positive | None
@@ -122,7 +122,7 @@ class Tune(Strict):
     """The options of hyperparameter tuning."""
 
     n_trials: Positive
-    images: Positive
+    examples: Positive
     n_startup_trials: Positive
     batch_size: Positive
     seed: Count
@@ -140,25 +140,25 @@ class Tune(Strict):
 
 
 class Tuned(Strict):
-    """The origin of the options of a tuned cell. Accuracies are in percent.
+    """The origin of the options of a tuned cell.
 
-    ``trial_images`` is the budget of a trial; ``n_startup_trials`` and ``batch_size`` are as in
-    `Tune` and missing in older rows. ``images`` and ``seconds`` are those of training in all
-    trials, ``first`` and ``best`` the validation accuracies of the learner's default options and of
+    ``trial_examples`` is the budget of a trial; ``n_startup_trials`` and ``batch_size`` are as in
+    `Tune` and missing in older rows. ``examples`` and ``seconds`` are those of training in all
+    trials, ``first`` and ``best`` the validation scores of the learner's default options and of
     the chosen ones.
     """
 
     study: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$", max_length=200)]
     n_trials: Positive
-    trial_images: Positive
+    trial_examples: Positive
     n_startup_trials: Positive | None = None
     batch_size: Positive | None = None
     stopped: Count
     failed: Count
-    images: Count
+    examples: Count
     seconds: Annotated[float, Field(ge=0)]
-    first: Annotated[float, Field(ge=0, le=100)]
-    best: Annotated[float, Field(ge=0, le=100)]
+    first: float
+    best: float
     options: list[str]
 
     @property
@@ -169,7 +169,7 @@ class Tuned(Strict):
             if self.n_startup_trials
             else ""
         )
-        return f"{self.n_trials} trials of {self.trial_images:,} images{search}"
+        return f"{self.n_trials} trials of {self.trial_examples:,} examples{search}"
 
 
 RUNTIME_KEYS = {
@@ -189,7 +189,7 @@ class Config(Strict):
     algo: Component
     backbone: Component
     dataset: Component
-    ways: Ways
+    ways: Ways | None
     shots: Positive
     queries: Positive
     seed: Count
@@ -234,9 +234,9 @@ def of_training(options: dict[str, Any]) -> dict[str, Any]:
 
     ``split`` is kept, since the training classes of a head depend on it.
     """
-    if options["train"]["images"]:
+    if options["train"]["examples"]:
         return options
-    train = {key: options["train"][key] for key in ("images", "split")}
+    train = {key: options["train"][key] for key in ("examples", "split")}
     return {key: value for key, value in options.items() if key != "validation"} | {"train": train}
 
 

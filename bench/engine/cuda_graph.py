@@ -6,12 +6,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 
-Step = Callable[[Episodes], dict[str, Tensor]]
+Step = Callable[[TaskBatch], dict[str, Tensor]]
 
 
-def record(step: Step, episodes: Episodes) -> Step:
+def record(step: Step, episodes: TaskBatch) -> Step:
     """Capture a step in a CUDA graph for episodes of the shapes and device of the given ones.
 
     A step launches hundreds of operators, most of which take less time on a GPU than their launch.
@@ -29,7 +29,7 @@ def record(step: Step, episodes: Episodes) -> Step:
     Raises:
         RuntimeError: The step cannot be captured.
     """
-    static = Episodes(*(torch.empty_like(part).copy_(part) for part in episodes))
+    static = TaskBatch(*(torch.empty_like(part).copy_(part) for part in episodes))
     gc.collect()  # freeing an old graph during a capture would abort it
     graph = torch.cuda.CUDAGraph()
     stream = torch.cuda.current_stream()
@@ -39,7 +39,7 @@ def record(step: Step, episodes: Episodes) -> Step:
     finally:
         torch.cuda.set_stream(stream)  # torch does not restore it if the capture fails at its end
 
-    def replay(episodes: Episodes) -> dict[str, Tensor]:
+    def replay(episodes: TaskBatch) -> dict[str, Tensor]:
         for place, part in zip(static, episodes, strict=True):
             place.copy_(part)
         graph.replay()

@@ -1,82 +1,31 @@
-"""Evaluation on numbered episodes: accuracy, loss and calibration of each."""
-
-from typing import NamedTuple
+"""Evaluation on numbered tasks, by the metrics of their domain."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from bench.core.errors import RunFailedError
 from bench.engine.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.engine.memory import out_of_memory
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.base import TaskSource
 
-BINS = 15
-"""Number of confidence bins of the calibration error, as in Guo et al. 2017."""
-
-
-class Scores(NamedTuple):
-    """Metrics of the query predictions of E episodes, float64 on the CPU.
-
-    - ``accuracy`` [E]: the share of correct predictions, in percent;
-    - ``loss`` [E]: mean cross-entropy, in nats;
-    - ``brier`` [E]: mean over queries of sum_n (p_n - [n is the label])^2, from 0 to 2 (Brier 1950);
-    - ``gaps`` [E, 15]: per bin of confidence (the largest p_n), the sum of [correct] - confidence over
-      the queries in it, divided by the number of all queries;
-    - ``unsolved`` [E]: whether the learner reports that it could not solve the task, bool; always False
-      for a learner that does not check.
-    """
-
-    accuracy: Tensor
-    loss: Tensor
-    brier: Tensor
-    gaps: Tensor
-    unsolved: Tensor
-
-    @property
-    def ece(self) -> Tensor:
-        """Expected calibration error of each episode in percent [E] (Guo et al. 2017, 1706.04599).
-
-        Its bins hold few queries, so it is positive even if calibration is perfect.
-        """
-        return 100 * self.gaps.abs().sum(1)
-
-    @property
-    def pooled_ece(self) -> float:
-        """Expected calibration error in percent, with the queries of all episodes pooled."""
-        return 100 * self.gaps.mean(0).abs().sum().item()
+IMAGE_DIMENSIONS = 3
+"""Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
 
 
-def scores(logits: Tensor, labels: Tensor, unsolved: Tensor | None = None) -> Scores:
-    """Return the scores of logits [E, M, N] for labels [E, M]; ``unsolved`` is [E], bool."""
-    logits = logits.double()
-    likelihoods = logits.softmax(-1)
-    confidence, answer = likelihoods.max(-1)
-    right = (answer == labels).double()
-    truth = F.one_hot(labels, logits.shape[-1])
-    bins = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
-    gaps = torch.zeros(len(logits), BINS, dtype=logits.dtype, device=logits.device)
-    gaps.scatter_add_(1, bins, (right - confidence) / labels.shape[1])
-    return Scores(
-        100 * right.mean(1),
-        F.cross_entropy(logits.mT, labels, reduction="none").mean(1),
-        (likelihoods - truth).square().sum(-1).mean(1),
-        gaps,
-        torch.zeros(len(logits), dtype=torch.bool) if unsolved is None else unsolved.cpu(),
-    )
-
-
-def to_float(episodes: Episodes) -> Episodes:
-    """Return the episodes with images scaled from uint8 to float32 in [0, 1], on their device."""
-    return episodes._replace(
-        support_x=episodes.support_x.float().div_(255), query_x=episodes.query_x.float().div_(255)
+def to_float(batch: TaskBatch) -> TaskBatch:
+    """Return the batch with uint8 images scaled to float32 in [0, 1]; other inputs are unchanged."""
+    is_image = batch.query_x.ndim == 2 + IMAGE_DIMENSIONS
+    if batch.query_x.dtype != torch.uint8 or not is_image:
+        return batch
+    return batch._replace(
+        support_x=batch.support_x.float().div_(255), query_x=batch.query_x.float().div_(255)
     )
 
 
 @torch.no_grad()
-def depends_on_query_order(learner: Learner, sampler: EpisodeSampler) -> bool:
-    """Return whether predictions change when the queries of an episode are reordered.
+def depends_on_query_order(learner: Learner, source: TaskSource) -> bool:
+    """Return whether predictions change when the queries of a task are reordered.
 
     Queries are ordered by class, so such a learner could infer their labels from their positions.
 
@@ -86,16 +35,15 @@ def depends_on_query_order(learner: Learner, sampler: EpisodeSampler) -> bool:
     training = learner.training
     learner.eval()
     try:
-        drawn = to_float(sampler.draw(0, 1))
+        drawn = to_float(source.draw(0, 1))
         order = torch.arange(drawn.query_x.shape[1], device=drawn.query_x.device)
-        order = order.view(sampler.shape.ways, -1).T.flatten()  # interleave the classes
-        one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order].softmax(-1)
-        other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order]).softmax(-1)
+        order = order.view(source.setting.groups, -1).T.flatten().flip(0)  # interleave the classes
+        one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order]
+        other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order])
+        one, other = learner.loss.predictions(one), learner.loss.predictions(other)
         if one.isnan().any() or other.isnan().any():
-            raise RunFailedError(
-                "a prediction of a validation episode is no number, before any training"
-            )
-        return not torch.allclose(one, other, atol=0.01)
+            raise RunFailedError("a prediction of a validation episode is NaN, before any training")
+        return not torch.allclose(one, other, atol=0.01 * max(1.0, one.abs().max().item()))
     finally:
         learner.train(training)
 
@@ -103,29 +51,31 @@ def depends_on_query_order(learner: Learner, sampler: EpisodeSampler) -> bool:
 @torch.no_grad()
 def evaluate(
     learner: Learner,
-    sampler: EpisodeSampler,
-    episodes: int,
+    source: TaskSource,
+    tasks: int,
     eval_batch_size: int,
     world: ProcessGroup = SINGLE_PROCESS,
-) -> Scores:
-    """Return the scores of episodes 0..episodes-1, distributed over the processes and gathered in all.
+) -> dict[str, Tensor]:
+    """Return the results of tasks 0..tasks-1, distributed over the processes and gathered in all.
 
-    ``eval_batch_size`` episodes are adapted in parallel; the number is halved while they do not fit
-    into memory. The learner is left unchanged.
+    They are those of `Domain.evaluate`, and ``unsolved`` [T], bool: whether the learner reports that
+    it could not solve the task; always False for a learner that does not check. ``eval_batch_size``
+    tasks are adapted in parallel; the number is halved while they do not fit into memory. The
+    learner is left unchanged.
 
     Raises:
-        RunFailedError: Not even one episode fits into memory.
+        RunFailedError: Not even one task fits into memory.
     """
     training = learner.training
     learner.eval()
     try:
-        parts: list[Scores] = []
-        mine = world.share(episodes)
+        parts: list[dict[str, Tensor]] = []
+        mine = world.share(tasks)
         done = mine.start
         while done < mine.stop:
-            drawn = to_float(sampler.draw(done, min(eval_batch_size, mine.stop - done)))
+            drawn = to_float(source.draw(done, min(eval_batch_size, mine.stop - done)))
             try:
-                logits = learner(drawn.support_x, drawn.support_y, drawn.query_x)
+                found = source.domain.evaluate(learner, drawn)
             except Exception as error:
                 if not out_of_memory(error):
                     raise
@@ -136,9 +86,14 @@ def evaluate(
                     ) from None
                 eval_batch_size //= 2
                 continue
-            parts.append(scores(logits.cpu(), drawn.query_y.cpu(), learner.unsolved))
-            done += len(logits)
+            count = len(found["score"])
+            unsolved = learner.unsolved
+            found["unsolved"] = (
+                torch.zeros(count, dtype=torch.bool) if unsolved is None else unsolved.cpu()
+            )
+            parts.append(found)
+            done += count
         all_parts = [part for parts in world.all_gather(parts) for part in parts]
-        return Scores(*(torch.cat(part) for part in zip(*all_parts, strict=True)))
+        return {name: torch.cat([part[name] for part in all_parts]) for name in all_parts[0]}
     finally:
         learner.train(training)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from algorithms.nn.threads import threads_for
 
 CPU_BUDGET = 160 * 2**20
@@ -18,7 +18,7 @@ CUDA_SHARE = 0.2
 chunk size rounds differently."""
 
 
-def choose_chunk_size(learner: Learner, task: Episodes) -> int:
+def choose_chunk_size(learner: Learner, task: TaskBatch) -> int:
     """Return how many tasks' outer gradients fit into the memory budget together, a power of two.
 
     The memory per task is measured on ``task``, a sample of one task.
@@ -49,7 +49,7 @@ def release(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def held_bytes(learner: Learner, task: Episodes) -> int:
+def held_bytes(learner: Learner, task: TaskBatch) -> int:
     """Return the peak number of bytes that autograd saves for the outer gradient of a meta-batch.
 
     Memory saved by several operators counts once. The learner is not changed.

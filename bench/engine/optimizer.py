@@ -87,7 +87,7 @@ def lr_at(train: Train, step: int, steps: int) -> float:
 def facts(train: Train) -> dict[str, Any]:
     """Return the training recipe's entries of the protocol card."""
     return {
-        "train_images": train.images,
+        "train_examples": train.examples,
         "train_split": train.split,
         "meta_batch": train.meta_batch,
         "optimizer": train.optimizer,

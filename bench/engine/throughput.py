@@ -17,7 +17,7 @@ from bench.engine.energy import joules
 from bench.engine.evaluate import evaluate, to_float
 from bench.engine.train import UNRECORDED_STEPS, OuterLoop
 from bench.stats.intervals import quartiles
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.base import TaskSource
 
 WARM_UP_CALLS = 1
 BLOCK_SECONDS = 0.02
@@ -31,32 +31,32 @@ SLOW_SECONDS = 2.0
 def measure(
     learner: Learner,
     train: Train,
-    train_sampler: EpisodeSampler,
-    test_sampler: EpisodeSampler,
+    train_source: TaskSource,
+    test_source: TaskSource,
     eval_batch_size: int,
     device: torch.device,
     precision: Precision,
     seconds: float,
     world: ProcessGroup = SINGLE_PROCESS,
 ) -> list[dict[str, Any]]:
-    """Return one row per phase: tasks/s, images/s, ms per call (median, interquartile range), peak MiB.
+    """Return one row per phase: tasks/s, examples/s, ms per call (median, interquartile range), peak MiB.
 
     - ``draw``: drawing ``meta_batch`` training episodes, or the main process's share of them,
-      augmented, as float images; images are all those of a task;
+      augmented, as floats; examples are all those of a task;
     - ``train``: full outer steps (draw episodes, outer gradient, optimizer) of ``meta_batch`` tasks;
-      images are all those of a task. It also has the arithmetic (see `gflop_per_task`) and its share of
+      examples are all those of a task. It also has the arithmetic (see `gflop_per_task`) and its share of
       the device's throughput in a large matrix product;
     - ``train_alone``: the same by the main process alone, if there are several; its tasks/s times the
       number of processes is the reference of ``scaling_efficiency`` of ``train``;
     - ``evaluate``: drawing, adapting to and classifying ``eval_batch_size`` test episodes;
-    - ``adapt``: adapting to the support sets of ``eval_batch_size`` test episodes; images are theirs;
-    - ``infer``: classifying the queries of adapted tasks; images are the queries.
+    - ``adapt``: adapting to the support sets of ``eval_batch_size`` test episodes; examples are theirs;
+    - ``infer``: classifying the queries of adapted tasks; examples are the queries.
 
     Each phase runs for about ``seconds`` after warm-up. On a GPU, times are means over blocks of
     calls that last `BLOCK_SECONDS` together, or single calls that last longer. If the device has an
     energy counter (NVIDIA GPUs have), rows include the mean power in W and the energy of 1,000
     tasks; the counter is updated ten times a second, so a phase should then last a few seconds. The
-    learner is copied, not changed. Without training images, only the last three phases are
+    learner is copied, not changed. Without training examples, only the last three phases are
     measured.
 
     With several processes, training is joint: the energy is the sum over all, the memory peak that
@@ -65,35 +65,35 @@ def measure(
     """
     learner = copy.deepcopy(learner)
     rows: list[dict[str, Any]] = []
-    if train.images:
-        rows = _training(learner, train, train_sampler, device, precision, seconds, world)
+    if train.examples:
+        rows = _training(learner, train, train_source, device, precision, seconds, world)
     if not world.is_main:
         return []
 
     learner.eval()
-    shape = test_sampler.shape
-    images = shape.ways * (shape.shots + shape.queries)
+    setting = test_source.setting
+    examples = setting.examples
 
     def whole() -> None:
-        evaluate(learner, test_sampler, eval_batch_size, eval_batch_size)
+        evaluate(learner, test_source, eval_batch_size, eval_batch_size)
 
-    rows.append(_phase("evaluate", whole, eval_batch_size, images, device, seconds))
-    episodes = to_float(test_sampler.draw(0, eval_batch_size))
+    rows.append(_phase("evaluate", whole, eval_batch_size, examples, device, seconds))
+    episodes = to_float(test_source.draw(0, eval_batch_size))
     support, labels, queries = episodes.support_x, episodes.support_y, episodes.query_x
     with torch.no_grad():
         adapted = learner.adapt(support, labels)
-        for phase, work, images in (
-            ("adapt", lambda: learner.adapt(support, labels), labels[0].numel()),
+        for phase, work, examples in (
+            ("adapt", lambda: learner.adapt(support, labels), support.flatten(1, 2).shape[1]),
             ("infer", lambda: learner.predict(adapted, queries), queries.shape[1]),
         ):
-            rows.append(_phase(phase, work, eval_batch_size, images, device, seconds))
+            rows.append(_phase(phase, work, eval_batch_size, examples, device, seconds))
     return rows
 
 
 def _training(
     learner: Learner,
     train: Train,
-    train_sampler: EpisodeSampler,
+    train_source: TaskSource,
     device: torch.device,
     precision: Precision,
     seconds: float,
@@ -101,9 +101,9 @@ def _training(
 ) -> list[dict[str, Any]]:
     """Measure the phases of training, which change the learner; only the main process returns rows."""
     untouched = copy.deepcopy(learner)
-    loop = OuterLoop(learner.train(), train_sampler, train, world)
-    shape = train_sampler.shape
-    images = shape.ways * (shape.shots + shape.queries)
+    loop = OuterLoop(learner.train(), train_source, train, world)
+    setting = train_source.setting
+    examples = setting.examples
     first = itertools.count(0, train.meta_batch)
 
     def draw() -> None:
@@ -112,25 +112,25 @@ def _training(
     for _ in range(UNRECORDED_STEPS):
         loop.advance()
     tasks = train.meta_batch
-    together = _phase("train", loop.advance, tasks, images, device, seconds, world)
+    together = _phase("train", loop.advance, tasks, examples, device, seconds, world)
     if not world.is_main:
         return []
-    rows = [_phase("draw", draw, len(loop.mine), images, device, seconds), together]
+    rows = [_phase("draw", draw, len(loop.mine), examples, device, seconds), together]
     if world.size > 1:
-        alone = OuterLoop(copy.deepcopy(untouched).train(), train_sampler, train)
+        alone = OuterLoop(copy.deepcopy(untouched).train(), train_source, train)
         for _ in range(UNRECORDED_STEPS):
             alone.advance()
-        rows.append(_phase("train_alone", alone.advance, tasks, images, device, seconds))
+        rows.append(_phase("train_alone", alone.advance, tasks, examples, device, seconds))
         ideal = world.size * rows[-1]["tasks_per_s"]
         together["scaling_efficiency"] = together["tasks_per_s"] / ideal
-    gflop, peak = gflop_per_task(learner, train_sampler), matmul_gflop_per_s(device, precision)
+    gflop, peak = gflop_per_task(learner, train_source), matmul_gflop_per_s(device, precision)
     speed = gflop * together["tasks_per_s"]
     share = speed / (world.size * peak)
     together |= {"gflop_per_task": gflop, "gflop_per_s": speed, "matmul_share": share}
     return rows
 
 
-def gflop_per_task(learner: Learner, sampler: EpisodeSampler) -> float:
+def gflop_per_task(learner: Learner, source: TaskSource) -> float:
     """Return the arithmetic of the outer gradient of one training task, in 10^9 operations.
 
     Matrix products and convolutions are counted, a multiply-add as two operations; elementwise work
@@ -138,7 +138,7 @@ def gflop_per_task(learner: Learner, sampler: EpisodeSampler) -> float:
     """
     learner = copy.deepcopy(learner).train()
     with FlopCounterMode(display=False) as counter:
-        learner.meta_gradient(to_float(sampler.draw(0, 1)))
+        learner.meta_gradient(to_float(source.draw(0, 1)))
     result: float = counter.get_total_flops() / 1e9
     return result
 
@@ -152,7 +152,7 @@ def _phase(
     phase: str,
     work: Callable[[], object],
     tasks: int,
-    images: int,
+    examples: int,
     device: torch.device,
     seconds: float,
     world: ProcessGroup = SINGLE_PROCESS,
@@ -180,7 +180,7 @@ def _phase(
     row = {
         "phase": phase,
         "tasks_per_s": tasks / median,
-        "images_per_s": tasks * images / median,
+        "examples_per_s": tasks * examples / median,
         "ms_median": 1e3 * median,
         "ms_iqr": 1e3 * (high - low),
         "tasks_per_call": tasks,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from algorithms.learner import Episodes, Learner, Shape
+from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.nn.dropout import advance_step
 from bench.config.schema import Train
 from bench.core.errors import PeerLostError, RunFailedError
@@ -21,8 +21,8 @@ from bench.engine.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.engine.evaluate import to_float
 from bench.engine.memory import out_of_memory, release
 from bench.stats.intervals import mean_ci95
+from bench.tasks.base import TaskSource
 from bench.tasks.classification.augmentation import Augmentation
-from bench.tasks.classification.episodes import EpisodeSampler
 
 if TYPE_CHECKING:
     from bench.engine.training_cache import TrainingCache
@@ -43,13 +43,13 @@ class DivergedError(RunFailedError):
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """Progress and metrics at one validation. Accuracies are in percent."""
+    """Progress and metrics at one validation. Scores are those of the domain's metric."""
 
     episodes: int
     seconds: float  # of training only, validation excluded
     train_loss: float  # mean since the last validation
-    train_accuracy: float
-    val_accuracy: float
+    train_score: float
+    val_score: float
     val_ci95: float
 
     asdict = asdict
@@ -58,7 +58,7 @@ class ValidationPoint:
 class OuterLoop:
     """Outer-loop optimisation of a learner's meta-parameters on numbered training episodes.
 
-    ``steps`` is the number of outer steps that the budget of training images allows, rounded up;
+    ``steps`` is the number of outer steps that the budget of training examples allows, rounded up;
     zero without a budget. One step draws the next ``meta_batch`` episodes, computes the learner's
     outer gradient and applies the optimizer, whose lr follows the schedule (see
     `bench.engine.optimizer`). On CUDA the step is soon replayed as a CUDA graph, with identical
@@ -72,19 +72,19 @@ class OuterLoop:
     def __init__(
         self,
         learner: Learner,
-        sampler: EpisodeSampler,
+        source: TaskSource,
         train: Train,
         world: ProcessGroup = SINGLE_PROCESS,
     ) -> None:
-        self.learner, self.sampler, self.train, self.world = learner, sampler, train, world
+        self.learner, self.source, self.train, self.world = learner, source, train, world
         self.mine = world.share(train.meta_batch)
-        self.steps = steps_of(train, sampler.shape)
+        self.steps = steps_of(train, source.setting)
         self.step = 0
         self._unrecorded = UNRECORDED_STEPS
         self.parameters = [p for p in learner.parameters() if p.requires_grad]
-        self.lr = torch.tensor(train.lr, device=sampler.pool.images.device)
+        self.lr = torch.tensor(train.lr, device=source.device)
         self.optimizer = optimizer.build_optimizer(train, self.parameters, self.lr)
-        self.augmented = Augmentation.of(sampler.key, train.crop_padding, train.flip, train.jitter)
+        self.augmented = Augmentation.of(source.key, train.crop_padding, train.flip, train.jitter)
         # Collectives are not captured in the CUDA graph, so with several processes only the gradient is.
         self._eager: Step = self._update if world.size == 1 else self._gradient
         self._apply: Step = self._eager
@@ -108,10 +108,10 @@ class OuterLoop:
         self.step += 1
         return metrics
 
-    def draw(self, first: int) -> Episodes:
+    def draw(self, first: int) -> TaskBatch:
         """Draw this process's share of the ``meta_batch`` episodes from number ``first`` on; uint8."""
         first += self.mine.start
-        return self.augmented(self.sampler.draw(first, len(self.mine)), first)
+        return self.augmented(self.source.draw(first, len(self.mine)), first)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all state that the next steps depend on, for `load_state_dict` of an identical loop."""
@@ -131,7 +131,7 @@ class OuterLoop:
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
 
-    def _step_with_oom_retry(self, episodes: Episodes) -> dict[str, Tensor]:
+    def _step_with_oom_retry(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Take the step, halving the chunk size on OOM; raise RunFailedError if one task does not fit."""
         while True:
             try:
@@ -150,7 +150,7 @@ class OuterLoop:
             release(self.lr.device)
             _log.warning("Out of memory: trained in chunks of %d tasks from now on", chunk // 2)
 
-    def _distributed_step(self, episodes: Episodes) -> dict[str, Tensor]:
+    def _distributed_step(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Take a step whose meta-batch is shared by several processes.
 
         PeerLostError leaves the state as before the step.
@@ -173,12 +173,12 @@ class OuterLoop:
         self._optimizer_step()
         return metrics
 
-    def _update(self, episodes: Episodes) -> dict[str, Tensor]:
+    def _update(self, episodes: TaskBatch) -> dict[str, Tensor]:
         metrics = self._gradient(episodes)
         self._optimizer_step()
         return metrics
 
-    def _gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def _gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         return self.learner.meta_gradient(to_float(episodes))
 
@@ -194,9 +194,9 @@ def can_record(learner: Learner, device: torch.device) -> bool:
     return device.type == "cuda" and learner.supports_cuda_graph
 
 
-def steps_of(train: Train, shape: Shape) -> int:
-    """Return how many outer steps the budget of training images allows, rounded up."""
-    return -(-train.images // (train.meta_batch * shape.ways * (shape.shots + shape.queries)))
+def steps_of(train: Train, setting: Setting) -> int:
+    """Return how many outer steps the budget of training examples allows, rounded up."""
+    return -(-train.examples // (train.meta_batch * setting.examples))
 
 
 def ends(steps: int, validations: int) -> list[int]:
@@ -226,7 +226,7 @@ class Training:
         self.process_seconds = 0.0
         """CPU time of all threads during ``seconds``."""
         self.losses: list[Tensor] = []
-        self.accuracies: list[Tensor] = []
+        self.scores: list[Tensor] = []
         self.repeating = False
         """Whether another cell's training is replayed from the cache, without taking its steps."""
 
@@ -242,7 +242,7 @@ class Training:
         became true.
 
         Args:
-            validate: Returns validation accuracies in percent.
+            validate: Returns the score of each validation task.
             synchronize: Waits for the device.
             stopping: Whether training should pause as soon as possible.
 
@@ -259,7 +259,7 @@ class Training:
                 yield self._validation_point(validate())
             return
         # Warm-up on a copy, untimed: the first step of a process loads code and fills caches.
-        OuterLoop(copy.deepcopy(loop.learner), loop.sampler, loop.train, loop.world).advance()
+        OuterLoop(copy.deepcopy(loop.learner), loop.source, loop.train, loop.world).advance()
         for end in self.ends[len(self.history) :]:
             self._train_until(end, synchronize, stopping)
             while self.loop.step < end:
@@ -279,7 +279,7 @@ class Training:
             "seconds": self.seconds,
             "process_seconds": self.process_seconds,
             "losses": _stacked(self.losses),
-            "accuracies": _stacked(self.accuracies),
+            "scores": _stacked(self.scores),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ class Training:
         self.seconds, self.process_seconds = state["seconds"], state["process_seconds"]
         device = self.loop.lr.device  # files are loaded to the CPU
         self.losses = list(state["losses"].to(device).unbind())
-        self.accuracies = list(state["accuracies"].to(device).unbind())
+        self.scores = list(state["scores"].to(device).unbind())
 
     def _reached(self) -> dict[str, Any]:
         """Return the state of training that a validation depends on."""
@@ -300,7 +300,7 @@ class Training:
             "seconds": self.seconds,
             "process_seconds": self.process_seconds,
             "losses": _stacked(self.losses),
-            "accuracies": _stacked(self.accuracies),
+            "scores": _stacked(self.scores),
         }
 
     def _repeat(self, end: int, kept: "TrainingCache") -> None:
@@ -310,7 +310,7 @@ class Training:
         self.loop.learner.load_state_dict(state["learner"])
         self.seconds, self.process_seconds = state["seconds"], state["process_seconds"]
         self.losses = list(state["losses"].unbind())
-        self.accuracies = list(state["accuracies"].unbind())
+        self.scores = list(state["scores"].unbind())
 
     def _train_until(
         self, end: int, synchronize: Callable[[], None], stopping: Callable[[], bool]
@@ -324,7 +324,7 @@ class Training:
             while self.loop.step < end:
                 metrics = self.loop.advance()
                 self.losses.append(metrics["loss"])
-                self.accuracies.append(metrics["accuracy"])
+                self.scores.append(metrics["score"])
                 if self.loop.world.any_rank(stopping() or time.monotonic() > pause):
                     break
             synchronize()
@@ -346,19 +346,20 @@ class Training:
             "a lower train.lr or inner rate may help"
         )
 
-    def _validation_point(self, accuracies: Tensor) -> ValidationPoint:
-        mean, ci95 = mean_ci95(accuracies)
+    def _validation_point(self, scores: Tensor) -> ValidationPoint:
+        mean, ci95 = mean_ci95(scores)
         found = ValidationPoint(
             self.loop.step * self.loop.train.meta_batch,
             self.seconds,
             torch.stack(self.losses).mean().item(),
-            100 * torch.stack(self.accuracies).mean().item(),
+            torch.stack(self.scores).mean().item(),
             mean,
             ci95,
         )
-        self.losses, self.accuracies = [], []
+        self.losses, self.scores = [], []
         self.history.append(found)
-        if self.best is None or mean > self.best.val_accuracy:
+        metric = self.loop.source.domain.metric
+        if self.best is None or metric.is_better(mean, self.best.val_score):
             self.best, self.best_state = found, copy.deepcopy(self.loop.learner.state_dict())
         return found
 

@@ -76,7 +76,7 @@ class Log:
 
     def result(self, record: Mapping[str, Any]) -> None:
         """Log the record of a finished cell."""
-        found = {f"test_{key}": record[key] for key in ("accuracy", "ci95", "loss")}
+        found = {f"test_{key}": record[key] for key in ("score", "ci95", "loss") if key in record}
         found |= {f"{each['phase']}_tasks_per_s": each["tasks_per_s"]
                   for each in record["throughput"]}  # fmt: skip
         self._do(record["train_episodes"], lambda logger: logger.result(found))

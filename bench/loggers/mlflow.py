@@ -48,7 +48,7 @@ class MLflow:
         if after and (runs := self.client.search_runs([number], which, max_results=1)):
             self.run = runs[0].info.run_id
             self.client.update_run(self.run, "RUNNING")
-            logged = self.client.get_metric_history(self.run, "val_accuracy")
+            logged = self.client.get_metric_history(self.run, "val_score")
             self.known = max((each.step for each in logged), default=0)
         else:
             self.run = self.client.create_run(number, run_name=cell).info.run_id

@@ -17,7 +17,7 @@ class TensorBoard:
     def __init__(self, folder: Path, cell: str, options: Mapping[str, Any], after: int) -> None:
         self.writer = SummaryWriter(str(folder / "tensorboard" / cell), purge_step=after + 1)
         self.episodes = after
-        kinds = hparams(dict(options), {"test_accuracy": 0.0})
+        kinds = hparams(dict(options), {"test_score": 0.0})
         for summary in kinds:
             self.writer._get_file_writer().add_summary(summary)
 

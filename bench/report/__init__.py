@@ -14,6 +14,7 @@ from bench.core.atomic import Content, atomic_write
 from bench.core.errors import UserError
 from bench.report import (
     claims,
+    functions,
     leaderboard,
     page,
     plots,
@@ -39,8 +40,8 @@ Stores = dict[str, Store]
 """Maps each cell to the store that holds it."""
 
 RESULTS = (
-    *("accuracy", "ci95", "loss", "brier", "ece", "episodes_digest"),
-    *("val_accuracy", "selected_episode", "train_episodes"),
+    *("score", "ci95", "loss", "brier", "ece", "episodes_digest"),
+    *("val_score", "selected_episode", "train_episodes"),
 )
 """Fields that must agree for two runs of a cell to count as the same run."""
 
@@ -123,6 +124,7 @@ class Gathered(NamedTuple):
     curves: dict[str, pd.DataFrame]
     probed: dict[str, pd.DataFrame]
     shifted: dict[str, pd.DataFrame]
+    fitted: dict[str, pd.DataFrame]
     claimed: list[claims.Check]
     crossed: list[recipes.Cross]
 
@@ -148,7 +150,7 @@ def gather(
     """
     stored, stores = read(results_dir, others)
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    records = rows.merge_across(rows.with_accuracies(stored, tested), across)
+    records = rows.merge_across(rows.with_scores(stored, tested), across)
     return Gathered(
         stored,
         records,
@@ -156,6 +158,7 @@ def gather(
         _curves(stores, records),
         _tried(stores, records, "probe.csv", Store.trials),
         _tried(stores, records, "shift.csv", Store.shifts),
+        _tried(stores, records, "functions.csv", Store.functions),
         claimed(stored, stores),
         recipes.factorial_designs(records, tested),
     )
@@ -164,17 +167,15 @@ def gather(
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
     """Return the published figures on the data sets of these records, each with its measurement."""
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    return claims.checks(rows.with_accuracies(stored, tested), _configs(stores, stored))
+    return claims.checks(rows.with_scores(stored, tested), _configs(stores, stored))
 
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """Return all views except the page and the figures, by file name; None if nothing to show."""
-    stored, records, boards, curves, probed, shifted, claimed, crossed = found
+    stored, records, boards, curves, probed, shifted, _, claimed, crossed = found
     tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
     elsewhere = shifts.shift_table(records, shifted)
     views = {
-        "accuracy.csv": tables.to_csv(tables.accuracy_table(stored)),
-        "accuracy.md": tables.accuracy_markdown(records),
         "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
         "throughput.md": tables.throughput_markdown(records),
         "saturation.md": tables.saturation_markdown(records),
@@ -191,8 +192,14 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "shift.csv": None if elsewhere is None else tables.to_csv(elsewhere),
         "shift.md": shifts.shift_markdown(records, shifted),
     }
+    scores = {
+        metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()
+    }
+    views |= {f"{name}.md": tables.joined(made) for name, made in scores.items()}
+    for metric, of in rows.by_metric(stored).items():
+        views[f"{metric.name}.csv"] = tables.to_csv(tables.score_table(of, metric))
     for name, made in {
-        "accuracy": tables.accuracy_tables(records),
+        **scores,
         "leaderboard": [
             t for b in boards for t in (tables.standing_table(b), tables.pair_table(b))
         ],
@@ -218,6 +225,7 @@ def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure | No
     }
     drawn = plots.figures(records, curves)
     drawn |= rankings.figures(boards) | trials.figures(records, probed)
+    drawn["functions"] = functions.functions(records, found.fitted)
     return written, drawn | shifts.figures(records, shifted)
 
 
@@ -295,7 +303,7 @@ def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
     """Return the learning curve of each trained cell; warn about unreadable ones."""
     curves = {}
     for row in done(records):
-        if row.get("train_images") == 0:  # nothing was trained, so there is no curve
+        if row.get("train_examples") == 0:  # nothing was trained, so there is no curve
             continue
         store = stores[row["cell"]]
         path = store.runs / row["cell"] / "history.csv"
@@ -309,13 +317,14 @@ def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
     """Raise ValueError if a record does not match its test episodes, e.g. if one was edited."""
     if len(episodes) != record["episodes"]:
-        raise ValueError(f"it does not hold {record['episodes']} accuracies")
-    pattern = rf"\d{{1,9}}( \d{{1,9}}){{{record['ways'] - 1}}}"
+        raise ValueError(f"it does not hold {record['episodes']} scores")
+    groups = record["ways"] or 1
+    pattern = rf"\d{{1,9}}( \d{{1,9}}){{{groups - 1}}}"
     for column in ("classes", "groups"):
         if column in episodes and not episodes[column].str.fullmatch(pattern).fillna(False).all():
-            raise ValueError(f"its {column} are not {record['ways']} numbers in each episode")
-    mean, ci95 = mean_ci95(episodes["accuracy"])
-    for key, value in (("accuracy", mean), ("ci95", ci95)):
+            raise ValueError(f"its {column} are not {groups} numbers in each episode")
+    mean, ci95 = mean_ci95(episodes["score"])
+    for key, value in (("score", mean), ("ci95", ci95)):
         if not math.isclose(record[key], value, rel_tol=1e-6, abs_tol=1e-6):
             raise ValueError(
                 f"its {key} is {value:.6f}, but record.json says {record[key]}: one of them was "

@@ -54,7 +54,7 @@ class Claim:
         return int(ways), int(shots)
 
     @property
-    def accuracy(self) -> float:
+    def score(self) -> float:
         """The number before ±."""
         return float(self.printed.split(" ± ")[0])
 
@@ -85,7 +85,7 @@ class Check:
     @property
     def difference(self) -> float | None:
         """Measured minus claimed accuracy, in points."""
-        return self.measured.mean - self.claim.accuracy if self.measured else None
+        return self.measured.mean - self.claim.score if self.measured else None
 
     @property
     def decided(self) -> bool:
@@ -107,7 +107,7 @@ def published() -> tuple[list[Claim], list[str]]:
             figure["differs"],
         )
         for figure in stored["figures"]
-        for experiment, printed in figure["accuracy"].items()
+        for experiment, printed in figure["score"].items()
     ]
     return claims, stored["without"]
 
@@ -116,7 +116,7 @@ def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
     """Compare each claim on a data set of the records with the runs of its experiment.
 
     Args:
-        records: Rows from `bench.report.rows.with_accuracies`.
+        records: Rows from `bench.report.rows.with_scores`.
         configs: The stored configuration of each cell.
     """
     datasets = {row["dataset"] for row in records}
@@ -134,10 +134,10 @@ def checks(records: Sequence[Row], configs: Mapping[str, Any]) -> list[Check]:
         if not finished:
             found.append(Check(claim, None, claim.half, "failed" if runs else "not run"))
             continue
-        values = np.stack([row["accuracies"] for row in finished])
+        values = np.stack([row["scores"] for row in finished])
         spread = float(values.std(axis=1, ddof=1).mean())
         half = max(claim.half or 0.0, 1.96 * spread / math.sqrt(claim.episodes))
-        judged = verdict(values, claim.accuracy, half)
+        judged = verdict(values, claim.score, half)
         judged = ABOVE if judged == "above" else judged
         found.append(Check(claim, score(finished), half, judged, others))
     return found
@@ -177,7 +177,7 @@ def claims_table(found: Iterable[Check]) -> pd.DataFrame | None:
             "method": check.claim.method,
             "dataset": check.claim.dataset,
             "setting": check.setting,
-            "claimed": check.claim.accuracy,
+            "claimed": check.claim.score,
             "claimed_half": check.claim.half,
             "measured": check.measured.mean if check.measured else None,
             "measured_half": check.measured.half if check.measured else None,

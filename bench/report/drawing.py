@@ -20,6 +20,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocat
 from matplotlib.transforms import Bbox
 
 from bench.report.rows import DAGGER, TRANSDUCTIVE_NOTE, Comparison, Row, learners, shared_facts
+from bench.tasks.base import Metric
 
 # The Okabe-Ito palette, which is safe for colour-blind readers: four colours for the methods of
 # this project, four for any other algorithm in the results folder.
@@ -228,6 +229,28 @@ def machine(found: Iterable[Comparison]) -> str:
 def panel_title(comparison: Comparison, setting: str) -> str:
     """Return the title of a setting of a comparison, wrapped to fit."""
     return textwrap.fill(f"{comparison.title}, {setting}", 48)
+
+
+def score_axis(ax: Axes, metric: Metric, of: str = "Test") -> None:
+    """Label the y axis by a metric, with ticks in percent or on a log scale where it has those."""
+    ax.set_ylabel(metric.axis(of))
+    if metric.scale == "log":
+        ax.set_yscale("log")
+    elif metric.unit == "%":
+        percent_ticks(ax)
+
+
+def bar_axis(ax: Axes, metric: Metric, tops: Sequence[float], upright: bool) -> None:
+    """Set the y axis of bars from zero, with room for their values; of errors, on a log scale."""
+    ax.set_ylabel(metric.axis())
+    ax.grid(axis="y")
+    top = max([*tops, metric.high or 0])
+    if metric.scale == "log":
+        ax.set_yscale("log")
+        ax.set_ylim(min(tops) / 3, top * (6 if upright else 3))
+    elif metric.unit == "%":
+        ax.set_ylim(0, top + (15 if upright else 9))
+        ax.set_yticks(range(0, 101, 20))
 
 
 def percent_ticks(ax: Axes) -> None:

@@ -21,8 +21,8 @@ from bench.report.leaderboard import Leaderboard
 from bench.report.plots import Curves, curve_panels, mean_curve
 from bench.report.rankings import matrix, ties, wrapped
 from bench.report.rows import (
-    ACCURACY,
     ALL_FACTS,
+    SCORE,
     THROUGHPUT,
     Comparison,
     Row,
@@ -30,6 +30,7 @@ from bench.report.rows import (
     done,
     is_timed,
     learners,
+    metric_of,
     phase_throughput,
     saturation,
     score,
@@ -37,8 +38,9 @@ from bench.report.rows import (
 )
 from bench.report.shifts import Shifts, tested_on
 from bench.report.shifts import transfer_settings as tried_elsewhere
-from bench.report.tables import PHASES, number, p_text, score_text, train_time
+from bench.report.tables import PHASES, number, p_text, train_time
 from bench.report.trials import AXES, Trials, probed, spread, trials_of
+from bench.tasks.base import Metric
 
 # Plotly's names of the markers of `drawing`, and of its fills, dashes and hatches (by kind).
 SYMBOLS = {
@@ -99,26 +101,27 @@ def pairs(boards: Iterable[Leaderboard]) -> list[Plot]:
     return [_matrix(board) for board in boards if board.pairs]
 
 
-def accuracy(records: Iterable[Row]) -> list[Plot]:
-    """Plot test accuracy with its interval over all settings, where there are several."""
+def scores(records: Iterable[Row]) -> list[Plot]:
+    """Plot test scores with their intervals over all settings, where there are several."""
     rows = with_labels(records)
-    compared = comparisons(done(rows), ACCURACY)
+    compared = comparisons(done(rows), SCORE)
     looks = styles(rows, compared)
     found = []
     for comparison in compared:
+        metric = comparison.metric
         if len(comparison.settings) > 1:
             data = []
             for label in comparison.labels:
                 tested = {s: comparison.at(label, s) for s in comparison.settings}
-                scores = {s: score(seeds) for s, seeds in tested.items() if seeds}
+                results = {s: score(seeds) for s, seeds in tested.items() if seeds}
                 data.append(
                     {
-                        "x": [_plain(setting, 14) for setting in scores],
-                        "y": [each.mean for each in scores.values()],
-                        "error_y": _bar([s.half for s in scores.values()], looks[label]),
+                        "x": [_plain(setting, 14) for setting in results],
+                        "y": [each.mean for each in results.values()],
+                        "error_y": _bar([s.half for s in results.values()], looks[label]),
                         "hovertext": [
-                            _hover(label, setting, f"{s.mean:.2f} ± {s.half:.2f} %")
-                            for setting, s in scores.items()
+                            _hover(label, setting, metric.text(s.mean, s.half))
+                            for setting, s in results.items()
                         ],
                         **_points(label, looks[label]),
                     }
@@ -128,10 +131,10 @@ def accuracy(records: Iterable[Row]) -> list[Plot]:
                 data.append(
                     {
                         "x": [_plain(row["setting"], 14) for row in floors],
-                        "y": [row["accuracy"] for row in floors],
+                        "y": [row["score"] for row in floors],
                         "error_y": {"array": [0.0] * len(floors), "visible": False},
                         "hovertext": [
-                            _hover(f"{label}, a floor", row["setting"], f"{row['accuracy']:.2f} %")
+                            _hover(f"{label}, a floor", row["setting"], metric.text(row["score"]))
                             for row in floors
                         ],
                         "name": _plain(f"{label}, a floor"),
@@ -141,48 +144,55 @@ def accuracy(records: Iterable[Row]) -> list[Plot]:
                         "type": "scatter",
                     }
                 )
-            layout = _layout("", "Test accuracy (%)", len(data)) | {"scattermode": "group"}
+            layout = _layout("", metric.axis(), len(data)) | {"scattermode": "group"}
             order = [_plain(setting, 14) for setting in comparison.settings]
             layout["xaxis"] |= {"type": "category", "categoryarray": order, "showgrid": False}
-            layout["yaxis"]["range"] = _range(data)
+            if metric.scale == "log":
+                layout["yaxis"] |= _log(y for each in data for y in each["y"])
+            else:
+                layout["yaxis"]["range"] = _range(data)
             found.append(Plot(comparison.title, data, layout, _height(data)))
     return found
 
 
 def learning_curves(records: Iterable[Row], curves: Curves, x: str) -> list[Plot]:
-    """Plot validation accuracy against training 'episodes' or 'seconds'."""
+    """Plot validation scores against training 'episodes' or 'seconds'."""
     records = list(records)
     panels = curve_panels(records, curves, x)
     looks = styles(with_labels(records), [comparison for comparison, _, _ in panels])
     found = []
     for comparison, setting, drawn in panels:
-        data = []
+        data, metric = [], comparison.metric
         for label, seeds in drawn.items():
             look = looks[label]
             curve = seeds[0] if len(seeds) == 1 else mean_curve(seeds)
             if len(seeds) == 1:
-                low, high = (curve["val_accuracy"] + s * curve["val_ci95"] for s in (-1, 1))
+                low, high = (curve["val_score"] + s * curve["val_ci95"] for s in (-1, 1))
                 data.append(_band(label, look, list(curve[x]), list(low), list(high)))
             else:
-                data += [_thin(label, look, list(s[x]), list(s["val_accuracy"])) for s in seeds]
+                data += [_thin(label, look, list(s[x]), list(s["val_score"])) for s in seeds]
             texts = [
                 _hover(
                     label,
-                    f"{at['val_accuracy']:.2f}{_half(at)} %",
+                    metric.text(at["val_score"], at.get("val_ci95")),
                     f"{at['episodes']:,.0f} episodes, {at['seconds']:,.1f} s",
                 )
                 for at in curve.to_dict("records")
             ]
-            data.append(_line(label, look, list(curve[x]), list(curve["val_accuracy"]), texts))
+            data.append(_line(label, look, list(curve[x]), list(curve["val_score"]), texts))
         axis = "Training episodes" if x == "episodes" else "Training time (s)"
-        layout = _layout(axis, "Validation accuracy (%)", len(drawn))
+        layout = _layout(axis, metric.axis("Validation"), len(drawn))
+        if metric.scale == "log":
+            layout["yaxis"] |= _log(
+                y for seeds in drawn.values() for s in seeds for y in s["val_score"]
+            )
         layout["xaxis"]["rangemode"] = "tozero"
         found.append(_plot(comparison, setting, data, layout))
     return found
 
 
 def cost(records: Iterable[Row]) -> list[Plot]:
-    """Plot test accuracy against cost: training time, and time to adapt to a task."""
+    """Plot test scores against cost: training time, and time to adapt to a task."""
     rows = with_labels(records)
     compared = comparisons(done(rows), ALL_FACTS)
     looks = styles(rows, compared)
@@ -197,23 +207,24 @@ def cost(records: Iterable[Row]) -> list[Plot]:
                     if spent:
                         points[label] = (spent, score(seeds).mean)
                 if points:
-                    data = [_front(points)] if len(points) > 1 else []
+                    data = [_front(points, comparison.metric)] if len(points) > 1 else []
                     data += [
                         _cost_point(comparison.at(label, setting), label, spot, looks[label])
                         for label, spot in points.items()
                     ]
-                    layout = _layout(axis, "Test accuracy (%)", len(points) + 1)
+                    layout = _layout(axis, comparison.metric.axis(), len(points) + 1)
                     layout["xaxis"] |= _log(x for x, _ in points.values())
                     found.append(_plot(comparison, setting, data, layout))
     return found
 
 
-def front(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """Return the labels on the Pareto front of (cost, accuracy), from cheap to expensive."""
+def front(points: Mapping[str, tuple[float, float]], metric: Metric) -> list[str]:
+    """Return the labels on the Pareto front of (cost, score), from cheap to expensive."""
+    sign = 1 if metric.higher_is_better else -1
     best, kept = -math.inf, []
-    for label in sorted(points, key=lambda each: (points[each][0], -points[each][1])):
-        if points[label][1] > best:
-            best = points[label][1]
+    for label in sorted(points, key=lambda each: (points[each][0], -sign * points[each][1])):
+        if sign * points[label][1] > best:
+            best = sign * points[label][1]
             kept.append(label)
     return kept
 
@@ -225,25 +236,27 @@ def adapting(rows: Sequence[Row]) -> float | None:
 
 
 def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
-    """Plot test accuracy of the trained learners against inner steps, shots and ways."""
+    """Plot test scores of the trained learners against inner steps, shots and ways."""
     panels = [(v, *panel) for v in AXES for panel in probed(records, trials, v)]
     compared = [comparison for _, comparison, _ in panels]
     looks = styles((row for comparison in compared for row in comparison.rows), compared)
     found = []
     for varied, comparison, setting in panels:
-        data, values = [], set()
+        data, values, metric = [], set(), comparison.metric
         for label in comparison.labels:
             if seeds := trials_of(comparison, label, setting, trials, varied):
                 tried = spread(seeds)
-                x, y = list(tried["value"]), list(tried["accuracy"])
+                x, y = list(tried["value"]), list(tried["score"])
                 texts = [
-                    _hover(label, f"{p.accuracy:.2f} %", f"{p.low:.2f} to {p.high:.2f} %")
-                    for p in tried.itertuples()
+                    _hover(label, metric.text(mean), f"{metric.number(low)} to {metric.text(high)}")
+                    for mean, low, high in zip(y, tried["low"], tried["high"], strict=True)
                 ]
                 data.append(_band(label, looks[label], x, list(tried["low"]), list(tried["high"])))
                 data.append(_line(label, looks[label], x, y, texts))
                 values |= set(x)
-        layout = _layout(f"{AXES[varied]} (log scale)", "Test accuracy (%)", len(data) // 2)
+        layout = _layout(f"{AXES[varied]} (log scale)", metric.axis(), len(data) // 2)
+        if metric.scale == "log":
+            layout["yaxis"] |= _log(y for each in data for y in each["y"])
         ticks = sorted(values)
         layout["xaxis"] |= _log(ticks) | {"tickvals": ticks, "ticktext": [str(x) for x in ticks]}
         found.append(_plot(comparison, setting, data, layout, f"trained for {setting}"))
@@ -251,7 +264,7 @@ def adaptation(records: Iterable[Row], trials: Trials) -> list[Plot]:
 
 
 def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
-    """Plot test accuracy on the learners' own data set and on others, as bars from zero."""
+    """Plot test scores on the learners' own data set and on others, as bars from zero."""
     panels = tried_elsewhere(records, shifts)
     compared = [comparison for comparison, _ in panels]
     looks = styles((row for comparison in compared for row in comparison.rows), compared)
@@ -272,13 +285,13 @@ def shift(records: Iterable[Row], shifts: Shifts) -> list[Plot]:
                         | {"color": "gray"},  # visible on the bar and above it
                         "hoverinfo": "text",
                         "hovertext": [
-                            _hover(label, name, f"{score_text(each)} %")
+                            _hover(label, name, comparison.metric.text(each.mean, each.half))
                             for name, each in scores.items()
                         ],
                         "marker": _fill(looks[label]),
                     }
                 )
-        layout = _layout("", "Test accuracy (%)", len(data)) | {"barmode": "group"}
+        layout = _layout("", comparison.metric.axis(), len(data)) | {"barmode": "group"}
         layout["xaxis"]["showgrid"] = False
         found.append(_plot(comparison, setting, data, layout, f"trained for {setting}"))
     return found
@@ -342,21 +355,22 @@ def throughput_meta_batch(records: Iterable[Row]) -> list[Plot]:
 
 def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
     data: list[Data] = []
+    metric = board.comparison.metric
     for place, entry in enumerate(board.standings):
         look = looks[entry.label]
         lines = [
             f"rank {entry.rank}",
-            f"{entry.accuracy:.2f} %",
+            metric.text(entry.score),
         ]
         for half, what in (
             (entry.half_episodes, "episodes"),
             (entry.half_seeds_and_episodes, "seeds and episodes"),
             (entry.half_classes, "classes as well"),
         ):
-            lines += [] if half is None else [f"± {half:.2f} % ({what})"]
+            lines += [] if half is None else [f"± {half:.3g} {metric.unit} ({what})"]
         point = {
             **_points(entry.label, look),
-            "x": [entry.accuracy],
+            "x": [entry.score],
             "y": [place],
             "showlegend": False,
             "hovertext": [_hover(entry.label, *lines)],
@@ -367,7 +381,9 @@ def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
         thick = {**_bar([entry.half], look), "thickness": 5, "width": 0}
         data.append({**point, "error_x": thick})
     names = [f"{_plain(wrapped(e.label))}  <b>{e.short_rank}</b>" for e in board.standings]
-    layout = _layout("Test accuracy (%)", "", 0)
+    layout = _layout(metric.axis(), "", 0)
+    if metric.scale == "log":
+        layout["xaxis"] |= _log(entry.score for entry in [*board.standings, *board.floors])
     layout["yaxis"] |= {
         "tickvals": list(range(len(names))),
         "ticktext": names,
@@ -391,8 +407,8 @@ def _ranking(board: Leaderboard, looks: Mapping[str, Style]) -> Plot:
         {
             "type": "line",
             "yref": "paper",
-            "x0": entry.accuracy,
-            "x1": entry.accuracy,
+            "x0": entry.score,
+            "x1": entry.score,
             "y0": 0,
             "y1": 1,
             "line": {"color": "gray", "width": 1.5, "dash": "dot"},
@@ -445,8 +461,8 @@ def _matrix(board: Leaderboard) -> Plot:
     return Plot(board.title, [heat], layout, height, board.place, broad)
 
 
-def _front(points: Mapping[str, tuple[float, float]]) -> Data:
-    kept = front(points)
+def _front(points: Mapping[str, tuple[float, float]], metric: Metric) -> Data:
+    kept = front(points, metric)
     dearest = max(spent for spent, _ in points.values())
     return {
         "type": "scatter",
@@ -469,7 +485,7 @@ def _cost_point(rows: Sequence[Row], label: str, spot: tuple[float, float], look
         "hovertext": [
             _hover(
                 label,
-                f"{result.mean:.2f} ± {result.half:.2f} %",
+                metric_of(rows[0]).text(result.mean, result.half),
                 f"training {train_time(rows)}",
                 f"adapting {number(adapt)} ms per task",
             )
@@ -538,7 +554,7 @@ def _log(values: Iterable[float]) -> Data:
 
     Ticks are at decades, or at 1, 2 and 5 if there are few decades.
     """
-    logs = [math.log10(value) for value in values]
+    logs = [math.log10(value) for value in values if value > 0]
     room = 0.08 * (max(logs) - min(logs)) + 0.08
     low, high = min(logs) - room, max(logs) + room
     decades = range(math.floor(low), math.ceil(high) + 1)
@@ -631,11 +647,6 @@ def _bar(halves: Sequence[float], look: Style) -> Data:
         "thickness": 1.5,
         "width": 4,
     }
-
-
-def _half(at: Mapping[Any, Any]) -> str:
-    """Return the half-width of the interval at a validation of a single seed, as text."""
-    return f" ± {at['val_ci95']:.2f}" if "val_ci95" in at else ""
 
 
 def _hover(label: str, *lines: str) -> str:

@@ -9,23 +9,24 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from bench.report.rows import (
-    ACCURACY,
+    SCORE,
     Comparison,
     Row,
     comparisons,
     done,
     of_learner,
-    with_accuracies,
     with_labels,
+    with_scores,
 )
 from bench.stats import intervals
+from bench.tasks.base import Metric
 
 LEVEL = 0.05
 """Significance level: differences with a corrected p below it count; all others are ties."""
 MARGIN = 1.0
-"""Default margin of equivalence, in points of accuracy."""
+"""Default margin of equivalence, in points of the score; of a logarithmic one, in percent."""
 
-PLACE = ("comparison", "setting", "dataset", "ways", "shots", "episodes_digest")
+PLACE = ("comparison", "metric", "setting", "dataset", "ways", "shots", "episodes_digest")
 
 Episodes = Mapping[str, pd.DataFrame]
 """Maps each cell to its test episodes as stored."""
@@ -39,7 +40,7 @@ FLOOR = "floor"
 
 @dataclass(frozen=True)
 class Standing:
-    """One learner in one setting. Accuracies and half-widths of 95 % intervals are in percent.
+    """One learner in one setting: its score, and half-widths of 95 % intervals.
 
     ``best`` and ``worst`` bound its rank: 1 + the number of others that are significantly better,
     and the number of all minus the number of those significantly worse. If ``of`` is learners, they
@@ -53,7 +54,7 @@ class Standing:
     worst: int
     episodes: int
     seeds: int
-    accuracy: float
+    score: float
     half_episodes: float
     half_seeds_and_episodes: float | None
     half_classes: float | None
@@ -88,7 +89,8 @@ class Standing:
 class Pair:
     """Two learners compared on the same episodes, the one with the higher mean first.
 
-    ``difference`` and the half-widths of its 95 % intervals are in points of accuracy. ``p``
+    ``difference`` and the half-widths of its 95 % intervals are in points of the score, or those of
+    `Metric.merits`: positive if the first is better, logarithms of a logarithmic metric. ``p``
     belongs to the interval of `half`; ``p_corrected`` is corrected for all pairs of the setting,
     and so is ``p_beyond``, for a difference of `margin` or more. The other fields are about single
     runs, as in `bench.stats.intervals`.
@@ -180,9 +182,7 @@ def leaderboards(
             episodes,
             margin,
         )
-        for comparison in comparisons(
-            done(with_labels(with_accuracies(records, episodes))), ACCURACY
-        )
+        for comparison in comparisons(done(with_labels(with_scores(records, episodes))), SCORE)
         for setting in comparison.settings
     ]
 
@@ -222,8 +222,14 @@ def pairs_table(boards: Iterable[Leaderboard]) -> pd.DataFrame:
 def _place(board: Leaderboard) -> Row:
     """Return the columns that all rows of a board share."""
     row = next(row for row in board.comparison.rows if row["setting"] == board.setting)
-    shared = {fact: row[fact] for fact in PLACE[2:]}
-    return {"comparison": board.comparison.title, "setting": board.setting, **shared}
+    shared = {fact: row[fact] for fact in PLACE[3:]}
+    metric = board.comparison.metric.name
+    return {
+        "comparison": board.comparison.title,
+        "metric": metric,
+        "setting": board.setting,
+        **shared,
+    }
 
 
 def _runs(board: Leaderboard, label: str) -> Row:
@@ -244,15 +250,19 @@ def _leaderboard(
     episodes: Episodes,
     margin: float,
 ) -> Leaderboard:
-    tested = {label: _accuracies(rows, episodes) for label, rows in learners.items()}
+    tested = {label: _scores(rows, episodes) for label, rows in learners.items()}
     classes, grouped = _classes(
         [episodes[row["cell"]] for rows in learners.values() for row in rows]
     )
     of_learners = {label for label, rows in learners.items() if of_learner(rows)}
     if len(of_learners) == 1 < len(learners):
         of_learners = set()  # a single learner has nothing to be compared with
-    by_mean = sorted(tested, key=lambda label: -tested[label].mean())
-    pairs = _pairs({label: tested[label] for label in by_mean}, of_learners, classes, margin)
+    metric = comparison.metric
+    merits = {label: metric.merits(scores) for label, scores in tested.items()}
+    by_mean = sorted(merits, key=lambda label: -merits[label].mean())
+    pairs = _pairs(
+        {label: merits[label] for label in by_mean}, of_learners, classes, margin, metric
+    )
     standings = []
     for label in by_mean:
         of = LEARNERS if label in of_learners else MODELS
@@ -263,15 +273,15 @@ def _leaderboard(
         standings.append(_standing(label, of, best, worst, learners[label], tested[label], classes))
     standings.sort(key=lambda entry: (entry.of, entry.best, entry.worst))
     floors = [
-        _standing(row["label"], FLOOR, 0, 0, [row], _accuracies([row], episodes), classes)
+        _standing(row["label"], FLOOR, 0, 0, [row], _scores([row], episodes), classes)
         for row in comparison.floors_at(setting)
     ]
     return Leaderboard(comparison, setting, standings, pairs, floors, grouped)
 
 
-def _accuracies(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:
-    """Return the accuracies of one learner, [S, E] over seeds and episodes."""
-    return np.stack([episodes[row["cell"]]["accuracy"].to_numpy(float) for row in rows])
+def _scores(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:
+    """Return the scores of one learner, [S, E] over seeds and episodes."""
+    return np.stack([episodes[row["cell"]]["score"].to_numpy(float) for row in rows])
 
 
 def _standing(
@@ -284,7 +294,7 @@ def _standing(
     classes: intervals.ClassDesign | None,
 ) -> Standing:
     seeds, episodes = tested.shape
-    accuracy, half = intervals.mean_ci95(tested.mean(0))
+    score, half = intervals.mean_ci95(tested.mean(0))
     runs = tested if seeds > 1 else tested[0]
     return Standing(
         label,
@@ -293,7 +303,7 @@ def _standing(
         worst,
         episodes,
         seeds,
-        accuracy,
+        score,
         half,
         intervals.estimate([runs]).half if seeds > 1 else None,
         intervals.estimate([runs], classes=classes).half if classes is not None else None,
@@ -308,6 +318,7 @@ def _pairs(
     of_learners: Collection[str],
     classes: intervals.ClassDesign | None,
     margin: float,
+    metric: Metric,
 ) -> list[Pair]:
     chosen = list(combinations(tested, 2))
     of = [LEARNERS if {*pair} <= {*of_learners} else MODELS for pair in chosen]
@@ -319,7 +330,7 @@ def _pairs(
     ]
     found = [intervals.estimate(both, (1, -1)) for both in compared]
     corrected = intervals.holm([each.p for each in found])
-    beyond = intervals.holm([each.p_beyond(margin) for each in found])
+    beyond = intervals.holm([each.p_beyond(metric.margin(margin)) for each in found])
     pairs = []
     for i, (a, b) in enumerate(chosen):
         difference, half = found[i].mean, found[i].half

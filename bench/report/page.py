@@ -29,9 +29,9 @@ from bench.report.interactive import Plot
 from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard, Pair
 from bench.report.recipes import Cross
 from bench.report.rows import (
-    ACCURACY,
     DAGGER,
     NETWORK,
+    SCORE,
     THROUGHPUT,
     TRANSDUCTIVE_NOTE,
     Comparison,
@@ -151,7 +151,7 @@ def subtitle(rows: Sequence[Row]) -> str:
     seeds = len({row["seed"] for row in finished})
     settings = dict.fromkeys(
         f"{row['ways']}-way {row['shots']}-shot"
-        for row in sorted(finished, key=lambda row: (row["ways"], row["shots"]))
+        for row in sorted(finished, key=lambda row: (row["ways"] or 0, row["shots"]))
     )
     counts = sorted({row["episodes"] for row in finished})
     return (
@@ -187,13 +187,18 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
     cells = [
         [
             label,
-            tables.score_text(score(seeds)),
+            metric_text(board, seeds),
             tables.train_time(seeds),
             _milliseconds(seeds),
         ]
         for label, seeds in best.items()
     ]
-    headers = ["Learner", "accuracy (%)", "training", "adapting, per task"]
+    headers = [
+        "Learner",
+        board.comparison.metric.axis("").strip(),
+        "training",
+        "adapting, per task",
+    ]
     remarks = [_cheapest(best), _unranked(board), _inductive(board), _floor(board)]
     remarks.append(_failed(board, rows))
     return Answer(
@@ -282,9 +287,9 @@ def sections(
             [Details("What the columns mean", note=tables.leaderboard_note(boards))],
         ),
         Section(
-            "Accuracy",
-            plots=interactive.accuracy(records),
-            tables=tables.accuracy_tables(records),
+            "Scores",
+            plots=interactive.scores(records),
+            tables=tables.score_tables(records),
         ),
         Section(
             "Pair by pair",
@@ -292,7 +297,7 @@ def sections(
             interactive.pairs(several),
             details=[Details("All pairs as tables", [tables.pair_table(b) for b in several])],
         ),
-        Section("Accuracy against cost", COST_NOTE, interactive.cost(records)),
+        Section("Score against cost", COST_NOTE, interactive.cost(records)),
         Section(
             "Learning curves",
             plots.curves_note(plots.curve_panels(records, curves, "episodes")),
@@ -363,7 +368,7 @@ def protocol(comparison: Comparison) -> Table:
         "floors": ", ".join(learners(comparison.floors)),
         "settings": ", ".join(comparison.settings),
         "seeds": ", ".join(str(seed) for seed in sorted({row["seed"] for row in rows})),
-        "the same for all": shared_facts(rows, ACCURACY),
+        "the same for all": shared_facts(rows, SCORE),
         "machine": shared_facts(rows, [f for f in THROUGHPUT if f not in NETWORK]),
     }
     return Table(comparison.title, ["", ""], [[k, v] for k, v in facts.items() if v])
@@ -434,7 +439,7 @@ def reading(rows: Sequence[Row], boards: Sequence[Leaderboard]) -> dict[str, str
 
 
 def _compared(records: Sequence[Row]) -> list[Comparison]:
-    return comparisons(with_labels(records), ACCURACY)
+    return comparisons(with_labels(records), SCORE)
 
 
 def _behind(pair: Pair) -> str:
@@ -475,14 +480,20 @@ def _inductive(board: Leaderboard) -> str:
     if not entries or not board.winners or not all(DAGGER in label for label in board.winners):
         return ""
     best = entries[0]
-    accuracy = tables.score_text(score(board.comparison.at(best.label, board.setting)))
-    return f"Best of those that are not transductive (†): {best.label}, {accuracy} %, rank {best.rank}."
+    found = metric_text(board, board.comparison.at(best.label, board.setting))
+    return f"Best of those that are not transductive (†): {best.label}, {found}, rank {best.rank}."
+
+
+def metric_text(board: Leaderboard, rows: Sequence[Row]) -> str:
+    """Return the score of one learner in a setting as text, with its unit."""
+    result = score(rows)
+    return board.comparison.metric.text(result.mean, result.half)
 
 
 def _floor(board: Leaderboard) -> str:
-    """Return the accuracy of floors (no training), and the learners not above them."""
+    """Return the scores of floors (no training), and the learners not above them."""
     known = [
-        f"{entry.label} has {tables.score_text(score([row]))} %"
+        f"{entry.label} has {metric_text(board, [row])}"
         for entry, row in zip(board.floors, board.comparison.floors_at(board.setting), strict=True)
     ]
     low = tables.at_the_floor(board)

@@ -23,6 +23,7 @@ from bench.report.drawing import (
     INK,
     MOST_TEXT,
     Style,
+    bar_axis,
     finish,
     house_style,
     label_points,
@@ -32,17 +33,18 @@ from bench.report.drawing import (
     machine,
     new_figure,
     panel_title,
-    percent_ticks,
+    score_axis,
     short,
     styles,
     write_value,
 )
 from bench.report.rows import (
-    ACCURACY,
     ALL_FACTS,
+    SCORE,
     THROUGHPUT,
     Comparison,
     Row,
+    by_metric,
     comparisons,
     done,
     interval_note,
@@ -54,6 +56,7 @@ from bench.report.rows import (
     with_labels,
 )
 from bench.report.tables import PHASES
+from bench.tasks.base import Metric
 
 Records = Iterable[Row]
 Curves = Mapping[str, pd.DataFrame]
@@ -65,22 +68,22 @@ def figures(records: Records, curves: Curves) -> dict[str, Figure | None]:
     """Return all figures by name, None if nothing to show; `curves` maps cells to histories."""
     records = list(records)
     return {
-        "accuracy": accuracy(records),
+        **{metric.name: scores(of, metric) for metric, of in by_metric(records).items()},
         "learning_curves_episodes": learning_curves(records, curves, "episodes"),
         "learning_curves_seconds": learning_curves(records, curves, "seconds"),
         "throughput": throughput(records),
         "throughput_meta_batch": throughput_meta_batch(records),
-        "accuracy_throughput": accuracy_throughput(records),
+        "score_throughput": score_throughput(records),
     }
 
 
 @house_style
-def accuracy(records: Records) -> Figure | None:
-    """Draw test accuracy as bars from zero with 95 % intervals, grouped by setting."""
+def scores(records: Records, metric: Metric) -> Figure | None:
+    """Draw test scores as bars with 95 % intervals, grouped by setting; errors on a log scale."""
     rows = with_labels(records)
     if not done(rows):
         return None
-    found = comparisons(rows, ACCURACY)
+    found = comparisons(rows, SCORE)
     looks = styles(rows, found)
     bars = max(len(c.labels) * len(c.settings) for c in found)
     width = 4.8 if bars <= 6 else max(7.2, 0.2 * bars)
@@ -89,37 +92,38 @@ def accuracy(records: Records) -> Figure | None:
         pitch = group_pitch(len(comparison.labels))
         points = (width - 0.8) * 72 * pitch / max(1.3, len(comparison.settings))
         upright = points < 24
-        tops = [100.0]
+        tops = []
         for x, label, setting in bar_places(ax, comparison.labels, comparison.settings, pitch):
             seeds = comparison.at(label, setting)
             if seeds:
                 result = score(seeds)
                 ax.bar(x, result.mean, 0.86 * pitch, linewidth=0.8, **looks[label].bar())
                 ax.errorbar(x, result.mean, result.half, color=INK, capsize=1.5, linewidth=0.7)
-                write_value(ax, x, result.mean + result.half, f"{result.mean:.1f}", upright)
-                tops.append(result.mean + result.half)
+                top = result.mean + result.half
+                write_value(ax, x, top, metric.number(result.mean), upright)
+                tops += [result.mean, top]
             elif comparison.at(label, setting, "failed"):
                 write_value(ax, x, 0, "failed", True, GREY)
         for group, setting in enumerate(comparison.settings):
             ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
             ends = group - 0.47, group + 0.47
-            ax.hlines(100 / ways, *ends, INK, linestyles=CHANCE, lw=0.9)
+            if ways:
+                ax.hlines(100 / ways, *ends, INK, linestyles=CHANCE, lw=0.9)
             for row in comparison.floors_at(setting):
-                ax.hlines(row["accuracy"], *ends, INK, linestyles=FLOOR, lw=1.2)
-        ax.set_ylim(0, max(tops) + (15 if upright else 9))
-        ax.set_yticks(range(0, 101, 20))
-        ax.set_ylabel("Test accuracy (%)")
-        ax.grid(axis="y")
+                ax.hlines(row["score"], *ends, INK, linestyles=FLOOR, lw=1.2)
+        bar_axis(ax, metric, tops, upright)
         ax.set_title(textwrap.fill(comparison.title, int(width * 14)))
-    chance = Line2D([], [], color=INK, linestyle=CHANCE, linewidth=0.9, label="chance")
-    legend(figure, [*_bar_keys(found, looks), *floor_keys(found), chance])
+    keys = [*_bar_keys(found, looks), *floor_keys(found)]
+    if any(row["ways"] for row in rows):
+        keys.append(Line2D([], [], color=INK, linestyle=CHANCE, linewidth=0.9, label="chance"))
+    legend(figure, keys)
     finish(figure, f"Error bars: {interval_note(found)}.", found)
     return figure
 
 
 @house_style
 def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
-    """Draw validation accuracy against training 'episodes' or training 'seconds'.
+    """Draw validation scores against training 'episodes' or training 'seconds'.
 
     One seed: its 95 % interval as a band. Several: a thin line each, and their mean.
     """
@@ -136,8 +140,7 @@ def learning_curves(records: Records, curves: Curves, x: str) -> Figure | None:
         ax.set_xlim(left=0)
         ax.xaxis.set_major_formatter(short)
         ax.set_xlabel("Training episodes" if x == "episodes" else "Training time (s)")
-        ax.set_ylabel("Validation accuracy (%)")
-        percent_ticks(ax)
+        score_axis(ax, comparison.metric, "Validation")
         ax.grid()
         ax.set_title(panel_title(comparison, setting))
     legend(figure, [Line2D([], [], label=each, **looks[each].line()) for each in labels_of(found)])
@@ -157,7 +160,7 @@ def curve_panels(records: Records, curves: Curves, x: str) -> list[CurvePanel]:
         drawn = [row for row in drawn if is_timed(row)]
     panels = []
     # Times of different machines are not comparable.
-    for comparison in comparisons(drawn, ACCURACY if x == "episodes" else ALL_FACTS):
+    for comparison in comparisons(drawn, SCORE if x == "episodes" else ALL_FACTS):
         for setting in comparison.settings:
             seeds = {
                 label: [curves[row["cell"]] for row in comparison.at(label, setting)]
@@ -178,7 +181,7 @@ def curves_note(panels: Iterable[CurvePanel]) -> str:
 def mean_curve(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Return the mean curve over the validations (by episodes) that all seeds have."""
     joined = pd.concat([seed.set_index("episodes", drop=False) for seed in seeds], axis=1).dropna()
-    names = ("episodes", "seconds", "val_accuracy")
+    names = ("episodes", "seconds", "val_score")
     return pd.DataFrame({name: joined[[name]].mean(axis=1) for name in names})
 
 
@@ -250,10 +253,10 @@ def throughput_meta_batch(records: Records) -> Figure | None:
 
 
 @house_style
-def accuracy_throughput(records: Records) -> Figure | None:
-    """Draw test accuracy with its 95 % interval against training speed (log scale).
+def score_throughput(records: Records) -> Figure | None:
+    """Draw test scores with their 95 % intervals against training speed (log scale).
 
-    Speed is in images per second, as training tasks differ in size between learners. Points are
+    Speed is in examples per second, as training tasks differ in size between learners. Points are
     labelled; if that is too much text for a panel, there is a legend instead.
     """
     rows = with_labels(records)
@@ -268,7 +271,7 @@ def accuracy_throughput(records: Records) -> Figure | None:
         spots = {}
         for label in comparison.labels:
             seeds = comparison.at(label, setting)
-            speed = phase_throughput(seeds, "train", "images_per_s")
+            speed = phase_throughput(seeds, "train", "examples_per_s")
             if speed:
                 result = score(seeds)
                 ax.errorbar(
@@ -287,9 +290,8 @@ def accuracy_throughput(records: Records) -> Figure | None:
         ax.set_xlim(min(speeds) / 2.2, max(speeds) * 2.2)
         log_ticks(ax.xaxis, min(speeds), max(speeds))
         ax.margins(y=0.2)
-        percent_ticks(ax)
-        ax.set_xlabel("Training throughput (images per second, log scale)")
-        ax.set_ylabel("Test accuracy (%)")
+        score_axis(ax, comparison.metric)
+        ax.set_xlabel("Training throughput (examples per second, log scale)")
         ax.grid()
         ax.set_title(panel_title(comparison, setting))
         placed.append((ax, spots))
@@ -327,14 +329,14 @@ def bar_places(
 def _curve(ax: Axes, seeds: Sequence[pd.DataFrame], x: str, label: str, look: Style) -> None:
     if len(seeds) == 1:
         curve = seeds[0]
-        low, high = (curve["val_accuracy"] + sign * curve["val_ci95"] for sign in (-1, 1))
+        low, high = (curve["val_score"] + sign * curve["val_ci95"] for sign in (-1, 1))
         ax.fill_between(curve[x], low, high, color=look.colour, alpha=0.2, linewidth=0)
     else:
         for seed in seeds:
-            ax.plot(seed[x], seed["val_accuracy"], color=look.colour, alpha=0.45, linewidth=0.6)
+            ax.plot(seed[x], seed["val_score"], color=look.colour, alpha=0.45, linewidth=0.6)
         curve = mean_curve(seeds)
     every = max(1, len(curve) // 6)
-    ax.plot(curve[x], curve["val_accuracy"], label=label, markevery=every, **look.line())
+    ax.plot(curve[x], curve["val_score"], label=label, markevery=every, **look.line())
 
 
 def floor_keys(found: Iterable[Comparison]) -> list[Artist]:

@@ -30,7 +30,8 @@ RANKING_NOTE = (
     f"Grey bars join ties (corrected p of {LEVEL} or more)."
 )
 PAIRS_NOTE = (
-    "Points of accuracy by which the row is ahead of the column; ≈ is a tie. Colour: on how many "
+    "Points (of errors, natural logarithms) by which the row is ahead of the column; ≈ is a tie. "
+    "Colour: on how many "
     "episodes one training of the row beats one of the column."
 )
 MODELS_NOTE = "In parentheses: one seed, an order of models, not of learners."
@@ -57,7 +58,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
             look = looks[entry.label]
             bar: dict[str, Any] = {"linestyle": "none", "ecolor": look.colour}
             ax.errorbar(
-                entry.accuracy,
+                entry.score,
                 place,
                 xerr=entry.half,
                 elinewidth=2.6,
@@ -66,7 +67,7 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
             )
             if entry.half_classes is not None:
                 ax.errorbar(
-                    entry.accuracy,
+                    entry.score,
                     place,
                     xerr=entry.half_classes,
                     elinewidth=0.8,
@@ -87,9 +88,11 @@ def ranking(boards: Sequence[Leaderboard]) -> Figure | None:
                 linewidth=2.6,
             )
         for entry in board.floors:
-            ax.axvline(entry.accuracy, color=INK, linestyle=FLOOR, linewidth=1.2)
+            ax.axvline(entry.score, color=INK, linestyle=FLOOR, linewidth=1.2)
         ax.grid(axis="x")
-        ax.set_xlabel("Test accuracy (%)")
+        ax.set_xlabel(board.comparison.metric.axis())
+        if board.comparison.metric.scale == "log":
+            ax.set_xscale("log")
         ax.set_title(panel_title(board.comparison, board.setting))
     finish(figure, noted(ranking_note(boards), boards), found)
     return figure

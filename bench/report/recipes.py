@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from bench.report.leaderboard import Episodes
 from bench.report.rows import (
-    ACCURACY,
     RECIPE,
+    SCORE,
     Comparison,
     Row,
     comparisons,
@@ -52,7 +52,7 @@ class Cross:
 def factorial_designs(records: Iterable[Row], tested: Episodes) -> list[Cross]:
     """Return all settings in which two or more learners and recipes are fully crossed."""
     found = []
-    for comparison in comparisons(done(with_labels(records, but=RECIPE)), ACCURACY):
+    for comparison in comparisons(done(with_labels(records, but=RECIPE)), SCORE):
         for setting in comparison.settings:
             by_recipe = {
                 label: _by_recipe(comparison.at(label, setting)) for label in comparison.labels
@@ -90,7 +90,7 @@ def table(cross: Cross) -> Table:
     ]
     last = [_difference(each, by_recipe[0]) for each in by_recipe[1:]]
     lines.append(["*the recipe contributes*", ABSENT, *last, ""])
-    facts = shared_facts([row for line in cross.cells for rows in line for row in rows], ACCURACY)
+    facts = shared_facts([row for line in cross.cells for rows in line for row in rows], SCORE)
     legend = "; ".join(
         f"{name}: {_words(recipe)}" for name, recipe in zip(names, cross.recipes, strict=True)
     )
@@ -144,7 +144,7 @@ def _cell(rows: Sequence[Row]) -> str:
 
 
 def _runs(rows: Sequence[Row], tested: Episodes, models: bool) -> NDArray[np.float64]:
-    runs = np.stack([tested[row["cell"]]["accuracy"].to_numpy(float) for row in rows])
+    runs = np.stack([tested[row["cell"]]["score"].to_numpy(float) for row in rows])
     return runs.mean(0) if models else runs
 
 

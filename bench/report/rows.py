@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from algorithms.learner import Setting
 from bench.runs.records import Role, facts, usual_values
 from bench.stats import intervals
+from bench.tasks.base import Metric
 
 Row = dict[str, Any]
 
@@ -29,14 +31,15 @@ NAMES = {
     "baseline": "Baseline",
     "baselinepp": "Baseline++",
     "nearest": "Nearest centroid",
+    "nearest_neighbor": "Nearest neighbour",
 }
 """Names of algorithms as in their papers, in the order of tables and legends."""
 
 # Rows are compared only if these agree.
 NETWORK = facts(Role.NETWORK)
-ACCURACY = facts(Role.NETWORK, Role.ACCURACY)
+SCORE = facts(Role.NETWORK, Role.SCORE)
 THROUGHPUT = facts(Role.NETWORK, Role.SPEED)
-ALL_FACTS = facts(Role.NETWORK, Role.ACCURACY, Role.SPEED)
+ALL_FACTS = facts(Role.NETWORK, Role.SCORE, Role.SPEED)
 RECIPE = facts(Role.RECIPE)
 # Rows of one algorithm and setting that differ in any of these, or in its options, get separate labels.
 VARIANT = facts(Role.VARIANT, Role.RECIPE)
@@ -55,7 +58,7 @@ TRANSDUCTIVE_NOTE = "† transductive: a prediction may depend on the other quer
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy (%) of one learner in one setting.
+    """Score of one learner in one setting.
 
     One seed: the 95 % half-width over test episodes. Several: the mean over seeds and its 95 %
     half-width over seeds and episodes.
@@ -79,6 +82,11 @@ class Comparison:
     floors: Sequence[Row] = ()
 
     @property
+    def metric(self) -> Metric:
+        """The metric of all rows."""
+        return metric_of(self.rows[0])
+
+    @property
     def labels(self) -> list[str]:
         """The learners, in the order of all tables and legends."""
         return learners(self.rows)
@@ -86,7 +94,9 @@ class Comparison:
     @property
     def settings(self) -> list[str]:
         """The settings, sorted by ways and shots."""
-        ordered = sorted(self.rows, key=lambda row: (row["ways"], row["shots"], row["setting"]))
+        ordered = sorted(
+            self.rows, key=lambda row: (row["ways"] or 0, row["shots"], row["setting"])
+        )
         return list(dict.fromkeys(row["setting"] for row in ordered))
 
     def place(self, setting: str) -> str:
@@ -163,7 +173,7 @@ def incompatibilities(records: Iterable[Row]) -> list[str]:
                 f"Rows of {dataset} are kept apart where they differ in {facts}."
                 + (advice if asked else "")
             )
-    for comparison in comparisons(with_labels(rows), ACCURACY):
+    for comparison in comparisons(with_labels(rows), SCORE):
         lists = [setting for setting in comparison.settings if EPISODES in setting]
         if lists:
             sentences.append(
@@ -175,12 +185,32 @@ def incompatibilities(records: Iterable[Row]) -> list[str]:
 
 def setting_title(row: Row) -> str:
     """Return the data set, ways and shots of a row, regardless of the protocol."""
-    return f"{row['dataset']}, {row['ways']}-way {row['shots']}-shot"
+    return f"{row['dataset']}, {setting_of(row)}"
+
+
+def setting_of(row: Row) -> str:
+    """Return the ways and shots of a row as text."""
+    return Setting(row["ways"], row["shots"], row["queries"]).label
+
+
+def metric_of(row: Row) -> Metric:
+    """Return the metric of a row's score."""
+    return Metric.model_validate(row["metric"])
+
+
+def by_metric(records: Iterable[Row]) -> dict[Metric, list[Row]]:
+    """Return the rows of each metric, in the order of their names."""
+    rows = list(records)
+    metrics = {metric_of(row) for row in rows}
+    return {
+        metric: [row for row in rows if metric_of(row) == metric]
+        for metric in sorted(metrics, key=lambda metric: metric.name)
+    }
 
 
 def row_order(row: Row) -> tuple[Any, ...]:
     """Return the sort key of rows: data set, ways, shots, algorithm, seed, cell."""
-    return tuple(row[key] for key in ("dataset", "ways", "shots", "algo", "seed", "cell"))
+    return tuple(row[key] or 0 for key in ("dataset", "ways", "shots", "algo", "seed", "cell"))
 
 
 def done(records: Iterable[Row]) -> list[Row]:
@@ -188,10 +218,10 @@ def done(records: Iterable[Row]) -> list[Row]:
     return [row for row in records if row["status"] == "done"]
 
 
-def with_accuracies(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) -> list[Row]:
+def with_scores(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) -> list[Row]:
     """Return copies of rows with the ``accuracies`` of their test episodes, given by cell."""
     return [
-        {**row, "accuracies": each["accuracy"].to_numpy(float)}
+        {**row, "scores": each["score"].to_numpy(float)}
         if (each := tested.get(row["cell"])) is not None
         else row
         for row in records
@@ -201,13 +231,13 @@ def with_accuracies(records: Iterable[Row], tested: Mapping[str, pd.DataFrame]) 
 def score(rows: Sequence[Row]) -> Score:
     """Return the score of one learner in one setting from its finished rows, one per seed.
 
-    Without `with_accuracies`, only each row's interval over episodes is known.
+    Without `with_scores`, only each row's interval over episodes is known.
     """
-    means, halves = [row["accuracy"] for row in rows], [row["ci95"] for row in rows]
+    means, halves = [row["score"] for row in rows], [row["ci95"] for row in rows]
     if len(rows) == 1:
         return Score(means[0], halves[0], 1)
-    if all("accuracies" in row for row in rows):
-        found = intervals.estimate([np.stack([row["accuracies"] for row in rows])])
+    if all("scores" in row for row in rows):
+        found = intervals.estimate([np.stack([row["scores"] for row in rows])])
     else:
         found = intervals.estimate_without_episodes(means, halves)
     return Score(found.mean, found.half, len(rows))
@@ -231,13 +261,15 @@ def is_floor(row: Row) -> bool:
 def is_above(rows: Sequence[Row], floor: Row) -> bool:
     """Return whether a learner (one row per seed) is above a floor by more than the interval.
 
-    Uses paired differences on the shared episodes if rows are `with_accuracies`.
+    Uses paired differences on the shared episodes if rows are `with_scores`.
     """
-    if not all("accuracies" in row for row in (*rows, floor)):
+    metric = metric_of(floor)
+    if not all("scores" in row for row in (*rows, floor)):
         result = score(rows)
-        return bool(result.mean - result.half > floor["accuracy"])
-    runs = [row["accuracies"] for row in rows]
-    both = [np.stack(runs) if len(runs) > 1 else runs[0], floor["accuracies"]]
+        ahead = result.mean - floor["score"]
+        return bool((ahead if metric.higher_is_better else -ahead) > result.half)
+    runs = [metric.merits(row["scores"]) for row in rows]
+    both = [np.stack(runs) if len(runs) > 1 else runs[0], metric.merits(floor["scores"])]
     found = intervals.estimate(both, (1, -1))
     return found.mean > found.half
 
@@ -361,7 +393,7 @@ def _floors_of(comparison: Comparison, floors: Iterable[Row]) -> list[Row]:
 def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in sorted(rows, key=lambda row: (row["status"] != "done", row_order(row))):
-        key = (row["dataset"], *(_value(row, field) for field in fields))
+        key = (row["dataset"], row["metric"]["name"], *(_value(row, field) for field in fields))
         if row["status"] != "done":
             key = next((other for other in groups if _fits(key, other)), key)
         groups.setdefault(key, []).append(row)
@@ -371,7 +403,7 @@ def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
         siblings = [other for other in groups if other[0] == key[0]]
         differing = [
             _fact(field, key[i])
-            for i, field in enumerate(fields, start=1)
+            for i, field in enumerate(fields, start=2)
             if len({other[i] for other in siblings}) > 1
         ]
         members = _disambiguate(_with_setting(sorted(groups[key], key=row_order)))
@@ -442,7 +474,7 @@ def _with_setting(rows: Sequence[Row]) -> list[Row]:
 
     named = []
     for row in rows:
-        setting = f"{row['ways']}-way {row['shots']}-shot"
+        setting = setting_of(row)
         digests = lists.get((row["ways"], row["shots"]), set())
         if len(digests) > 1:
             setting += f"{EPISODES}{row.get('episodes_digest', min(digests))[:8]}"

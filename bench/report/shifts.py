@@ -14,6 +14,7 @@ from matplotlib.patches import Patch
 
 from bench.report.drawing import (
     INK,
+    bar_axis,
     finish,
     house_style,
     labels_of,
@@ -25,7 +26,7 @@ from bench.report.drawing import (
 )
 from bench.report.plots import bar_places, group_pitch
 from bench.report.rows import (
-    ACCURACY,
+    SCORE,
     Comparison,
     Row,
     Score,
@@ -35,21 +36,21 @@ from bench.report.rows import (
     score,
     with_labels,
 )
-from bench.report.tables import ABSENT, Table, joined, score_text
+from bench.report.tables import ABSENT, Table, joined
 
 Shifts = Mapping[str, pd.DataFrame]
 """Maps each cell to its tests on other data sets, rows of `bench.runs.transfer.Shift`."""
 
 COLUMNS = [
-    *("algo", "trained_on", "tested_on", "ways", "shots", "queries", "seed", "accuracy", "ci95"),
+    *("algo", "trained_on", "tested_on", "ways", "shots", "queries", "seed", "score", "ci95"),
     *("difference", "difference_ci95", "seen", "episodes", "episodes_digest", "data_digest"),
     *("transductive", "cell"),
 ]
 SHIFT_NOTE = (
-    "Test accuracy (%) of the same trained models on the test episodes of other data sets, of the same "
+    "Test scores of the same trained models on the test episodes of other data sets, of the same "
     "ways, shots and queries, their images brought to the shape of those trained on. On one data set, "
     "all learners have the same episodes. ±: 95 % interval over episodes of one trained model, or for "
-    "other seeds and episodes where there are several. Difference: that less the accuracy on the "
+    "other seeds and episodes where there are several. Difference: that less the score on the "
     "learner's own test set, in points; of two tests on episodes of their own. "
     "Seen: the tested images that training or validation had, to the pixel."
 )
@@ -105,13 +106,15 @@ def shift_tables(records: Iterable[Row], shifts: Shifts) -> list[Table]:
         lines = []
         own = comparison.rows[0]["dataset"]
         for label, tests in shifted(comparison, setting, shifts).items():
-            on_own = score_text(score(comparison.at(label, setting)))
+            result = score(comparison.at(label, setting))
+            on_own = comparison.metric.number(result.mean, result.half)
             lines.append([label, own, own, on_own, ABSENT, ABSENT])
             for name, test in tests.items():
                 difference = f"{test.difference.mean:+.1f} ± {test.difference.half:.1f}"
                 seen = f"{test.seen:.1f} %"
-                lines.append([label, own, name, score_text(test.score), difference, seen])
-        headers = ["Learner", "trained on", "tested on", "accuracy", "difference", "seen"]
+                elsewhere = comparison.metric.number(test.score.mean, test.score.half)
+                lines.append([label, own, name, elsewhere, difference, seen])
+        headers = ["Learner", "trained on", "tested on", "score", "difference", "seen"]
         title, place = f"{comparison.title}, {setting}", comparison.place(setting)
         tables.append(Table(title, headers, lines, SHIFT_NOTE, place))
     return tables
@@ -121,7 +124,7 @@ def transfer_settings(records: Iterable[Row], shifts: Shifts) -> list[tuple[Comp
     """Return comparisons and settings in which a learner was tested on another data set."""
     return [
         (comparison, setting)
-        for comparison in comparisons(done(with_labels(records)), ACCURACY)
+        for comparison in comparisons(done(with_labels(records)), SCORE)
         for setting in comparison.settings
         if shifted(comparison, setting, shifts)
     ]
@@ -150,7 +153,7 @@ def _shifted(pairs: Sequence[tuple[Row, Any]]) -> TransferResults:
     """
     differences = [
         {
-            "accuracy": test["accuracy"] - own["accuracy"],
+            "score": test["score"] - own["score"],
             "ci95": math.hypot(own["ci95"], test["ci95"]),
         }
         for own, test in pairs
@@ -166,7 +169,7 @@ def figures(records: Iterable[Row], shifts: Shifts) -> dict[str, Figure | None]:
 
 @house_style
 def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
-    """Draw test accuracy on the learners' own data set and on others, as bars from zero."""
+    """Draw test scores on the learners' own data set and on others, as bars from zero."""
     panels = transfer_settings(records, shifts)
     if not panels:
         return None
@@ -178,19 +181,18 @@ def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
         labels = [label for label in comparison.labels if label in next(iter(groups.values()))]
         pitch = group_pitch(len(labels))
         upright = 6.4 * 72 * pitch / max(1.3, len(groups)) < 24
-        tops = [100.0]
+        tops = []
         for x, label, name in bar_places(ax, labels, list(groups), pitch):
             if (result := groups[name].get(label)) is not None:
                 ax.bar(x, result.mean, 0.86 * pitch, linewidth=0.8, **looks[label].bar())
                 ax.errorbar(x, result.mean, result.half, color=INK, capsize=1.5, linewidth=0.7)
-                write_value(ax, x, result.mean + result.half, f"{result.mean:.1f}", upright)
-                tops.append(result.mean + result.half)
+                top, value = result.mean + result.half, comparison.metric.number(result.mean)
+                write_value(ax, x, top, value, upright)
+                tops += [result.mean, top]
         ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
-        ax.axhline(100 / ways, color=INK, linestyle=(0, (3, 2)), linewidth=0.9)
-        ax.set_ylim(0, max(tops) + (15 if upright else 9))
-        ax.set_yticks(range(0, 101, 20))
-        ax.set_ylabel("Test accuracy (%)")
-        ax.grid(axis="y")
+        if ways:
+            ax.axhline(100 / ways, color=INK, linestyle=(0, (3, 2)), linewidth=0.9)
+        bar_axis(ax, comparison.metric, tops, upright)
         ax.set_title(panel_title(comparison, f"trained for {setting}"))
     keys = [Patch(label=x, linewidth=0.8, **looks[x].bar()) for x in labels_of(found)]
     legend(figure, keys)

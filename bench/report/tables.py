@@ -16,15 +16,14 @@ from pandas.api.types import is_numeric_dtype
 
 from bench.report.leaderboard import LEVEL, MARGIN, MODELS, Leaderboard, Pair, Standing
 from bench.report.rows import (
-    ACCURACY,
     ALL_FACTS,
     DAGGER,
+    SCORE,
     THROUGHPUT,
     TRANSDUCTIVE_NOTE,
     TUNED_NOTE,
     Comparison,
     Row,
-    Score,
     comparisons,
     done,
     interval_note,
@@ -38,14 +37,15 @@ from bench.report.rows import (
     with_labels,
 )
 from bench.stats import intervals
+from bench.tasks.base import Metric
 
-ACCURACY_LEADING = (
+SCORE_LEADING = (
     "algo",
     "dataset",
     "ways",
     "shots",
     "seed",
-    "accuracy",
+    "score",
     "ci95",
     "episodes",
     "transductive",
@@ -61,7 +61,7 @@ THROUGHPUT_LEADING = (
     "device",
     "phase",
     "tasks_per_s",
-    "images_per_s",
+    "examples_per_s",
     "ms_median",
     "peak_mib",
     "gflop_per_task",
@@ -88,7 +88,7 @@ SATURATION_NOTE = (
 STANDINGS = [
     "Learner",
     "rank",
-    "accuracy",
+    "score",
     "± episodes",
     "± seeds and episodes",
     "± classes",
@@ -111,7 +111,8 @@ PAIRS = [
     "episodes needed",
 ]
 LEADERBOARD_NOTE = (
-    "Accuracies, differences, half-widths of 95 % intervals and ECE are in %. Each ± names what it "
+    "Accuracies, their differences, half-widths of 95 % intervals and ECE are in %; differences of "
+    "errors are natural logarithms of their ratio (0.69 is half the error). Each ± names what it "
     "covers: other *episodes* of the same test classes, for these trained models (the usual interval); "
     "other *seeds* of training and other episodes; other *classes* and images as well as all that, where "
     "classes that are alike count as one draw: the forms of a letter, an alphabet, a superclass. "
@@ -121,7 +122,8 @@ LEADERBOARD_NOTE = (
     "interval for other seeds and episodes (models: for other episodes), on the same episodes, corrected "
     f"for all pairs of the setting (Holm); {LEVEL} or more is a tie. Rank: from 1 + the number of others "
     "that are significantly better to the number of all less those significantly worse; the order of "
-    "ranks need not be that of means. Equivalent: whether two differ by less than {margin} points "
+    "ranks need not be that of means. Equivalent: whether two differ by less than {margin} points (% of "
+    "an error) "
     "(two one-sided tests, corrected likewise). P(better): probability that one training of the first "
     "beats one of the second on an episode, ties counting half. Effect size: the difference (and the "
     "ends of its interval) in units of the standard deviation over episodes between one training of "
@@ -135,12 +137,12 @@ UNGROUPED_NOTE = (
     "± classes takes them as independent there, and is too narrow where they are not."
 )
 FLOOR_NOTE = (
-    "A floor has nothing to train and no rank: what comparing images gives on these episodes."
+    "A floor has nothing to train and no rank: what comparing inputs gives on these episodes."
 )
 AGGREGATE_NOTE = (
-    "Mean rank over the settings (Demšar 2006), and mean accuracy in % of the middle half of all runs "
-    "(Agarwal et al. 2021), with 95 % intervals of a bootstrap over seeds and episodes of each setting; "
-    "with one seed, over the episodes of those models alone."
+    "Mean rank over the settings (Demšar 2006), and mean score (of errors, minus the natural logarithm) "
+    "of the middle half of all runs (Agarwal et al. 2021), with 95 % intervals of a bootstrap over seeds "
+    "and episodes of each setting; with one seed, over the episodes of those models alone."
 )
 ABSENT = "–"
 FORMULA = ("=", "+", "-", "@")
@@ -182,10 +184,14 @@ class Table:
         return "\n\n".join(filter(None, parts))
 
 
-def accuracy_table(records: Iterable[Row]) -> pd.DataFrame:
-    """Return one row per cell: results first, then the protocol card; empty numbers if failed."""
+def score_table(records: Iterable[Row], metric: Metric) -> pd.DataFrame:
+    """Return one row per cell: results first, then the protocol card; empty numbers if failed.
+
+    The score is in a column of the name of its metric.
+    """
     rows = sorted(records, key=row_order)
-    return _frame(rows, [*ACCURACY_LEADING, *_card(rows, {*ACCURACY_LEADING, "throughput"})])
+    card = _card(rows, {*SCORE_LEADING, "metric", "throughput"})
+    return _frame(rows, [*SCORE_LEADING, *card]).rename(columns={"score": metric.name})
 
 
 def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
@@ -195,7 +201,7 @@ def throughput_table(records: Iterable[Row]) -> pd.DataFrame:
         for row in sorted(records, key=row_order)
         for entry in sorted(row.get("throughput") or [], key=lambda e: ORDER.index(e["phase"]))
     ]
-    results = {*ACCURACY_LEADING, *THROUGHPUT_LEADING, "throughput"}
+    results = {*SCORE_LEADING, *THROUGHPUT_LEADING, "metric", "throughput"}
     return _frame(rows, [*THROUGHPUT_LEADING, *_card(rows, results)])
 
 
@@ -215,17 +221,12 @@ def to_csv(frame: pd.DataFrame) -> str:
     return frame.to_csv(index=False, lineterminator="\n")
 
 
-def accuracy_markdown(records: Iterable[Row]) -> str:
-    """Return Markdown of learners by settings, one table for each data set and protocol."""
-    return joined(accuracy_tables(records))
-
-
-def accuracy_tables(records: Iterable[Row]) -> list[Table]:
+def score_tables(records: Iterable[Row]) -> list[Table]:
     """Return tables of learners by settings, one for each data set and protocol."""
     tables = []
-    for comparison in comparisons(with_labels(records), ACCURACY):
+    for comparison in comparisons(with_labels(records), SCORE):
         cells = [
-            [label, *(accuracy_text(comparison, label, s) for s in comparison.settings)]
+            [label, *(cell_text(comparison, label, s) for s in comparison.settings)]
             for label in comparison.labels
         ]
         cells += [
@@ -233,7 +234,7 @@ def accuracy_tables(records: Iterable[Row]) -> list[Table]:
             for label in learners(comparison.floors)
         ]
         headers = ["Learner", *comparison.settings]
-        tables.append(Table(comparison.title, headers, cells, _accuracy_caption(comparison)))
+        tables.append(Table(comparison.title, headers, cells, _score_caption(comparison)))
     return tables
 
 
@@ -309,7 +310,7 @@ def standing_table(board: Leaderboard) -> Table:
         [
             entry.label,
             entry.rank,
-            _fixed(entry.accuracy),
+            _fixed(entry.score),
             _fixed(entry.half_episodes),
             _fixed(entry.half_seeds_and_episodes),
             _over_classes(entry),
@@ -354,7 +355,7 @@ def aggregate_tables(boards: Sequence[Leaderboard]) -> list[Table]:
         if len(settings) < 2 or len(everywhere) < 2:
             continue
         runs = [
-            [np.stack([row["accuracies"] for row in rows]) for rows in each]
+            [comparison.metric.merits(np.stack([row["scores"] for row in rows])) for rows in each]
             for each in everywhere.values()
         ]
         middles, ranks = intervals.aggregates(runs)
@@ -454,7 +455,7 @@ def one_seed(board: Leaderboard) -> str:
     """Return why a setting has no ranking of learners, and what is known of the models."""
     top = [entry.label for entry in board.standings if entry.best == 1]
     found = (
-        f"{top[0]} has the highest accuracy"
+        f"{top[0]} has the best score"
         if len(top) == 1
         else f"{listed(top)} are not told apart at the top"
     )
@@ -487,18 +488,18 @@ def saturation_tables(records: Iterable[Row]) -> list[Table]:
 
 def terminal_table(records: Iterable[Row]) -> str:
     """Return the comparison printed at the end of a run, at most 100 columns wide."""
-    headers = [
-        "learner",
-        "setting",
-        "accuracy (%)",
-        "trans-ductive",
-        "train tasks/s",
-        "adapt tasks/s",
-        "infer images/s",
-        "training time",
-    ]
     parts = []
     for comparison in comparisons(with_labels(records), ALL_FACTS):
+        headers = [
+            "learner",
+            "setting",
+            comparison.metric.axis("").strip(),
+            "trans-ductive",
+            "train tasks/s",
+            "adapt tasks/s",
+            f"infer {comparison.rows[0].get('examples', 'images')}/s",
+            "training time",
+        ]
         lines = []
         for setting in comparison.settings:
             for label in comparison.labels:
@@ -508,11 +509,11 @@ def terminal_table(records: Iterable[Row]) -> str:
                         [
                             label.replace(DAGGER, ""),
                             setting,
-                            accuracy_text(comparison, label, setting),
+                            cell_text(comparison, label, setting),
                             _yes_no(rows),
                             number(phase_throughput(rows, "train")),
                             number(phase_throughput(rows, "adapt")),
-                            number(phase_throughput(rows, "infer", "images_per_s")),
+                            number(phase_throughput(rows, "infer", "examples_per_s")),
                             train_time(rows),
                         ]
                     )
@@ -528,7 +529,7 @@ def terminal_table(records: Iterable[Row]) -> str:
     return "\n\n".join(parts)
 
 
-def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
+def cell_text(comparison: Comparison, label: str, setting: str) -> str:
     """Return a table cell as '95.3 ± 0.4', 'failed', or a dash if nothing was run."""
     rows = comparison.at(label, setting)
     failed = len(comparison.at(label, setting, "failed"))
@@ -537,26 +538,25 @@ def accuracy_text(comparison: Comparison, label: str, setting: str) -> str:
     result = score(rows)
     remarks = [f"{result.seeds} seeds"] if result.seeds > 1 else []
     remarks += [f"{failed} failed"] if failed else []
-    text = score_text(result)
+    text = comparison.metric.number(result.mean, result.half)
     return f"{text} ({', '.join(remarks)})" if remarks else text
 
 
 def floor_text(comparison: Comparison, label: str, setting: str) -> str:
     """Return a floor as '42.7 ± 1.0', or a dash if it was not run."""
     rows = [row for row in comparison.floors_at(setting) if row["label"] == label]
-    return score_text(score(rows)) if rows else ABSENT
+    if not rows:
+        return ABSENT
+    result = score(rows)
+    return comparison.metric.number(result.mean, result.half)
 
 
 def chance(comparison: Comparison) -> str:
-    """Return the chance level, as 'chance is 20 % at 5 ways'."""
-    ways = sorted({row["ways"] for row in comparison.rows})
+    """Return the chance level, as 'chance is 20 % at 5 ways'; empty without classes."""
+    ways = sorted({row["ways"] for row in comparison.rows if row["ways"]})
+    if not ways:
+        return ""
     return f"chance is {' and '.join(f'{100 / n:.3g} % at {n} ways' for n in ways)}"
-
-
-def score_text(result: Score) -> str:
-    """Return a score as '95.3 ± 0.4'."""
-    digits = 2 if 0 < result.half < 0.1 else 1
-    return f"{result.mean:.{digits}f} ± {result.half:.{digits}f}"
 
 
 def failures(comparison: Comparison) -> str:
@@ -583,19 +583,23 @@ def _escaped(text: str) -> str:
     return re.sub(r"\*(.+?)\*", r"\\emph{\1}", safe)
 
 
-def _accuracy_caption(comparison: Comparison) -> str:
+def _score_caption(comparison: Comparison) -> str:
     sentences = []
     if finished := done(comparison.rows):
-        sentences.append(f"Test accuracy in %; ±: {interval_note([comparison])}.")
-        sentences.append("In each column all learners are tested on the same episodes;")
-        sentences.append(f"{chance(comparison)}.")
+        metric = comparison.metric
+        unit = f" in {metric.unit}" if metric.unit else ""
+        sentences.append(f"Test {metric.label}{unit}; ±: {interval_note([comparison])}.")
+        sentences.append(
+            "In each column all learners are tested on the same episodes"
+            + (f"; {level}." if (level := chance(comparison)) else ".")
+        )
         sentences += [FLOOR_NOTE] if comparison.floors else []
         sentences += [
             f"Not above the floor by more than the interval at {setting}: {', '.join(low)}."
             for setting in comparison.settings
             if (low := comparison.at_the_floor(setting))
         ]
-        sentences.append(_sentence(shared_facts(finished, ACCURACY)))
+        sentences.append(_sentence(shared_facts(finished, SCORE)))
         if any(row["transductive"] for row in finished):
             sentences.append(TRANSDUCTIVE_NOTE)
         if any(row.get("tuning") for row in finished):

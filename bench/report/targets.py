@@ -10,6 +10,7 @@ from bench.report.rows import (
     comparisons,
     done,
     is_timed,
+    metric_of,
     phase_throughput,
     with_labels,
 )
@@ -40,7 +41,11 @@ def time_to_accuracy_tables(
     records: Iterable[Row], curves: Mapping[str, pd.DataFrame]
 ) -> list[Table]:
     """Return tables of learners by targets, one per setting and machine with learning curves."""
-    rows = [row for row in done(with_labels(records)) if row["cell"] in curves and is_timed(row)]
+    rows = [
+        row
+        for row in done(with_labels(records))
+        if row["cell"] in curves and is_timed(row) and metric_of(row).unit == "%"
+    ]
     tables = []
     for comparison in comparisons(rows, ALL_FACTS):
         for setting in comparison.settings:
@@ -69,7 +74,7 @@ def _reached(seeds: Sequence[Row], curves: Mapping[str, pd.DataFrame], target: f
     firsts = []
     for row in seeds:
         curve = curves[row["cell"]]
-        above = curve[curve["val_accuracy"] >= target]
+        above = curve[curve["val_score"] >= target]
         if above.empty:
             return None
         firsts.append(above.iloc[0])

@@ -16,10 +16,10 @@ from bench.report.drawing import (
     legend,
     new_figure,
     panel_title,
-    percent_ticks,
+    score_axis,
     styles,
 )
-from bench.report.rows import ACCURACY, Comparison, Row, comparisons, done, row_order, with_labels
+from bench.report.rows import SCORE, Comparison, Row, comparisons, done, row_order, with_labels
 from bench.report.tables import ABSENT, Table, joined
 
 Trials = Mapping[str, pd.DataFrame]
@@ -90,7 +90,7 @@ def figures(records: Iterable[Row], trials: Trials) -> dict[str, Figure | None]:
 
 @house_style
 def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
-    """Draw test accuracy of the trained learners against inner steps, shots and ways."""
+    """Draw test scores of the trained learners against inner steps, shots and ways."""
     panels = [
         (comparison, setting, varied)
         for varied in AXES
@@ -111,9 +111,8 @@ def adaptation(records: Sequence[Row], trials: Trials) -> Figure | None:
         ax.set_xscale("log")
         ax.set_xticks(sorted(values), [str(value) for value in sorted(values)])
         ax.minorticks_off()
-        percent_ticks(ax)
+        score_axis(ax, comparison.metric)
         ax.set_xlabel(AXES[varied])
-        ax.set_ylabel("Test accuracy (%)")
         ax.grid()
         ax.set_title(panel_title(comparison, f"trained for {setting}"))
     legend(figure, [Line2D([], [], label=x, **looks[x].line()) for x in labels_of(found)])
@@ -126,24 +125,24 @@ def _line(ax: Axes, seeds: Sequence[pd.DataFrame], look: Style) -> None:
     ax.fill_between(
         found["value"], found["low"], found["high"], color=look.colour, alpha=0.2, linewidth=0
     )
-    ax.plot(found["value"], found["accuracy"], **look.line())
+    ax.plot(found["value"], found["score"], **look.line())
 
 
 def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Return mean accuracy by value with low and high.
+    """Return the mean score by value with low and high.
 
     These are the 95 % interval of one seed, or the range of several.
     """
     tried = pd.concat(seeds).assign(value=lambda table: table["value"].astype(int))
     found = tried.groupby("value", as_index=False).agg(
-        accuracy=("accuracy", "mean"),
-        low=("accuracy", "min"),
-        high=("accuracy", "max"),
+        score=("score", "mean"),
+        low=("score", "min"),
+        high=("score", "max"),
         ci95=("ci95", "mean"),
     )
     if len(seeds) == 1:
-        found["low"] = found["accuracy"] - found["ci95"]
-        found["high"] = found["accuracy"] + found["ci95"]
+        found["low"] = found["score"] - found["ci95"]
+        found["high"] = found["score"] + found["ci95"]
     return found
 
 
@@ -151,7 +150,7 @@ def probed(records: Iterable[Row], trials: Trials, varied: str) -> list[tuple[Co
     """Return comparisons and settings with probe results in which ``varied`` was varied."""
     return [
         (comparison, setting)
-        for comparison in comparisons(done(with_labels(records)), ACCURACY)
+        for comparison in comparisons(done(with_labels(records)), SCORE)
         for setting in comparison.settings
         if any(trials_of(comparison, x, setting, trials, varied) for x in comparison.labels)
     ]
@@ -172,7 +171,7 @@ def trials_of(
 
 
 def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:
-    joined = pd.concat(seeds).groupby("value")["accuracy"].mean()
+    joined = pd.concat(seeds).groupby("value")["score"].mean()
     return {str(value): float(mean) for value, mean in joined.items()}
 
 

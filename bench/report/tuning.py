@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from bench.report.rows import ACCURACY, Row, comparisons, done, with_labels
+from bench.report.rows import SCORE, Row, comparisons, done, with_labels
 from bench.report.tables import Table, duration, joined
 
 HEADERS = [
@@ -27,7 +27,7 @@ def tuning_tables(records: Iterable[Row]) -> list[Table]:
     """Return one line per study, one table per data set and budget."""
     tuned = [row for row in done(with_labels(records)) if row.get("tuned")]
     tables = []
-    for comparison in comparisons(tuned, ACCURACY):
+    for comparison in comparisons(tuned, SCORE):
         lines = []
         for label in comparison.labels:
             for setting in comparison.settings:
@@ -44,7 +44,7 @@ def _line(row: Row) -> list[str]:
     return [
         row["label"],
         row["setting"],
-        *(f"{tuned[fact]:,}" for fact in ("n_trials", "stopped", "failed", "images")),
+        *(f"{tuned[fact]:,}" for fact in ("n_trials", "stopped", "failed", "examples")),
         duration(tuned["seconds"]),
         *(f"{tuned[fact]:.1f}" for fact in ("first", "best")),
         ", ".join(chosen),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from algorithms.learner import Learner, Shape
+from algorithms.learner import Learner, Setting
 from bench.config.groups import names, targets
 from bench.config.schema import Component, Config, Train, check_options
 from bench.core.errors import UserError, with_location
@@ -19,14 +19,15 @@ from bench.datasets.io.cache import DataDirs
 from bench.engine import device as devices
 from bench.engine import optimizer, precision
 from bench.engine.distributed import ProcessGroup, process_group
-from bench.engine.evaluate import to_float
+from bench.engine.evaluate import IMAGE_DIMENSIONS, to_float
 from bench.engine.memory import choose_chunk_size, out_of_memory
 from bench.engine.train import OuterLoop, steps_of
 from bench.runs import protocol, records
 from bench.runs.store import Store
-from bench.tasks.classification import leaks
-from bench.tasks.classification.episodes import EpisodeSampler, check_shape
-from bench.tasks.classification.pool import Dataset
+from bench.tasks import leaks
+from bench.tasks.base import TaskSource
+from bench.tasks.episodes import EpisodeSampler, check_setting, episodes_of
+from bench.tasks.pool import Dataset
 
 EVAL_BATCH_SIZE = {"cpu": 16, "cuda": 100, "mps": 100}
 FAR = 10
@@ -45,8 +46,8 @@ class Cell:
     name: str
     device: torch.device
     dataset: Dataset
-    train_shape: Shape
-    test_shape: Shape
+    train_setting: Setting
+    test_setting: Setting
     store: Store
     world: ProcessGroup
     shares_training: bool = False
@@ -83,34 +84,46 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     if dataset is None:
         folders = DataDirs.of(config.data_root, config.cache_dir)
         dataset = load(folders, config.dataset.model_dump_json())
-    test = Shape(config.ways, config.shots, config.queries)
+    check_ways(config, dataset)
+    test = Setting(config.ways, config.shots, config.queries)
     plan = config.train
-    training = Shape(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
-    for split, shape in ((plan.split, training), ("val", test), ("test", test)):
+    training = Setting(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
+    for split, setting in ((plan.split, training), ("val", test), ("test", test)):
         pool = dataset.pool(split)
         try:
-            check_shape(pool, shape)
+            check_setting(pool, setting)
         except UserError as mistake:
-            small = int(pool.sizes.min()) < shape.shots + shape.queries
+            small = int(pool.sizes.min()) < setting.shots + setting.queries
             hint = " Or leave out small classes with dataset.min_images=..."
             more = hint if small and "min_images" in config.dataset.options else ""
             raise UserError(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
-    if plan.images:
+    if plan.examples:
         check_budget(plan, config.validation.times, training)
-    learner = build_learner(config, dataset, training.ways)
+    learner = build_learner(config, dataset, training)
+    if learner.requires_classes and not dataset.domain.has_classes:
+        raise UserError(
+            f"{config.algo.name} needs tasks with classes, and those of {dataset.name} have none: choose "
+            "a learner such as maml, reptile or r2d2."
+        )
     if not learner.trainable:
-        plan = plan.model_copy(update={"images": 0})
+        plan = plan.model_copy(update={"examples": 0})
         config = config.model_copy(update={"train": plan})
     possible, reason = learner.supports(training, test)
     if not possible:
         raise UserError(f"{config.algo.name} cannot be trained like that: {reason}.")
     optimizer.validate(plan, config.validation, learner)
+    is_image = dataset.splits["train"].inputs.ndim == 1 + IMAGE_DIMENSIONS
+    if plan.examples and not is_image and optimizer.augmentation(plan) != "none":
+        raise UserError(
+            f"Images alone are augmented, and {dataset.name} has none: leave train.crop_padding, "
+            "train.flip and train.jitter alone, as recipe=plain does."
+        )
     world = process_group()
     if world.size > 1 and config.dry_run:
         raise UserError("dry_run=true foretells for one process: leave out torchrun.")
-    if world.size > 1 and plan.images and not learner.supports_data_parallel:
+    if world.size > 1 and plan.examples and not learner.supports_data_parallel:
         raise UserError(f"{config.algo.name} takes tasks one after the other, in one process.")
-    if plan.images and plan.meta_batch < world.size:
+    if plan.examples and plan.meta_batch < world.size:
         raise UserError(
             f"{world.size} processes cannot share the {plan.meta_batch} episodes of a meta-batch: give "
             f"train.meta_batch={world.size} or more, or start fewer."
@@ -126,6 +139,18 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     except ValueError as error:
         raise UserError(f"The results of this cell could not be stored: {error}.") from None
     return cell
+
+
+def check_ways(config: Config, dataset: Dataset) -> None:
+    """Raise UserError if ways are given for tasks without classes, or missing for others."""
+    if dataset.domain.has_classes and not config.ways:
+        raise UserError(
+            f"Tasks of {dataset.name} have classes: give ways=5, or as many as they have."
+        )
+    if not dataset.domain.has_classes and (config.ways or config.train.ways):
+        raise UserError(
+            f"Tasks of {dataset.name} have no classes: leave ways and train.ways out, or give null."
+        )
 
 
 def check_names(config: Config) -> None:
@@ -155,25 +180,25 @@ def check_threads(threads: int | None) -> None:
         )
 
 
-def check_budget(plan: Train, validations: int, shape: Shape) -> None:
+def check_budget(plan: Train, validations: int, setting: Setting) -> None:
     """Raise UserError if a step, or the number of validations, is far beyond the training budget.
 
     The budget is rounded up to a full step, and a validation to the end of a step, so a small
     excess is allowed.
     """
-    episode = shape.ways * (shape.shots + shape.queries)
-    images = plan.meta_batch * episode
-    if images > FAR * plan.images:
+    episode = setting.examples
+    examples = plan.meta_batch * episode
+    if examples > FAR * plan.examples:
         raise UserError(
-            f"train.meta_batch={plan.meta_batch} episodes of {episode:,} images are {images:,} images "
-            f"an outer step, where train.images={plan.images} are all there shall be: give "
-            f"train.meta_batch={max(1, plan.images // episode)} or more images."
+            f"train.meta_batch={plan.meta_batch} episodes of {episode:,} examples are {examples:,} "
+            f"an outer step, where train.examples={plan.examples} are all there shall be: give "
+            f"train.meta_batch={max(1, plan.examples // episode)} or more examples."
         )
-    steps = steps_of(plan, shape)
+    steps = steps_of(plan, setting)
     if validations > FAR * steps:
         raise UserError(
             f"validation.times={validations} is far more than the {steps:,} outer steps of "
-            f"train.images={plan.images}: give validation.times={steps} or less."
+            f"train.examples={plan.examples}: give validation.times={steps} or less."
         )
 
 
@@ -223,7 +248,8 @@ def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
 def task_of(config: Config, dataset: Dataset) -> str:
     """Return the learner, data set and setting part of a name, such as ``maml-glyphs-5w1s``."""
     learner = config.algo.name.replace("/", ".")
-    return f"{learner}-{dataset.name}-{config.ways}w{config.shots}s"
+    ways = f"{config.ways}w" if config.ways else ""
+    return f"{learner}-{dataset.name}-{ways}{config.shots}s"
 
 
 def digest_of(*facts: object) -> str:
@@ -232,22 +258,26 @@ def digest_of(*facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def build_learner(config: Config, dataset: Dataset, ways: int) -> Learner:
+def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner:
     """Return the untrained learner on the CPU; its initial weights depend on the seed alone.
 
-    It is built for ``ways`` classes, or for all training classes if it trains a classifier of
-    those.
+    It is built for the outputs of training tasks in a ``setting``, or for all training classes if
+    it trains a classifier of those.
     """
-    image_shape = tuple(dataset.splits["train"].images.shape[1:])
+    pool = dataset.splits["train"]
+    input_shape = tuple(pool.inputs.shape[1:])
     method = config.algo.resolve()
     classes = sum(len(dataset.splits[part].names) for part in config.train.split.split("+"))
-    outputs = classes if getattr(method, "trains_classifier", False) else ways
+    outputs = dataset.domain.outputs(setting, pool.targets)
+    if getattr(method, "trains_classifier", False):
+        outputs = classes
     seed = key_of("initial weights", config.seed)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            backbone = config.backbone.resolve()(image_shape, **config.backbone.options)
+            backbone = config.backbone.resolve()(input_shape, **config.backbone.options)
             learner: Learner = method(backbone, outputs, **config.algo.options)
+            learner.loss = dataset.domain.loss(config.train.label_smoothing)
         except ValueError as error:
             raise UserError(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
         except (Exception, SystemExit) as error:
@@ -276,30 +306,28 @@ class Components(NamedTuple):
 
     learner: Learner
     loop: OuterLoop
-    val_sampler: EpisodeSampler
-    test_sampler: EpisodeSampler
+    val_source: TaskSource
+    test_source: TaskSource
     eval_batch_size: int
 
 
 def build_components(cell: Cell) -> Components:
     """Build the components of a new run."""
     config, dataset, device = cell.config, cell.dataset, cell.device
-    pools = {split: dataset.pool(split).to(device) for split in (config.train.split, "val", "test")}
 
-    def sampler(split: str, shape: Shape, *axes: object) -> EpisodeSampler:
-        return EpisodeSampler(pools[split], shape, (dataset.digest, split, *axes))
+    def source(split: str, setting: Setting, *axes: object) -> EpisodeSampler:
+        return episodes_of(dataset, split, setting, device, *axes)
 
     # Only training episodes depend on the seed: all runs share validation and test episodes.
-    train_sampler = sampler(config.train.split, cell.train_shape, "training", config.seed)
-    val_sampler = sampler("val", cell.test_shape, "validation")
-    test_sampler = sampler("test", cell.test_shape, "test")
-    learner = build_learner(config, dataset, cell.train_shape.ways).to(device)
+    train_source = source(config.train.split, cell.train_setting, "training", config.seed)
+    val_source = source("val", cell.test_setting, "validation")
+    test_source = source("test", cell.test_setting, "test")
+    learner = build_learner(config, dataset, cell.train_setting).to(device)
     use_arithmetic(config, learner)
-    learner.label_smoothing = config.train.label_smoothing
-    if config.train.images:
-        learner.chunk_size = choose_chunk_size(learner, to_float(train_sampler.draw(0, 1)))
-    loop = OuterLoop(learner, train_sampler, config.train, cell.world)
-    return Components(learner, loop, val_sampler, test_sampler, EVAL_BATCH_SIZE[device.type])
+    if config.train.examples:
+        learner.chunk_size = choose_chunk_size(learner, to_float(train_source.draw(0, 1)))
+    loop = OuterLoop(learner, train_source, config.train, cell.world)
+    return Components(learner, loop, val_source, test_source, EVAL_BATCH_SIZE[device.type])
 
 
 def training_digest(cell: Cell) -> str:
@@ -316,7 +344,7 @@ def training_digest(cell: Cell) -> str:
     del options["validation"]["episodes"]
     for key in getattr(config.algo.resolve(), "test_options", ()):
         options["algo"].pop(key, None)
-    shape = list(cell.train_shape)  # training ways or shots may default to those of the test
+    shape = list(cell.train_setting)  # training ways or shots may default to those of the test
     machine = devices.describe(cell.device), config.threads or torch.get_num_threads()
     return digest_of(
         options,

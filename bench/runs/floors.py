@@ -16,6 +16,7 @@ from bench.engine.distributed import SINGLE_PROCESS
 from bench.runs import cell as cells
 from bench.runs import run as running
 from bench.runs.cell import Cell
+from bench.runs.records import score_text
 
 OWN = ("algo", "backbone", "seed")
 """Keys that a floor sets itself; its test and its machine are those of the learners."""
@@ -28,7 +29,7 @@ def of(cell: Cell) -> list[Cell]:
         if name not in names("algo"):
             raise no_such(f"algo/{name}")
         config = config_of(cell.config, name)
-        if cells.build_learner(config, cell.dataset, config.ways).trainable:
+        if cells.build_learner(config, cell.dataset, cell.test_setting).trainable:
             raise UserError(
                 f"floors=[{name}] is not possible: {name} is trained. A floor, such as nearest, is not."
             )
@@ -61,5 +62,4 @@ def run(configs: Iterable[Config]) -> None:
                 print(f"{cell.name}, a floor, failed: {failed}", file=sys.stderr)
                 running.fail(cell, str(failed))
             else:
-                accuracy, ci95 = record["accuracy"], record["ci95"]
-                print(f"{cell.name} is finished: {accuracy:.1f} ± {ci95:.1f} %", flush=True)
+                print(f"{cell.name} is finished: {score_text(record)}", flush=True)

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from algorithms.learner import Learner, Shape
+from algorithms.learner import Learner, Setting
+from algorithms.nn.layers import BatchNorm2d
 from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
 from bench.stats.intervals import mean_ci95
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.episodes import episodes_of
 
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 SHOTS = (1, 2, 3, 5, 10, 15, 20)
@@ -24,34 +25,35 @@ class Trial(NamedTuple):
     value: str
     queries: int
     episodes: int
-    accuracy: float
+    score: float
     ci95: float
 
 
 def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterator[Trial]:
     """Yield all evaluations of one run; the learner is always that of the checkpoint."""
     learner = trained(cell, checkpoint)
-    pool = cell.dataset.splits["test"].to(cell.device)
+    pool = cell.dataset.splits["test"]
 
-    def trial(varied: str, value: str | int, shape: Shape) -> Trial:
-        sampler = EpisodeSampler(pool, shape, (cell.dataset.digest, "test", "test"))
+    def trial(varied: str, value: str | int, setting: Setting) -> Trial:
+        source = episodes_of(cell.dataset, "test", setting, cell.device, "test")
         eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
-        tested = evaluate(learner, sampler, episodes, eval_batch_size)
-        return Trial(varied, str(value), shape.queries, episodes, *mean_ci95(tested.accuracy))
+        tested = evaluate(learner, source, episodes, eval_batch_size)
+        return Trial(varied, str(value), setting.queries, episodes, *mean_ci95(tested["score"]))
 
-    shape = cell.test_shape
-    for statistics in learner.norm_statistics_choices:
+    setting = cell.test_setting
+    normalises = any(isinstance(module, BatchNorm2d) for module in learner.modules())
+    for statistics in learner.norm_statistics_choices if normalises else ():
         with changed(learner, "norm_statistics", statistics):
-            yield trial("norm_statistics", statistics, shape)
+            yield trial("norm_statistics", statistics, setting)
     if learner.test_inner_steps:
         for steps in STEPS:
             with changed(learner, "test_inner_steps", steps):
-                yield trial("steps", steps, shape)
-    few = shape._replace(queries=min(QUERIES, shape.queries))
+                yield trial("steps", steps, setting)
+    few = setting._replace(queries=min(QUERIES, setting.queries))
     for shots in SHOTS:
         if shots + few.queries <= int(pool.sizes.min()):
             yield trial("shots", shots, few._replace(shots=shots))
-    if learner.accepts_any_ways:
+    if learner.accepts_any_ways and setting.ways:
         for ways in WAYS:
             if ways <= len(pool.choices):
                 yield trial("ways", ways, few._replace(ways=ways))
@@ -59,7 +61,7 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
 
 def trained(cell: cells.Cell, checkpoint: dict[str, Any]) -> Learner:
     """Return the learner of a run with its selected parameters, on the run's device."""
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting).to(cell.device)
     learner.load_state_dict(checkpoint)
     cells.use_arithmetic(cell.config, learner)
     return learner

@@ -40,20 +40,22 @@ NO_NUMBERS = {
 def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
     """Return the facts that a reader needs to know which results may be compared."""
     config = cell.config
-    ways, shots, queries = cell.train_shape
+    ways, shots, queries = cell.train_setting
     return {
         "schema": SCHEMA,
         "cell": cell.name,
         "algo": config.algo.name,
         "dataset": cell.dataset.name,
-        "ways": cell.test_shape.ways,
-        "shots": cell.test_shape.shots,
-        "queries": cell.test_shape.queries,
+        "ways": cell.test_setting.ways,
+        "shots": cell.test_setting.shots,
+        "queries": cell.test_setting.queries,
         "seed": config.seed,
         "transductive": learner.transductive,
         "norm_statistics": learner.norm_statistics,
         "order": learner.order,
         "algo_options": config.algo.options,
+        "metric": cell.dataset.domain.metric.model_dump(),
+        "examples": cell.dataset.examples,
         "data_digest": cell.dataset.digest,
         "backbone": config.backbone.name,
         "backbone_options": config.backbone.options,

@@ -1,10 +1,20 @@
 """Schema of a record, validated when it is written and when it is read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+
+from bench.tasks.base import Metric
 
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+(/[\w.+-]+)*$", max_length=200)]
 # No control characters, which a terminal would interpret.
@@ -36,7 +46,7 @@ class Phase(Stored):
 
     phase: Literal["draw", "train", "train_alone", "evaluate", "adapt", "infer"]
     tasks_per_s: Rate
-    images_per_s: Rate
+    examples_per_s: Rate
     ms_median: Measured
     ms_iqr: Measured
     tasks_per_call: Positive
@@ -55,22 +65,22 @@ class Tuned(Stored):
 
     study: Name
     n_trials: Positive
-    trial_images: Positive
+    trial_examples: Positive
     n_startup_trials: Positive | None = None  # these two are missing in older rows
     batch_size: Positive | None = None
     stopped: Count
     failed: Count
-    images: Count
+    examples: Count
     seconds: Measured
-    first: Percent
-    best: Percent
+    first: float
+    best: float
     options: dict[Name, Integer | float]
 
 
 class Role(Enum):
     """What a fact of a record is for; a field of `Protocol` or `Done` may have several roles."""
 
-    ACCURACY = "accuracies are compared only where it agrees"
+    SCORE = "scores are compared only where it agrees"
     SPEED = "speeds are compared only where it agrees"
     NETWORK = "part of both: what is trained on what"
     VARIANT = "rows of one algorithm that differ in it get labels of their own"
@@ -97,27 +107,29 @@ class Protocol(Stored):
     cell: Name
     algo: Name
     dataset: Name
-    ways: Annotated[int, Field(ge=2, lt=2**31)]
+    ways: Annotated[int, Field(ge=2, lt=2**31)] | None  # None: tasks have no classes
     shots: Positive
     seed: Count
     transductive: bool
     norm_statistics: Name | None = None  # missing in older rows
     order: Annotated[Literal[0, 1, 2], Role.VARIANT]
     algo_options: Options
-    code: Annotated[Hex | None, Role.ACCURACY, Role.PROVENANCE, Usual("unknown")] = None
+    code: Annotated[Hex | None, Role.SCORE, Role.RUN, Role.PROVENANCE, Usual("unknown")] = None
     commit: Annotated[Text | None, Role.RUN, Role.PROVENANCE]
     version: Annotated[Text, Role.RUN, Role.PROVENANCE]
     packages: Text | None = None  # of third parties, if any
     python: Annotated[Text, Role.RUN, Role.PROVENANCE]
     created: Annotated[Text, Role.RUN]
-    data_digest: Annotated[Hex, Role.ACCURACY, Role.PROVENANCE]
+    metric: Metric
+    examples: Name = "images"
+    data_digest: Annotated[Hex, Role.SCORE, Role.PROVENANCE]
     backbone: Annotated[Name, Role.NETWORK]
     backbone_options: Annotated[Options, Role.NETWORK]
     parameters: Count
     queries: Annotated[Positive, Role.NETWORK]
     precision: Annotated[Name, Role.NETWORK, Role.PROVENANCE]
-    train_images: Annotated[Count, Role.ACCURACY]  # 0: an untrained learner
-    tuning: Annotated[Text | None, Role.ACCURACY, Usual("none")] = None  # only for tuned learners
+    train_examples: Annotated[Count, Role.SCORE]  # 0: an untrained learner
+    tuning: Annotated[Text | None, Role.SCORE, Usual("none")] = None  # only for tuned learners
     tuned: Tuned | None = None  # only for tuned learners
     device: Annotated[Name, Role.SPEED, Role.VARIANT, Role.RUN, Role.PROVENANCE]
     device_name: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
@@ -126,7 +138,7 @@ class Protocol(Stored):
     launcher: Annotated[Name, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual("basic")] = "basic"
     torch: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
     deterministic: Annotated[bool, Role.VARIANT]
-    train_ways: Annotated[Positive, Role.VARIANT]
+    train_ways: Annotated[Positive | None, Role.VARIANT]
     train_shots: Annotated[Positive, Role.VARIANT]
     train_queries: Annotated[Count, Role.VARIANT]
     meta_batch: Annotated[Positive, Role.VARIANT]
@@ -144,25 +156,33 @@ class Protocol(Stored):
 
 
 class Done(Protocol):
-    """Record of a finished cell. Accuracies are in percent."""
+    """Record of a finished cell; ``score`` is the mean of the metric over the test episodes."""
 
     status: Literal["done"]
     reason: None
-    accuracy: Percent
-    ci95: Percent
-    loss: Amount | None = None  # these three are missing in older rows
+    score: float
+    ci95: Measured
+    loss: Amount | None = None  # these three are of classification
     brier: Amount | None = None
     ece: Percent | None = None
     unsolved_tasks: Count | None = None  # of the test; only for learners that check their solver
-    episodes: Annotated[int, Field(ge=2, lt=2**31), Role.ACCURACY, Role.PROVENANCE]
+    episodes: Annotated[int, Field(ge=2, lt=2**31), Role.SCORE, Role.PROVENANCE]
     episodes_digest: Annotated[Hex, Role.PROVENANCE]
     selected_episode: Count
-    val_accuracy: Percent | None  # None if nothing was trained
+    val_score: float | None  # None if nothing was trained
     train_episodes: Count
     train_seconds: Measured
     train_process_seconds: Measured | None = None  # missing in older rows
     elapsed_seconds: Measured | None = None  # missing in older rows
     throughput: list[Phase]
+
+    @model_validator(mode="after")
+    def _check_bounds(self) -> Self:
+        for key in ("score", "val_score"):
+            value = getattr(self, key)
+            if value is not None and not self.metric.contains(value):
+                raise ValueError(f"its {key} is {value}, which no {self.metric.label} can be")
+        return self
 
 
 class Failed(Protocol):
@@ -170,6 +190,11 @@ class Failed(Protocol):
 
     status: Literal["failed"]
     reason: Text
+
+
+def score_text(record: Mapping[str, Any]) -> str:
+    """Return the score of a finished cell with its interval, such as ``93.1 ± 0.4 %``."""
+    return Metric.model_validate(record["metric"]).text(record["score"], record["ci95"])
 
 
 def facts(*roles: Role) -> tuple[str, ...]:

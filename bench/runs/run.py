@@ -17,7 +17,7 @@ from bench.core.atomic import Content
 from bench.core.errors import PeerLostError, RunFailedError, printable
 from bench.core.signals import Interrupt, handle_signals, is_worker
 from bench.engine import device as devices
-from bench.engine.evaluate import Scores, depends_on_query_order, evaluate
+from bench.engine.evaluate import depends_on_query_order, evaluate
 from bench.engine.throughput import measure
 from bench.engine.train import Training
 from bench.engine.training_cache import TrainingCache
@@ -25,9 +25,10 @@ from bench.loggers import Log
 from bench.runs import records
 from bench.runs.cell import Cell, build_components, build_learner, training_digest
 from bench.runs.checkpoint import Checkpointer
+from bench.runs.probe import probe
 from bench.runs.protocol import card
 from bench.stats.intervals import mean_ci95
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.base import MOST, TaskSource
 
 _log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ def run(cell: Cell) -> dict[str, Any]:
 def _run(cell: Cell, log: Log) -> dict[str, Any]:
     config, device = cell.config, cell.device
     begun = time.monotonic()
-    learner, loop, val_sampler, test_sampler, eval_batch_size = build_components(cell)
+    learner, loop, val_source, test_source, eval_batch_size = build_components(cell)
     kept = (
         TrainingCache(cell.store.trainings / training_digest(cell))
         if cell.shares_training
@@ -59,7 +60,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         begun -= train(
             cell,
             training,
-            val_sampler,
+            val_source,
             eval_batch_size,
             interrupt,
             begun,
@@ -68,17 +69,17 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
 
     if best := training.best:
         learner.load_state_dict(training.best_state)
-    tested = evaluate(learner, test_sampler, config.test.episodes, eval_batch_size, cell.world)
-    if not tested.loss.isfinite().all():
+    tested = evaluate(learner, test_source, config.test.episodes, eval_batch_size, cell.world)
+    if not all(each.isfinite().all() for each in tested.values()):
         raise RunFailedError(
-            "a prediction of a test episode is no number; a lower inner rate may help"
+            "a prediction of a test episode is NaN or infinite; a lower inner lr may help"
         )
-    accuracy, ci95 = mean_ci95(tested.accuracy)
-    unsolved = int(tested.unsolved.sum())
+    score, ci95 = mean_ci95(tested["score"])
+    unsolved = int(tested["unsolved"].sum())
     if unsolved and cell.world.is_main:
         _log.warning(
             "%s: %d of %d test tasks were not solved: the optimality conditions of its solver do not "
-            "hold, so that their accuracy is not that of the method.",
+            "hold, so that their score is not that of the method.",
             *(cell.name, unsolved, config.test.episodes),
         )
     speed: list[dict[str, Any]] = []
@@ -86,8 +87,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         speed = measure(
             learner,
             config.train,
-            loop.sampler,
-            test_sampler,
+            loop.source,
+            test_source,
             eval_batch_size,
             device,
             config.precision,
@@ -97,16 +98,14 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     record = card(cell, learner) | {
         "status": "done",
         "reason": None,
-        "accuracy": accuracy,
+        "score": score,
         "ci95": ci95,
-        "loss": tested.loss.mean().item(),
-        "brier": tested.brier.mean().item(),
-        "ece": tested.pooled_ece,
+        **cell.dataset.domain.summary(tested),
         **({} if learner.unsolved is None else {"unsolved_tasks": unsolved}),
         "episodes": config.test.episodes,
-        "episodes_digest": test_sampler.digest(config.test.episodes),
+        "episodes_digest": test_source.digest(config.test.episodes),
         "selected_episode": best.episodes if best else 0,
-        "val_accuracy": best.val_accuracy if best else None,
+        "val_score": best.val_score if best else None,
         "train_episodes": loop.step * config.train.meta_batch,
         "train_seconds": training.seconds,
         "train_process_seconds": training.process_seconds,
@@ -116,8 +115,14 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     if cell.world.is_main:
         extra: dict[str, Content] = {
             "model.pt": serialization.to_bytes(learner.state_dict()),
-            "episodes.csv": episodes_frame(tested, test_sampler).to_csv(index=False),
+            "episodes.csv": episodes_frame(tested, test_source).to_csv(index=False),
         }
+        extra |= cell.dataset.domain.pictures(learner, test_source)
+        if cell.dataset.domain.probes_runs:
+            metric = cell.dataset.domain.metric
+            probed = pd.DataFrame(probe(cell, learner.state_dict(), config.test.episodes))
+            possible = probed["score"].map(metric.contains) & (probed["ci95"] < MOST)
+            extra["probe.csv"] = probed[possible].to_csv(index=False)
         if history := [each.asdict() for each in training.history]:
             extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
         cell.store.write(cell.name, files(cell, record) | extra)
@@ -131,7 +136,7 @@ def fail(cell: Cell, reason: str) -> dict[str, Any]:
     reason = printable(reason)
     if len(reason) > records.REASON_LETTERS:
         reason = f"{reason[: records.REASON_LETTERS]} ... ({len(reason):,} letters)"
-    learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    learner = build_learner(cell.config, cell.dataset, cell.train_setting)
     record = card(cell, learner) | {"status": "failed", "reason": reason}
     cell.store.write(cell.name, files(cell, record))
     return record
@@ -140,7 +145,7 @@ def fail(cell: Cell, reason: str) -> dict[str, Any]:
 def train(
     cell: Cell,
     training: Training,
-    sampler: EpisodeSampler,
+    source: TaskSource,
     eval_batch_size: int,
     interrupt: Interrupt,
     begun: float,
@@ -158,7 +163,8 @@ def train(
         RunFailedError: The training cannot be finished.
     """
     learner, world = training.loop.learner, cell.world
-    if depends_on_query_order(learner, sampler):
+    metric = training.loop.source.domain.metric
+    if depends_on_query_order(learner, source):
         raise RunFailedError(
             "its predictions depend on the places of the queries, which come class by class"
         )
@@ -166,9 +172,8 @@ def train(
     checkpointer.resume()
 
     def validate() -> Tensor:
-        return evaluate(
-            learner, sampler, cell.config.validation.episodes, eval_batch_size, world
-        ).accuracy
+        count = cell.config.validation.episodes
+        return evaluate(learner, source, count, eval_batch_size, world)["score"]
 
     with interrupt.deferred(), progress_bar(cell, training) as bar:
         try:
@@ -177,7 +182,7 @@ def train(
             ):
                 if found:
                     bar.update()
-                    score = f"{found.episodes} episodes, val {found.val_accuracy:.1f} %"
+                    score = f"{found.episodes} episodes, val {metric.text(found.val_score)}"
                     bar.set_postfix_str(score)
                     if bar.disable and world.is_main:  # plain lines, as other cells print too
                         count = f"validation {len(training.history)} of {len(training.ends)}"
@@ -209,29 +214,11 @@ def progress_bar(cell: Cell, training: Training) -> Any:
     )
 
 
-def episodes_frame(tested: Scores, sampler: EpisodeSampler) -> pd.DataFrame:
-    """Return one row per test episode: its metrics, and the numbers of its classes and their groups.
-
-    A rotated class has the number of its base class, and a group that of its first class.
-    """
-    count = len(tested.accuracy)
-    classes = sampler.classes(0, count)
-    return pd.DataFrame(
-        {
-            "episode": range(count),
-            "accuracy": tested.accuracy,
-            "loss": tested.loss,
-            "ece": tested.ece,
-            "brier": tested.brier,
-            "classes": _joined(sampler.pool.base_class[classes]),
-            "groups": _joined(sampler.pool.grouped[classes]),
-        }
-    )
-
-
-def _joined(numbers: Tensor) -> list[str]:
-    """Return the numbers of each row as a string."""
-    return [" ".join(map(str, row)) for row in numbers.tolist()]
+def episodes_frame(tested: dict[str, Tensor], source: TaskSource) -> pd.DataFrame:
+    """Return one row per test episode: its metrics, and what the source tells of it."""
+    metrics = {key: value for key, value in tested.items() if value.ndim == 1 and key != "unsolved"}
+    count = len(tested["score"])
+    return pd.DataFrame({"episode": range(count)} | metrics | source.columns(count))
 
 
 def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:

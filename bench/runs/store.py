@@ -4,10 +4,11 @@
 
     results/
         runs/<cell>/record.json      one flat record: configuration, protocol and results
-                    history.csv      one line a validation: episodes, seconds, train_loss, val_accuracy...
-                    episodes.csv     accuracy (%), loss, calibration, classes, groups of each test episode
-                    probe.csv        accuracy under other conditions, after bench.probe
-                    shift.csv        accuracy on other data sets, after bench.probe datasets=...
+                    history.csv      one line a validation: episodes, seconds, train_loss, val_score...
+                    episodes.csv     score, loss, calibration, classes, groups of each test episode
+                    probe.csv        score under other conditions, after bench.probe
+                    functions.csv    single functions and their predictions, of a regression
+                    shift.csv        score on other data sets, after bench.probe datasets=...
                     config.yaml      the full configuration of the cell
                     model.pt         the selected parameters
                     checkpoint.pt    the state of training of an unfinished cell
@@ -34,6 +35,7 @@ from bench.core.atomic import Content, atomic_write, read_plain, replace_all
 from bench.core.errors import StorageError, UserError
 from bench.core.safe_yaml import plain_yaml
 from bench.runs import records
+from bench.tasks.base import MOST, Metric
 
 CHECKPOINT = "checkpoint.pt"
 ASKED_SECONDS = 1.0
@@ -43,14 +45,14 @@ MOST_BYTES = 2**24
 """Size limit of a record or a configuration."""
 MOST_TABLE_BYTES = 2**28
 """Size limit of a table: some two million test episodes."""
-EPISODES = ("accuracy",)
-HISTORY = ("episodes", "seconds", "val_accuracy", "val_ci95")
+EPISODES = ("score",)
+HISTORY = ("episodes", "seconds", "val_score", "val_ci95")
 MOST_SECONDS = 1e15
 COUNTED = ("steps", "shots", "ways")
 """Settings varied by `bench.probe` whose values are integers."""
-TRIALS = ("queries", "episodes", "accuracy", "ci95")
+TRIALS = ("queries", "episodes", "score", "ci95")
 NAME = r"[\w.+-]{1,200}"
-SHIFTS = ("episodes", "accuracy", "ci95", "seen")
+SHIFTS = ("episodes", "score", "ci95", "seen")
 
 
 class Store:
@@ -171,7 +173,8 @@ class Store:
     def history(self, cell: str) -> pd.DataFrame:
         """Return the learning curve of a cell, one row per validation; raise ValueError, OSError."""
         table = self._table(cell, "history.csv", HISTORY)
-        _check_within(table, {"seconds": MOST_SECONDS, "val_accuracy": 100, "val_ci95": 100})
+        _check_within(table, {"seconds": MOST_SECONDS, "val_ci95": MOST})
+        self._check_scores(cell, table["val_score"])
         if (table["episodes"] < 0).any() or (table["episodes"].diff() <= 0).any():
             raise ValueError("its column episodes does not rise from line to line")
         if (table["seconds"].diff() < 0).any():
@@ -183,7 +186,8 @@ class Store:
         if not (self.runs / cell / "probe.csv").exists():
             return None
         table = self._table(cell, "probe.csv", TRIALS, ("varied", "value"))
-        _check_within(table, {"accuracy": 100, "ci95": 100, "episodes": 2**31, "queries": 2**31})
+        _check_within(table, {"ci95": MOST, "episodes": 2**31, "queries": 2**31})
+        self._check_scores(cell, table["score"])
         counted = table["varied"].isin(COUNTED)
         if not table.loc[counted, "value"].str.fullmatch("[1-9][0-9]{0,8}").fillna(False).all():
             raise ValueError("its column value holds what is no number of steps, shots or ways")
@@ -196,12 +200,24 @@ class Store:
         if not (self.runs / cell / "shift.csv").exists():
             return None
         table = self._table(cell, "shift.csv", SHIFTS, ("dataset", "data_digest"))
-        _check_within(table, {"accuracy": 100, "ci95": 100, "seen": 100, "episodes": 2**31})
+        _check_within(table, {"ci95": MOST, "seen": 100, "episodes": 2**31})
+        self._check_scores(cell, table["score"])
         if not table["dataset"].str.fullmatch(NAME).fillna(False).all():
             raise ValueError("its column dataset holds what is no name")
         if table["dataset"].duplicated().any():
             raise ValueError("it has a data set twice")
         return table
+
+    def functions(self, cell: str) -> pd.DataFrame | None:
+        """Return the functions drawn of a regression, None if there are none.
+
+        Raises:
+            ValueError: The file is damaged.
+            OSError: It cannot be read.
+        """
+        if not (self.runs / cell / "functions.csv").exists():
+            return None
+        return self._table(cell, "functions.csv", ("task", "x", "y", "after"), ("part",))
 
     def _table(
         self, cell: str, name: str, numbers: tuple[str, ...], texts: tuple[str, ...] = ()
@@ -218,6 +234,15 @@ class Store:
             if table[column].dtype.kind not in "iuf" or not np.isfinite(table[column]).all():
                 raise ValueError(f"its column {column} holds what is no number")
         return table
+
+    def _check_scores(self, cell: str, scores: pd.Series) -> None:
+        """Raise ValueError if a score is none of the metric of the cell's record."""
+        record = self.record(cell)
+        if record is None:
+            return
+        metric = Metric.model_validate(record["metric"])
+        if not all(map(metric.contains, scores)):
+            raise ValueError(f"its column {scores.name} holds what no {metric.label} can be")
 
     def config(self, cell: str) -> Any:
         """Return the configuration that a cell was run with.

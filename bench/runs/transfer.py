@@ -1,6 +1,7 @@
 """Stored runs on the test episodes of other data sets than the one they were trained on."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from bench.config import schema
@@ -13,9 +14,9 @@ from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
 from bench.runs.probe import trained
 from bench.stats.intervals import mean_ci95
-from bench.tasks.classification.episodes import EpisodeSampler, check_shape
-from bench.tasks.classification.leaks import check_once, fingerprints
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.episodes import check_setting, episodes_of
+from bench.tasks.leaks import check_once, fingerprints
+from bench.tasks.pool import Dataset
 
 
 class Shift(NamedTuple):
@@ -25,7 +26,7 @@ class Shift(NamedTuple):
     data_digest: str
     episodes: int
     episodes_digest: str
-    accuracy: float
+    score: float
     ci95: float
     seen: float
 
@@ -62,7 +63,7 @@ def others(cell: cells.Cell, datasets: list[Dataset]) -> list[Dataset]:
     found = [dataset for dataset in datasets if dataset.name != cell.dataset.name]
     for dataset in found:
         try:
-            check_shape(dataset.splits["test"], cell.test_shape)
+            check_setting(dataset.splits["test"], cell.test_setting)
         except UserError as mistake:
             raise UserError(
                 f"{cell.name} cannot be tested on {dataset.name} as on its own data set: {mistake}"
@@ -80,17 +81,18 @@ def shifts(
     see `bench.datasets.io.resize`.
     """
     learner = trained(cell, checkpoint)
-    _, channels, height, width = cell.dataset.splits["test"].images.shape
+    _, channels, height, width = cell.dataset.splits["test"].inputs.shape
     for dataset in datasets:
-        pool = resize_pool(dataset.splits["test"], (channels, height, width)).to(cell.device)
-        sampler = EpisodeSampler(pool, cell.test_shape, (dataset.digest, "test", "test"))
-        tested = evaluate(learner, sampler, episodes, cells.EVAL_BATCH_SIZE[cell.device.type])
+        test = resize_pool(dataset.splits["test"], (channels, height, width))
+        resized = replace(dataset, splits=dataset.splits | {"test": test})
+        source = episodes_of(resized, "test", cell.test_setting, cell.device, "test")
+        tested = evaluate(learner, source, episodes, cells.EVAL_BATCH_SIZE[cell.device.type])
         yield Shift(
             dataset.name,
             dataset.digest,
             episodes,
-            sampler.digest(episodes),
-            *mean_ci95(tested.accuracy),
+            source.digest(episodes),
+            *mean_ci95(tested["score"]),
             share_seen(cell.dataset, dataset),
         )
 

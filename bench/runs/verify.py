@@ -16,7 +16,7 @@ from bench.runs.records import Role, facts
 from bench.runs.reload import parameters
 from bench.runs.run import episodes_frame
 from bench.stats.intervals import mean_ci95
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.episodes import EpisodeSampler, episodes_of
 
 RUN = facts(Role.RUN)
 OF_THE_RUN = {"cell", "schema", *RUN}
@@ -34,7 +34,7 @@ def verify(cell: Cell, name: str) -> list[str]:
     """Return the inconsistencies of the stored run ``name``, whose config and data make ``cell``."""
     record = cell.store.record(name) or {}
     findings = _name(cell, record, name)
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways).to(cell.device)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting).to(cell.device)
     try:
         learner.load_state_dict(parameters(cell.store, name))
     except RuntimeError:
@@ -47,28 +47,26 @@ def verify(cell: Cell, name: str) -> list[str]:
         if key not in OF_THE_RUN and record.get(key) != value
     ]
 
-    def sampler(split: str, purpose: str) -> EpisodeSampler:
-        pool = cell.dataset.splits[split].to(cell.device)
-        return EpisodeSampler(pool, cell.test_shape, (cell.dataset.digest, split, purpose))
+    def source(split: str, purpose: str) -> EpisodeSampler:
+        return episodes_of(cell.dataset, split, cell.test_setting, cell.device, purpose)
 
     eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
-    test, count = sampler("test", "test"), cell.config.test.episodes
+    test, count = source("test", "test"), cell.config.test.episodes
     tested = evaluate(learner, test, count, eval_batch_size)
-    accuracy, ci95 = mean_ci95(tested.accuracy)
+    score, ci95 = mean_ci95(tested["score"])
     found = {
         "episodes": count,
         "episodes_digest": test.digest(count),
-        "accuracy": accuracy,
+        "score": score,
         "ci95": ci95,
     }
-    if record.get("loss") is not None:  # missing in rows of schema 1
-        found |= {"loss": tested.loss.mean().item(), "brier": tested.brier.mean().item()}
-        found |= {"ece": tested.pooled_ece}
-    if record["val_accuracy"] is not None:
+    summary = cell.dataset.domain.summary(tested)
+    found |= {key: value for key, value in summary.items() if record.get(key) is not None}
+    if record["val_score"] is not None:
         validated = evaluate(
-            learner, sampler("val", "validation"), cell.config.validation.episodes, eval_batch_size
+            learner, source("val", "validation"), cell.config.validation.episodes, eval_batch_size
         )
-        found["val_accuracy"] = mean_ci95(validated.accuracy)[0]
+        found["val_score"] = mean_ci95(validated["score"])[0]
     findings += [
         f"record.json says {key} {record.get(key)!r}, now it is {value!r}"
         for key, value in found.items()
@@ -95,13 +93,13 @@ def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
 
 def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     """Return the contradictions between learning curve, configuration and record about the training."""
-    if record["val_accuracy"] is None:
+    if record["val_score"] is None:
         return []
     try:
         curve = cell.store.history(name)
     except (ValueError, OSError) as error:
         return [f"history.csv cannot be read ({error})"]
-    plan, shape = cell.config.train, cell.train_shape
+    plan, shape = cell.config.train, cell.train_setting
     steps = steps_of(plan, shape)
     after = [plan.meta_batch * end for end in ends(steps, cell.config.validation.times)]
     if curve["episodes"].tolist() != after:
@@ -109,10 +107,10 @@ def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
             f"history.csv has validations after {curve['episodes'].tolist()} episodes, and "
             f"config.yaml after {after}"
         ]
-    best = curve.iloc[int(curve["val_accuracy"].argmax())]  # the first of equals
+    best = curve.iloc[cell.dataset.domain.metric.best(curve["val_score"].tolist())]
     found = {
         "selected_episode": int(best["episodes"]),
-        "val_accuracy": float(best["val_accuracy"]),
+        "val_score": float(best["val_score"]),
         "train_episodes": after[-1],
         "train_seconds": float(curve["seconds"].iloc[-1]),
     }
@@ -125,17 +123,16 @@ def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
 
 def _speed(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     """Return the throughputs of a record that do not follow from the times in the same row."""
-    train, test = cell.train_shape, cell.test_shape
-    of_training = train.ways * (train.shots + train.queries)
-    images = dict.fromkeys(("draw", "train", "train_alone"), of_training) | {
-        "evaluate": test.ways * (test.shots + test.queries),
-        "adapt": test.ways * test.shots,
-        "infer": test.ways * test.queries,
+    train, test = cell.train_setting, cell.test_setting
+    examples = dict.fromkeys(("draw", "train", "train_alone"), train.examples) | {
+        "evaluate": test.examples,
+        "adapt": test.groups * test.shots,
+        "infer": test.groups * test.queries,
     }
     findings = []
     for row in record["throughput"]:
         rate = 1e3 * row["tasks_per_call"] / row["ms_median"] if row["ms_median"] else math.inf
-        implied = {"tasks_per_s": rate, "images_per_s": rate * images[row["phase"]]}
+        implied = {"tasks_per_s": rate, "examples_per_s": rate * examples[row["phase"]]}
         findings += [
             f"record.json says {row['phase']} {key} {row[key]!r}, and its ms_median makes it {value!r}"
             for key, value in implied.items()
@@ -149,12 +146,12 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     if len(before) != len(now):
         return [f"episodes.csv holds {len(before)} episodes instead of {len(now)}"]
     findings = []
-    other = np.flatnonzero((before["accuracy"] - now["accuracy"]).abs() > 1e-9)
+    other = np.flatnonzero((before["score"] - now["score"]).abs() > 1e-9)
     if len(other):
         first = other[0]
         findings.append(
-            f"{len(other)} of {len(now)} episodes have another accuracy, the first number {first}: "
-            f"{before['accuracy'][first]} stored, {now['accuracy'][first]} now"
+            f"{len(other)} of {len(now)} episodes have another score, the first number {first}: "
+            f"{before['score'][first]} stored, {now['score'][first]} now"
         )
     for column, tolerance in TOLERANCES.items():
         if column not in before:

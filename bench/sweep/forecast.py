@@ -28,11 +28,11 @@ def forecast(cell: Cell) -> dict[str, float]:
     stored.
     """
     config, device = cell.config, cell.device
-    learner, loop, _, test_sampler, eval_batch_size = build_components(cell)
+    learner, loop, _, test_source, eval_batch_size = build_components(cell)
     unrecorded = UNRECORDED_STEPS if can_record(learner, device) else 0
     step = _seconds_per_call(loop.advance, device, 1 + unrecorded) if loop.steps else 0.0
     batch = _seconds_per_call(
-        lambda: evaluate(learner, test_sampler, eval_batch_size, eval_batch_size), device, 1
+        lambda: evaluate(learner, test_source, eval_batch_size, eval_batch_size), device, 1
     )
 
     def evaluation(episodes: int) -> float:

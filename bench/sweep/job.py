@@ -14,6 +14,7 @@ from bench.engine.distributed import process_group
 
 def run(cell: Any) -> dict[str, Any]:
     """Run a checked cell, or report why not; return its record."""
+    from bench.runs import records
     from bench.runs import run as running
 
     before: dict[str, Any] | None = process_group().broadcast(cell.existing_record)
@@ -39,8 +40,7 @@ def run(cell: Any) -> dict[str, Any]:
         )
     try:
         record = running.run(cell)
-        accuracy, ci95 = record["accuracy"], record["ci95"]
-        print(f"{cell.name} is finished: {accuracy:.1f} ± {ci95:.1f} %", flush=True)
+        print(f"{cell.name} is finished: {records.score_text(record)}", flush=True)
         return record
     except StorageError:
         raise
@@ -108,7 +108,7 @@ def consistency_facts(cell: Any) -> tuple[Any, ...]:
     from bench.runs import protocol
     from bench.runs.cell import build_learner
 
-    learner = build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    learner = build_learner(cell.config, cell.dataset, cell.train_setting)
     parameters = hashlib.sha256(serialization.to_bytes(learner.state_dict())).hexdigest()
     return cell.name, protocol.code_fingerprint(cell.config), parameters
 

@@ -1,6 +1,7 @@
 """Journal of a study: Optuna's storage of trials, shared by many processes."""
 
 from pathlib import Path
+from typing import Literal
 
 import optuna
 from filelock import FileLock
@@ -9,6 +10,9 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from bench.core.errors import UserError, one_line
 
 JOURNAL = "journal.log"
+
+
+Direction = Literal["maximize", "minimize"]
 
 
 class Lock(JournalFileOpenLock):
@@ -35,7 +39,7 @@ class Lock(JournalFileOpenLock):
         self.lock.release()
 
 
-def opened(folder: Path, name: str) -> optuna.Study:
+def opened(folder: Path, name: str, direction: Direction) -> optuna.Study:
     """Return the study stored in a folder, or a new one; raise UserError if it cannot be read."""
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / JOURNAL
@@ -44,7 +48,7 @@ def opened(folder: Path, name: str) -> optuna.Study:
         storage = optuna.storages.JournalStorage(backend)
         if name in optuna.get_all_study_names(storage):
             return optuna.load_study(study_name=name, storage=storage)
-        return optuna.create_study(study_name=name, storage=storage, direction="maximize")
+        return optuna.create_study(study_name=name, storage=storage, direction=direction)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError) as error:
         raise damaged(folder, one_line(error)) from None
 

@@ -43,12 +43,12 @@ except ImportError:
         "clone uv sync --extra tune."
     ) from None
 
-from bench.sweep.journal import JOURNAL, damaged, opened
+from bench.sweep.journal import JOURNAL, Direction, damaged, opened
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 Overrides = list[str]
-BUDGET = {"train.images", "train.split"}
+BUDGET = {"train.examples", "train.split"}
 """Options that are not a learner's own but part of the budget."""
 
 
@@ -66,7 +66,7 @@ def check(cell: Cell) -> Cell:
         raise UserError("tune=optuna has trials of one process each: start it without torchrun.")
     if config.train.split != "train":
         raise UserError("tune=optuna needs classes to validate on: leave train.split=train.")
-    if not config.train.images:
+    if not config.train.examples:
         raise UserError(f"{config.algo.name} is not trained, so there is nothing to tune.")
     if not tune.ranges:
         raise UserError(
@@ -114,7 +114,7 @@ def check_seed(config: Config) -> None:
 def trial_config(config: Config) -> Config:
     """Return the configuration of a cell's trials, before their options are sampled."""
     assert config.tune is not None
-    train = config.train.model_copy(update={"images": config.tune.images})
+    train = config.train.model_copy(update={"examples": config.tune.examples})
     return config.model_copy(update={"seed": config.tune.seed, "train": train})
 
 
@@ -184,7 +184,7 @@ class Study:
             *facts, tune.model_dump(include={"space", "n_startup_trials", "batch_size"})
         )
         name = f"{task_of(config, cell.dataset)}-{digest}"
-        given = [*overrides, f"seed={tune.seed}", f"train.images={tune.images}"]
+        given = [*overrides, f"seed={tune.seed}", f"train.examples={tune.examples}"]
         return cls(name, given, replace(cell, store=_store(config, name)))
 
     @property
@@ -203,7 +203,9 @@ class Study:
         """The requested trials by number, including unfinished ones; the study may hold more."""
         if not (self.store.root / JOURNAL).exists():
             return []
-        trials = opened(self.store.root, self.name).trials[: self.tune.n_trials]
+        trials = opened(self.store.root, self.name, direction_of(self.cell)).trials[
+            : self.tune.n_trials
+        ]
         return [trial for trial in trials if trial.state != TrialState.WAITING]
 
     @property
@@ -224,7 +226,9 @@ class Study:
     def check_maker(self) -> None:
         """Raise UserError if trials are left, but earlier ones have another code fingerprint."""
         if self.trials and not self.finished:
-            _check_fingerprint(opened(self.store.root, self.name), self.cell)
+            _check_fingerprint(
+                opened(self.store.root, self.name, direction_of(self.cell)), self.cell
+            )
 
     def job(self, number: int, values: dict[str, Any]) -> Overrides:
         """Return the job of a trial with these options."""
@@ -238,7 +242,7 @@ class Study:
         repeated in between. The first trial has the learner's default options.
         """
         with _storage_errors(self.store):
-            study = opened(self.store.root, self.name)
+            study = opened(self.store.root, self.name, direction_of(self.cell))
             if study.trials:
                 _check_fingerprint(study, self.cell)
             else:
@@ -263,7 +267,7 @@ class Study:
             cells.check(with_options(trial_config(self.cell.config), options), self.cell.dataset)
         except UserError as mistake:
             print(f"{self.name}-trial{trial.number} failed: {mistake}", flush=True)
-            _end(study, trial, 0.0, 0, 0.0, str(mistake))
+            _end(study, trial, self.cell.dataset.domain.metric.worst, 0, 0.0, str(mistake))
             return []
         return [self.job(trial.number, options)]
 
@@ -271,11 +275,11 @@ class Study:
     def best(self) -> FrozenTrial:
         """The trial whose options the cells of the study use; the first of equals."""
         ended = [trial for trial in self.trials if trial.state == TrialState.COMPLETE]
-        return max(ended, key=lambda trial: trial.value or 0.0)
+        return ended[self.cell.dataset.domain.metric.best([trial.value or 0.0 for trial in ended])]
 
     def facts(self) -> dict[str, Any]:
         """Return how the options were found, as in `bench.config.schema.Tuned`; raise UserError."""
-        told = {"images", "seconds", "failure"}
+        told = {"examples", "seconds", "failure"}
         for trial in self.trials:
             if not told <= set(trial.user_attrs) or (trial.number == 0 and trial.value is None):
                 raise damaged(self.store.root, f"trial {trial.number} does not tell how it went")
@@ -284,12 +288,12 @@ class Study:
         return {
             "study": self.name,
             "n_trials": len(trials),
-            "trial_images": self.tune.images,
+            "trial_examples": self.tune.examples,
             "n_startup_trials": self.tune.n_startup_trials,
             "batch_size": self.tune.batch_size,
             "stopped": sum(trial.state == TrialState.PRUNED for trial in trials),
             "failed": sum(trial.user_attrs["failure"] != "" for trial in trials),
-            "images": sum(trial.user_attrs["images"] for trial in trials),
+            "examples": sum(trial.user_attrs["examples"] for trial in trials),
             "seconds": float(sum(trial.user_attrs["seconds"] for trial in trials)),
             "first": trials[0].value,
             "best": best.value,
@@ -311,7 +315,7 @@ class Study:
             return {key: option(self.cell.config, key) for key in self.tune.ranges}
         seed, _ = key_of("options of a trial", self.name, number)
         sampler = TPESampler(n_startup_trials=self.tune.n_startup_trials, seed=seed)
-        copy = optuna.create_study(direction="maximize", sampler=sampler)
+        copy = optuna.create_study(direction=direction_of(self.cell), sampler=sampler)
         copy.add_trials(study.trials[: self.tune.first_of_batch(number)])
         return self._options(copy.ask())
 
@@ -327,10 +331,15 @@ class Study:
         return options
 
 
+def direction_of(cell: Cell) -> Direction:
+    """Return whether the metric of a cell is to be maximised or minimised."""
+    return "maximize" if cell.dataset.domain.metric.higher_is_better else "minimize"
+
+
 def run_trial(cell: Cell) -> dict[str, Any]:
     """Train and validate the cell of a trial and report the result to its study.
 
-    A trial that fails has an accuracy of zero; one that is interrupted resumes when the command is
+    A trial that fails has the worst possible score; one that is interrupted resumes when the command is
     repeated. No test episode is drawn.
 
     Raises:
@@ -341,7 +350,7 @@ def run_trial(cell: Cell) -> dict[str, Any]:
     name, _, number = tune.trial.partition("/")
     with _storage_errors(cell.store):
         there = (cell.store.root / JOURNAL).exists()
-        study = opened(cell.store.root, name) if there else None
+        study = opened(cell.store.root, name, direction_of(cell)) if there else None
         if study is None or int(number) >= len(study.trials):
             raise UserError(
                 f"tune.trial={tune.trial} was never begun: the tuner gives it, not the user."
@@ -351,18 +360,18 @@ def run_trial(cell: Cell) -> dict[str, Any]:
         if before.state.is_finished():
             return {"status": "trial"}
         trial = Trial(study, before._trial_id)
-        _, loop, val_sampler, _, eval_batch_size = build_components(cell)
+        _, loop, val_source, _, eval_batch_size = build_components(cell)
         training = Training(loop, config.validation.times)
         begun = time.monotonic()
         # pruning must not depend on which trials of the same round have already ended
-        earlier = optuna.create_study(direction="maximize")
+        earlier = optuna.create_study(direction=direction_of(cell))
         earlier.add_trials(study.trials[: tune.first_of_batch(before.number)])
         pruner = optuna.pruners.MedianPruner(tune.n_startup_trials)
 
         def validated() -> None:
             step = len(training.history)
             if step not in before.intermediate_values:
-                trial.report(training.history[-1].val_accuracy, step)
+                trial.report(training.history[-1].val_score, step)
             if step < len(training.ends) and pruner.prune(earlier, study.trials[before.number]):
                 raise optuna.TrialPruned
 
@@ -370,7 +379,7 @@ def run_trial(cell: Cell) -> dict[str, Any]:
         try:
             with handle_signals() as interrupt:
                 running.train(
-                    cell, training, val_sampler, eval_batch_size, interrupt, begun, validated
+                    cell, training, val_source, eval_batch_size, interrupt, begun, validated
                 )
         except optuna.TrialPruned:
             state = TrialState.PRUNED
@@ -383,16 +392,16 @@ def run_trial(cell: Cell) -> dict[str, Any]:
             traceback.print_exc()
             failure = one_line(error)
 
-        value = 0.0 if failure or not training.best else training.best.val_accuracy
-        ways, shots, queries = cell.train_shape
-        images = loop.step * config.train.meta_batch * ways * (shots + queries)
+        metric = cell.dataset.domain.metric
+        value = metric.worst if failure or not training.best else training.best.val_score
+        examples = loop.step * config.train.meta_batch * cell.train_setting.examples
         told = None if state == TrialState.PRUNED else value
-        _end(study, trial, told, images, training.seconds, failure)
+        _end(study, trial, told, examples, training.seconds, failure)
         shutil.rmtree(cell.store.runs / cell.name, ignore_errors=True)
     drawn = " ".join(f"{key}={option(config, key):.3g}" for key in tune.ranges)
     end = ", stopped early" if state == TrialState.PRUNED else ""
     end = f", failed: {failure}" if failure else end
-    print(f"{cell.name}: validation {value:.1f} % with {drawn}{end}", flush=True)
+    print(f"{cell.name}: validation {metric.text(value)} with {drawn}{end}", flush=True)
     return {"status": "trial"}
 
 
@@ -400,12 +409,12 @@ def _end(
     study: optuna.Study,
     trial: Trial,
     value: float | None,
-    images: int,
+    examples: int,
     seconds: float,
     failure: str,
 ) -> None:
     """Report the outcome of a trial to its study; without a value it was pruned."""
-    for key, fact in {"images": images, "seconds": seconds, "failure": failure}.items():
+    for key, fact in {"examples": examples, "seconds": seconds, "failure": failure}.items():
         trial.set_user_attr(key, fact)
     study.tell(trial, value, TrialState.PRUNED if value is None else TrialState.COMPLETE)
 

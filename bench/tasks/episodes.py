@@ -5,45 +5,57 @@ import hashlib
 import torch
 from torch import Tensor
 
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from bench.core.errors import UserError
 from bench.core.philox import key_of, philox
-from bench.tasks.classification.pool import Pool
+from bench.tasks.base import Domain
+from bench.tasks.classification.domain import Classification
+from bench.tasks.pool import Dataset, Pool
 
 
 class EpisodeSampler:
-    """Episodes of one shape from one pool, addressed by number.
+    """Episodes (tasks) of one setting from one pool, addressed by number.
 
     Episode ``i`` is a pure function of ``axes`` (such as data digest, split, purpose, seed), the
-    shape and ``i``: not of the learner, the meta-batch, the device or earlier draws. Classes are
+    setting and ``i``: not of the learner, the meta-batch, the device or earlier draws. Classes are
     drawn uniformly without replacement (and no two rotations of one drawing, if the pool says so)
-    and get the labels 0..N-1 in the order of the draw; each provides K + Q images, uniformly
-    without replacement, the first K of them for the support set.
+    and get the labels 0..N-1 in the order of the draw; each provides K + Q examples, uniformly
+    without replacement, the first K of them for the support set. Without classes, an episode is one
+    of the pool's functions, and its targets are those of the pool.
 
     ``pool`` should be on the device where the episodes are needed.
     """
 
-    def __init__(self, pool: Pool, shape: Shape, axes: tuple[object, ...]) -> None:
-        check_shape(pool, shape)
+    def __init__(
+        self, pool: Pool, setting: Setting, axes: tuple[object, ...], domain: Domain | None = None
+    ) -> None:
+        check_setting(pool, setting)
         self.pool = pool
-        self.shape = shape
-        self.key = key_of(*axes, *shape)
+        self.setting = setting
+        self.domain = domain or Classification()
+        self.key = key_of(*axes, *setting)
         self._largest_class = int(pool.sizes.max())
         self._choices = pool.choices
         # Index sampling is vectorised, so indices are computed for many episodes at once, as
         # far as memory allows.
-        widest = max(len(pool.names), shape.ways * self._largest_class)
+        groups, shots, queries = setting.groups, setting.shots, setting.queries
+        widest = max(len(pool.names), groups * self._largest_class)
         self._ahead = max(1, min(1024, PLAN_ELEMENTS // widest))
         self._planned = range(0)
         self._plan = self._plan_classes = pool.offsets.new_empty(0)
-        labels = torch.arange(shape.ways, device=pool.offsets.device)
-        self._support_y = labels[:, None].expand(-1, shape.shots)
-        self._query_y = labels.repeat_interleave(shape.queries)
+        labels = torch.arange(groups, device=pool.offsets.device)
+        self._support_y = labels[:, None].expand(-1, shots)
+        self._query_y = labels.repeat_interleave(queries)
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the episodes."""
+        return self.pool.inputs.device
 
     def rows(self, first: int, count: int) -> Tensor:
-        """Return the images of episodes ``first .. first+count-1`` as pool rows: [T, N, K+Q]."""
-        ways, per_class = self.shape.ways, self.shape.shots + self.shape.queries
-        device = self.pool.offsets.device
+        """Return the examples of episodes ``first .. first+count-1`` as pool rows: [T, N, K+Q]."""
+        ways, per_class = self.setting.groups, self.setting.shots + self.setting.queries
+        device = self.device
         number = torch.arange(first, first + count, device=device)[:, None]
         choices, turns = self._choices.shape
         draws = ways + ways * per_class + (ways if turns > 1 else 0)
@@ -55,10 +67,10 @@ class EpisodeSampler:
         sizes = self.pool.sizes
         among = torch.full((count,), choices, device=device)
         chosen = sample_without_replacement(words[:, :ways], among, choices)
-        of_images = words[:, ways : ways + ways * per_class].view(count, ways, per_class)
+        of_examples = words[:, ways : ways + ways * per_class].view(count, ways, per_class)
         turn = words[:, -ways:] * turns >> 32 if turns > 1 else 0
         classes = self._choices[chosen, turn]
-        within = sample_without_replacement(of_images, sizes[classes], self._largest_class)
+        within = sample_without_replacement(of_examples, sizes[classes], self._largest_class)
         return self.pool.offsets[classes][..., None] + within
 
     def classes(self, first: int, count: int) -> Tensor:
@@ -69,7 +81,7 @@ class EpisodeSampler:
         """Return the classes [T, N] that own rows [T, N, K+Q] of the pool."""
         return torch.searchsorted(self.pool.offsets, rows[..., 0].contiguous(), right=True) - 1
 
-    def draw(self, first: int, count: int) -> Episodes:
+    def draw(self, first: int, count: int) -> TaskBatch:
         """Return episodes ``first .. first+count-1`` as a meta-batch of ``count`` tasks.
 
         Images are uint8.
@@ -80,14 +92,29 @@ class EpisodeSampler:
             self._plan_classes = self._classes_of(self._plan)
         begin = first - self._planned.start
         plan = self._plan[begin : begin + count]
-        shots, queries = self.shape.shots, self.shape.queries
-        return Episodes(
-            self._images(plan[..., :shots]),
-            self._support_y.expand(count, -1, -1),
-            self._images(plan[..., shots : shots + queries]).flatten(1, 2),
-            self._query_y.expand(count, -1),
+        shots = self.setting.shots
+        support, query = plan[..., :shots], plan[..., shots:].flatten(1)
+        support_y, query_y = self._support_y.expand(count, -1, -1), self._query_y.expand(count, -1)
+        if self.pool.targets is not None:
+            support_y, query_y = (_at(self.pool.targets, rows) for rows in (support, query))
+        return TaskBatch(
+            _at(self.pool.inputs, support),
+            support_y,
+            _at(self.pool.inputs, query),
+            query_y,
             self._plan_classes[begin : begin + count],
         )
+
+    def columns(self, count: int) -> dict[str, list[str]]:
+        """Return the numbers of the classes of the first ``count`` episodes and of their groups.
+
+        A rotated class has the number of its base class, and a group that of its first class.
+        """
+        classes = self.classes(0, count)
+        return {
+            "classes": _joined(self.pool.base_class[classes]),
+            "groups": _joined(self.pool.grouped[classes]),
+        }
 
     def digest(self, count: int) -> str:
         """Return a short SHA-256 of the first ``count`` episodes.
@@ -97,9 +124,23 @@ class EpisodeSampler:
         rows = self.rows(0, count).cpu().contiguous()
         return hashlib.sha256(repr(self.key).encode() + rows.numpy().tobytes()).hexdigest()[:16]
 
-    def _images(self, rows: Tensor) -> Tensor:
-        images = self.pool.images.index_select(0, rows.flatten())
-        return images.view(*rows.shape, *self.pool.images.shape[1:])
+
+def episodes_of(
+    dataset: Dataset, split: str, setting: Setting, device: torch.device, *axes: object
+) -> EpisodeSampler:
+    """Return the episodes of a split of a data set, on a device; ``axes`` begin with the purpose."""
+    pool = dataset.pool(split).to(device)
+    return EpisodeSampler(pool, setting, (dataset.digest, split, *axes), dataset.domain)
+
+
+def _at(values: Tensor, rows: Tensor) -> Tensor:
+    """Return the values of rows of any shape."""
+    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+
+
+def _joined(numbers: Tensor) -> list[str]:
+    """Return the numbers of each row as a string."""
+    return [" ".join(map(str, row)) for row in numbers.tolist()]
 
 
 PLAN_ELEMENTS = 2**24
@@ -132,17 +173,17 @@ def sample_without_replacement(words: Tensor, sizes: Tensor, largest: int) -> Te
     return drawn.long()
 
 
-def check_shape(pool: Pool, shape: Shape) -> None:
-    """Raise UserError if the pool has too few classes, or a class too few images, for the shape."""
-    if shape.ways > (most := len(pool.choices)):
+def check_setting(pool: Pool, setting: Setting) -> None:
+    """Raise UserError if the pool has too few classes, or a class too few examples, for a setting."""
+    if setting.groups > (most := len(pool.choices)):
         raise UserError(
-            f"ways={shape.ways} is more than the {most} classes there are to draw from; "
+            f"ways={setting.ways} is more than the {most} classes there are to draw from; "
             f"choose ways of at most {most}."
         )
     smallest = int(pool.sizes.argmin())
-    size, wanted = int(pool.sizes[smallest]), shape.shots + shape.queries
+    size, wanted = int(pool.sizes[smallest]), setting.shots + setting.queries
     if wanted > size:
         raise UserError(
-            f"shots={shape.shots} plus queries={shape.queries} is {wanted} images a class, but "
+            f"shots={setting.shots} plus queries={setting.queries} is {wanted} examples a class, but "
             f"class {pool.names[smallest]!r} has only {size}; ask for at most {size} in all."
         )

@@ -6,21 +6,24 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations, pairwise
 
+import numpy as np
 import torch
+from torch import Tensor
 
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 
+DIGEST_BYTES = 16
 _checked: set[str] = set()
 
 
 def check(splits: Mapping[str, Pool], expected_duplicates: int | None = 0) -> None:
-    """Raise ValueError if classes or images leak between splits, or a pool is malformed.
+    """Raise ValueError if classes or examples leak between splits, or a pool is malformed.
 
-    ``expected_duplicates`` is the number of distinct images that the official data set is known to
+    ``expected_duplicates`` is the number of distinct examples that the official data set is known to
     have in more than one split; any other number is an error, or is only logged if it is unknown
-    (None). Pixel-identical images within one class are only logged: official data has some, and
+    (None). Identical examples within one class are only logged: official data has some, and
     leaving them out would make it another data set.
     """
     if list(splits) != ["train", "val", "test"]:
@@ -28,24 +31,31 @@ def check(splits: Mapping[str, Pool], expected_duplicates: int | None = 0) -> No
     for split, pool in splits.items():
         check_pool(split, pool)
     for (one, first), (other, second) in combinations(splits.items(), 2):
+        if _kind(first) != _kind(second):
+            raise ValueError(f"{one} has inputs of {_kind(first)}, and {other} of {_kind(second)}")
         if both := set(first.names) & set(second.names):
             raise ValueError(f"{one} and {other} share {len(both)} classes, such as {min(both)}")
 
-    images = {split: fingerprints(pool) for split, pool in splits.items()}
+    examples = {split: fingerprints(pool) for split, pool in splits.items()}
     for split, pool in splits.items():
         classes = pairwise(pool.offsets.tolist())
-        if repeats := sum(b - a - len(set(images[split][a:b])) for a, b in classes):
-            log.info("%s: %d images repeat one of their own class", split, repeats)
-    # a split counts an image once, even if it has copies of it
-    where = Counter(image for split in images.values() for image in set(split))
+        if repeats := sum(b - a - len(set(examples[split][a:b])) for a, b in classes):
+            log.info("%s: %d examples repeat one of their own class", split, repeats)
+    # a split counts an example once, even if it has copies of it
+    where = Counter(example for split in examples.values() for example in set(split))
     shared = sum(count > 1 for count in where.values())
     if expected_duplicates is None:
         if shared:
-            log.warning("%d images are in more than one split; none is left out", shared)
+            log.warning("%d examples are in more than one split; none is left out", shared)
     elif shared != expected_duplicates:
         raise ValueError(
-            f"{shared} images are in more than one split, expected {expected_duplicates}"
+            f"{shared} examples are in more than one split, expected {expected_duplicates}"
         )
+
+
+def _kind(pool: Pool) -> str:
+    """Return dtype and shape of an input as text."""
+    return f"{pool.inputs.dtype} {list(pool.inputs.shape[1:])}"
 
 
 def check_once(dataset: Dataset) -> None:
@@ -56,20 +66,37 @@ def check_once(dataset: Dataset) -> None:
 
 
 def check_pool(split: str, pool: Pool) -> None:
-    """Raise ValueError if a pool is inconsistent or has a class of fewer than 2 images."""
-    if pool.images.dtype != torch.uint8 or pool.images.ndim != 4:
-        raise ValueError(f"{split}: images must be uint8 [M, C, H, W]")
+    """Raise ValueError if a pool is inconsistent or has a class of fewer than 2 examples."""
+    if pool.inputs.ndim < 2 or not (pool.inputs.dtype == torch.uint8 or is_finite(pool.inputs)):
+        raise ValueError(
+            f"{split}: inputs must be uint8 or finite floats [M, ...], an example each"
+        )
     ends = pool.offsets[[0, -1]].tolist()
-    if len(pool.offsets) != len(pool.names) + 1 or ends != [0, len(pool.images)]:
-        raise ValueError(f"{split}: offsets do not fit the images and names")
+    if len(pool.offsets) != len(pool.names) + 1 or ends != [0, len(pool.inputs)]:
+        raise ValueError(f"{split}: offsets do not fit the examples and names")
     if len(set(pool.names)) < len(pool.names):
         raise ValueError(f"{split}: two classes have the same name")
     if pool.sizes.min() < 2:
         name = pool.names[int(pool.sizes.argmin())]
-        raise ValueError(f"{split}: class {name} has fewer than 2 images")
+        raise ValueError(f"{split}: class {name} has fewer than 2 examples")
+    targets = pool.targets
+    if targets is not None and (
+        targets.ndim != 2 or len(targets) != len(pool.inputs) or not is_finite(targets)
+    ):
+        raise ValueError(f"{split}: targets must be finite floats [M, D], as many as examples")
+
+
+def is_finite(values: Tensor) -> bool:
+    """Return whether values are floating-point numbers without NaN and infinity."""
+    return values.is_floating_point() and bool(values.isfinite().all())
 
 
 def fingerprints(pool: Pool) -> list[bytes]:
-    """Return a hash of the pixels of each image, which takes far less memory than they do."""
-    images = pool.images.contiguous().numpy()
-    return [hashlib.blake2b(image, digest_size=16).digest() for image in images]
+    """Return a hash of the values of each example, which takes far less memory than they do."""
+    values = [each for each in (pool.inputs, pool.targets) if each is not None]
+    rows = [each.contiguous().numpy().reshape(len(each), -1).view(np.uint8) for each in values]
+    joined = rows[0] if len(rows) == 1 else np.concatenate(rows, 1)
+    if joined.shape[1] <= DIGEST_BYTES:  # an example is its own fingerprint
+        found: list[bytes] = np.ascontiguousarray(joined).view(f"V{joined.shape[1]}")[:, 0].tolist()
+        return found
+    return [hashlib.blake2b(example, digest_size=DIGEST_BYTES).digest() for example in joined]

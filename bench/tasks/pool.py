@@ -1,33 +1,38 @@
-"""Images of one split, ready for sampling."""
+"""Examples of one split, ready for sampling."""
 
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.tasks.base import Domain
+from bench.tasks.classification.domain import Classification
+
 
 @dataclass(frozen=True)
 class Pool:
-    """The images of one split, grouped by class.
+    """The examples of one split, grouped by class; without classes, each task is a class.
 
-    ``images`` is uint8 [M, C, H, W]; class ``c`` owns the rows ``offsets[c]`` to ``offsets[c + 1]``
-    (``offsets`` is int64 [classes + 1]); ``names`` holds one name per class. With ``one_turn``, an
-    episode has at most one of the rotated classes of a drawing (see `rotated`), chosen at random.
-    ``groups`` holds the name of each class's group, of classes that are similar for a reason, such
-    as a letter and its accented forms; it is empty if each class (or drawing) is a group of its
-    own.
+    ``inputs`` is [M, ...], such as uint8 images [M, C, H, W]; class ``c`` owns the rows
+    ``offsets[c]`` to ``offsets[c + 1]`` (``offsets`` is int64 [classes + 1]); ``names`` holds one
+    name per class. ``targets`` is float [M, D] where examples have targets of their own. With
+    ``one_turn``, an episode has at most one of the rotated classes of a drawing (see `rotated`),
+    chosen at random. ``groups`` holds the name of each class's group, of classes that are similar
+    for a reason, such as a letter and its accented forms; it is empty if each class (or drawing) is
+    a group of its own.
     """
 
-    images: Tensor
+    inputs: Tensor
     offsets: Tensor
     names: tuple[str, ...]
     one_turn: bool = False
     groups: tuple[str, ...] = ()
+    targets: Tensor | None = None
 
     @classmethod
     def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
@@ -37,7 +42,7 @@ class Pool:
 
     @property
     def sizes(self) -> Tensor:
-        """Images per class, int64 [classes]."""
+        """Examples per class, int64 [classes]."""
         return self.offsets.diff()
 
     @property
@@ -67,7 +72,9 @@ class Pool:
 
     def to(self, device: torch.device | str) -> "Pool":
         """Return the same pool with its tensors on another device."""
-        return replace(self, images=self.images.to(device), offsets=self.offsets.to(device))
+        targets = None if self.targets is None else self.targets.to(device)
+        inputs, offsets = self.inputs.to(device), self.offsets.to(device)
+        return replace(self, inputs=inputs, offsets=offsets, targets=targets)
 
     def rotated(self) -> "Pool":
         """Return a pool with 4 times the classes: unchanged, rotated by 90, 180 and 270 degrees.
@@ -75,11 +82,11 @@ class Pool:
         Images must be square. A rotated class is a class of its own (Santoro et al. 2016).
         """
         # np.rot90 returns views without a copy, which makes this twice as fast as torch.rot90
-        turned = [np.rot90(self.images.numpy(), quarter, (-2, -1)) for quarter in range(4)]
-        starts = [self.offsets[:-1] + quarter * len(self.images) for quarter in range(4)]
+        turned = [np.rot90(self.inputs.numpy(), quarter, (-2, -1)) for quarter in range(4)]
+        starts = [self.offsets[:-1] + quarter * len(self.inputs) for quarter in range(4)]
         return Pool(
             torch.from_numpy(np.concatenate(turned)),
-            torch.cat([*starts, torch.tensor([4 * len(self.images)])]),
+            torch.cat([*starts, torch.tensor([4 * len(self.inputs)])]),
             self.names + tuple(f"{name}@{turn}" for turn in (90, 180, 270) for name in self.names),
             groups=4 * self.groups,
         )
@@ -89,38 +96,40 @@ class Pool:
 class Dataset:
     """A prepared data set: class-disjoint ``train``, ``val``, ``test`` pools and a content digest.
 
-    ``digest`` is the SHA-256 (hexadecimal) of all images, class names and splits, or is derived
+    ``digest`` is the SHA-256 (hexadecimal) of all examples, class names and splits, or is derived
     from it if the data set is derived by a rule. ``expected_duplicates`` is the number of distinct
-    images that the official data has in more than one split, None if unknown, see
-    `bench.tasks.classification.leaks.check`.
+    examples that the official data has in more than one split, None if unknown, see
+    `bench.tasks.leaks.check`. ``domain`` is the kind of its tasks, and ``examples`` what its examples
+    are called in tables and figures.
     """
 
     name: str
     digest: str
     splits: dict[str, Pool]
     expected_duplicates: int | None = 0
+    domain: Domain = field(default_factory=Classification)
+    examples: str = "images"
 
     @classmethod
-    def of(cls, name: str, splits: dict[str, Pool]) -> "Dataset":
-        """Return a data set of these splits, and compute its digest."""
-        return cls(name, content_digest(splits), splits)
+    def of(cls, name: str, splits: dict[str, Pool], **facts: Any) -> "Dataset":
+        """Return a data set of these splits and other fields, and compute its digest."""
+        return cls(name, content_digest(splits), splits, **facts)
 
     def pool(self, split: str) -> Pool:
         """Return the pool of a split, or of several: ``train+val`` has the classes of both."""
         parts = [self.splits[name] for name in split.split("+")]
         if len(parts) == 1:
             return parts[0]
-        together = Pool.of(
-            {
-                name: part.images[first:end]
-                for part in parts
-                for name, (first, end) in zip(
-                    part.names, pairwise(part.offsets.tolist()), strict=True
-                )
-            }
+        targets = [part.targets for part in parts if part.targets is not None]
+        sizes = torch.cat([torch.zeros(1, dtype=torch.int64), *(part.sizes for part in parts)])
+        return replace(
+            parts[0],
+            inputs=torch.cat([part.inputs for part in parts]),
+            offsets=sizes.cumsum(0),
+            names=sum((part.names for part in parts), ()),
+            groups=sum((part.groups for part in parts), ()),
+            targets=torch.cat(targets) if targets else None,
         )
-        groups = tuple(group for part in parts for group in part.groups)
-        return replace(together, one_turn=parts[0].one_turn, groups=groups)
 
     def with_groups(self, group: Callable[[str], str]) -> "Dataset":
         """Return the data set with groups, given by class names; digests do not depend on them."""
@@ -144,18 +153,20 @@ class Dataset:
             split: replace(pool.rotated(), one_turn=one_turn) if split in turned else pool
             for split, pool in self.splits.items()
         }
-        return Dataset(self.name, hashlib.sha256(recipe.encode()).hexdigest(), splits)
+        return replace(self, digest=hashlib.sha256(recipe.encode()).hexdigest(), splits=splits)
 
 
 def content_digest(splits: Mapping[str, Pool]) -> str:
-    """Return the SHA-256 (hexadecimal) of splits, class names, sizes, image shapes and pixels.
+    """Return the SHA-256 (hexadecimal) of splits, class names, sizes, shapes and values of examples.
 
     The order matters. It depends only on what is sampled from, not on archives, files or versions.
     """
     digest = hashlib.sha256()
     for split, pool in splits.items():
         # repr quotes the names, so that different lists of names have different texts
-        facts = (split, pool.names, pool.offsets.tolist(), tuple(pool.images.shape))
+        facts = (split, pool.names, pool.offsets.tolist(), tuple(pool.inputs.shape))
         digest.update(repr(facts).encode())
-        digest.update(pool.images.contiguous().numpy().data)
+        for values in (pool.inputs, pool.targets):
+            if values is not None:
+                digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from bench.check.tasks import random_episodes
 
 
@@ -62,7 +62,7 @@ def plain_forward(
 
 
 def plain_then_own(
-    learner: Learner, plain: Callable[[Learner, Episodes], None]
+    learner: Learner, plain: Callable[[Learner, TaskBatch], None]
 ) -> dict[str, Tensor]:
     """The outer gradient of ``plain``; the learner's own, two tasks at once, stays in ``.grad``."""
     episodes = random_episodes(tasks=5, ways=3, shots=2, queries=3)

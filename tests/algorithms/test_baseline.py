@@ -9,7 +9,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from algorithms.backbones.mlp import MLP
 from algorithms.baseline import Baseline
 from algorithms.baselinepp import BaselinePP
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from algorithms.nn.permutations import permutations
 from bench.check.tasks import random_episodes
 
@@ -109,8 +109,8 @@ def test_the_outer_loss_is_that_of_all_training_classes(learner):
     loss = F.cross_entropy(logits, labels)
     gradients = torch.autograd.grad(loss, list(learner.parameters()))
     assert metrics["loss"].item() == pytest.approx(loss.item())
-    right = (logits.argmax(1) == labels).double().mean().item()
-    assert metrics["accuracy"].item() == pytest.approx(right)
+    right = 100 * (logits.argmax(1) == labels).double().mean().item()
+    assert metrics["score"].item() == pytest.approx(right)
     for parameter, gradient in zip(learner.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
 
@@ -128,8 +128,8 @@ def test_the_training_head_has_no_say_in_a_test_task(learner):
 @pytest.mark.parametrize("learner", LEARNERS)
 def test_training_needs_classes_and_no_queries(learner):
     assert learner.trains_classifier
-    assert make(learner).supports(Shape(16, 1, 0), Shape(5, 1, 15)) == (True, "")
-    assert not make(learner).supports(Shape(16, 1, 1), Shape(5, 1, 15))[0]
+    assert make(learner).supports(Setting(16, 1, 0), Setting(5, 1, 15)) == (True, "")
+    assert not make(learner).supports(Setting(16, 1, 1), Setting(5, 1, 15))[0]
 
 
 def test_a_fit_records_nothing_and_leaves_features_as_they_are():

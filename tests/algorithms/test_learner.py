@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone, Convolutional
-from algorithms.learner import Episodes, Learner, Shape, accuracy, add_gradient
+from algorithms.learner import Learner, Setting, TaskBatch, add_gradient
+from algorithms.losses import CrossEntropy
 
 
 class Slope(Learner):
@@ -30,11 +31,11 @@ class Slope(Learner):
         return torch.stack((logits, torch.zeros_like(logits)), -1)
 
 
-def episodes_of(*queries: float) -> Episodes:
+def episodes_of(*queries: float) -> TaskBatch:
     """One query of class 0 a task."""
     support = torch.zeros(len(queries), 2, 1)
     labels = torch.zeros(len(queries), 1, dtype=torch.int64)
-    return Episodes(support, support.long(), torch.tensor(queries)[:, None], labels, labels)
+    return TaskBatch(support, support.long(), torch.tensor(queries)[:, None], labels, labels)
 
 
 @pytest.fixture(params=[1, 2])
@@ -55,7 +56,7 @@ def test_the_outer_gradient_is_the_mean_over_tasks_by_hand(threads, chunk_size):
     assert learner.weight.grad.item() == pytest.approx(5 - 4 / 2)
     assert learner.unused.grad is None
     assert metrics["loss"].item() == pytest.approx(math.log(2))
-    assert metrics["accuracy"] == 1
+    assert metrics["score"] == 100
     assert learner.mean.item() == pytest.approx(4)
     assert learner.steps == 1
 
@@ -80,25 +81,25 @@ def test_chunks_are_few_alike_and_as_many_for_each_thread(threads, at_once, by_o
 
 def test_what_cannot_be_trained_is_refused_with_the_reason():
     learner = Slope()
-    other_ways = Shape(5, 1, 3), Shape(2, 1, 3)
+    other_ways = Setting(5, 1, 3), Setting(2, 1, 3)
     assert learner.supports(*other_ways) == (True, "")
     learner.accepts_any_ways = False
     possible, reason = learner.supports(*other_ways)
     assert not possible and "train.ways must be 2" in reason
-    assert learner.supports(Shape(2, 1, 3), Shape(2, 5, 1)) == (True, "")
-    possible, reason = learner.supports(Shape(2, 1, 0), Shape(2, 1, 1))
+    assert learner.supports(Setting(2, 1, 3), Setting(2, 5, 1)) == (True, "")
+    possible, reason = learner.supports(Setting(2, 1, 0), Setting(2, 1, 1))
     assert not possible and "train.queries must be at least 1" in reason
-    assert learner.supports(Shape(2, 1, 1), Shape(2, 1, 1)) == (True, "")
+    assert learner.supports(Setting(2, 1, 1), Setting(2, 1, 1)) == (True, "")
     learner.uses_query_loss = False
-    possible, reason = learner.supports(Shape(2, 1, 1), Shape(2, 1, 1))
+    possible, reason = learner.supports(Setting(2, 1, 1), Setting(2, 1, 1))
     assert not possible and "train.queries must be 0" in reason
-    assert learner.supports(Shape(2, 1, 0), Shape(2, 1, 1)) == (True, "")
+    assert learner.supports(Setting(2, 1, 0), Setting(2, 1, 1)) == (True, "")
 
 
 def test_accuracy_is_the_share_of_right_answers_of_each_task():
     logits = torch.tensor([[[2.0, 1.0], [0.0, 3.0], [5.0, 4.0]], [[1.0, 2.0]] * 3])
-    found = accuracy(logits, torch.tensor([[0, 1, 1], [0, 0, 0]]))
-    torch.testing.assert_close(found, torch.tensor([2 / 3, 0.0]))
+    found = CrossEntropy().score(logits, torch.tensor([[0, 1, 1], [0, 0, 0]]))
+    torch.testing.assert_close(found, torch.tensor([200 / 3, 0.0]))
 
 
 def test_gradients_lie_in_memory_as_their_parameters_do():

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from algorithms.maml import MAML
 from bench.check.tasks import random_episodes
 from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own
@@ -38,7 +38,7 @@ def test_hand_derived_meta_gradient(rate, second_order):
     support_x = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 2, 1, 1, 1, 1)
     support_y = torch.tensor([[[0], [1]]])
     query_x = torch.ones(1, 1, 1, 1, 1, dtype=torch.float64)
-    episodes = Episodes(support_x, support_y, query_x, torch.tensor([[0]]), torch.tensor([[0, 1]]))
+    episodes = TaskBatch(support_x, support_y, query_x, torch.tensor([[0]]), torch.tensor([[0, 1]]))
 
     metrics = learner.meta_gradient(episodes)
 
@@ -211,7 +211,7 @@ def test_meta_gradient_equals_finite_differences():
 
 
 def test_a_head_for_two_ways_is_not_trained_on_five():
-    possible, reason = MAML(Pixel(), 2).supports(Shape(5, 1, 1), Shape(2, 1, 1))
+    possible, reason = MAML(Pixel(), 2).supports(Setting(5, 1, 1), Setting(2, 1, 1))
     assert not possible and "made for 2 ways" in reason
 
 

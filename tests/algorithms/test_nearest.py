@@ -5,7 +5,7 @@ import torch
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.pixels import Pixels
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from algorithms.nearest import NearestCentroid
 from bench.check import laws
 from bench.check.tasks import random_episodes
@@ -43,7 +43,7 @@ def test_on_pixels_it_obeys_the_laws(law):
 def test_nothing_of_it_is_trained_on_any_backbone():
     on_conv4 = NearestCentroid(Conv4(laws.IMAGE, filters=4), laws.WAYS).double()
     assert not learner().trainable and not on_conv4.trainable
-    assert on_conv4.supports(Shape(3, 1, 0), Shape(5, 1, 5)) == (True, "")
+    assert on_conv4.supports(Setting(3, 1, 0), Setting(5, 1, 5)) == (True, "")
     metrics = on_conv4.meta_gradient(random_episodes(2, 3, shots=1, queries=2))
     assert metrics["loss"] > 0
     assert all(parameter.grad is None for parameter in on_conv4.parameters())

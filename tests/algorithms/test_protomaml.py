@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from algorithms.nn.norm_statistics import run_queries
 from algorithms.protomaml import ProtoMAML
 from algorithms.protonet import ProtoNet
@@ -115,4 +115,4 @@ def test_trains_on_more_ways_than_it_is_tested_on():
     learner.meta_gradient(random_episodes(tasks=1, ways=12, shots=2, queries=2))
     test = random_episodes(tasks=2, ways=3, shots=1, queries=2)
     assert learner.eval()(*test[:3]).shape == (2, 6, 3)
-    assert learner.supports(Shape(12, 2, 2), Shape(3, 1, 2))[0]
+    assert learner.supports(Setting(12, 2, 2), Setting(3, 1, 2))[0]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from algorithms.reptile import Reptile, minibatches
 from bench.check.tasks import random_episodes
 from tests.algorithms.tasks import PlainConv4
@@ -31,9 +31,9 @@ def test_hand_derived_outer_gradient():
     support_x = torch.ones(2, 1, 1, 1, 1, 1, dtype=torch.float64)
     empty = torch.empty(2, 0)
     labels = torch.zeros(2, 1, 1, dtype=torch.int64)
-    metrics = learner.meta_gradient(Episodes(support_x, labels, empty, empty, empty))
+    metrics = learner.meta_gradient(TaskBatch(support_x, labels, empty, empty, empty))
     assert metrics["loss"].item() == pytest.approx(math.log1p(math.exp(-2)), rel=1e-12)
-    assert metrics["accuracy"] == 1
+    assert metrics["score"] == 100
     move = 0.5 + torch.sigmoid(torch.tensor(-2.0, dtype=torch.float64)).item()
     expected = torch.tensor([-move, move], dtype=torch.float64)
     torch.testing.assert_close(learner.network.head.weight.grad[:, 0], expected)
@@ -101,14 +101,14 @@ def test_outer_gradient_equals_a_loop_over_tasks_with_torch_optimizers(inner_opt
 
 
 def test_a_head_for_two_ways_is_not_trained_on_five():
-    possible, reason = Reptile(Pixel(), 2).supports(Shape(5, 1, 0), Shape(2, 1, 1))
+    possible, reason = Reptile(Pixel(), 2).supports(Setting(5, 1, 0), Setting(2, 1, 1))
     assert not possible and "made for 2 ways" in reason
 
 
 def test_training_episodes_have_no_queries():
     learner = Reptile(Pixel(), 2)
-    assert learner.supports(Shape(2, 1, 0), Shape(2, 1, 1)) == (True, "")
-    possible, reason = learner.supports(Shape(2, 1, 3), Shape(2, 1, 1))
+    assert learner.supports(Setting(2, 1, 0), Setting(2, 1, 1)) == (True, "")
+    possible, reason = learner.supports(Setting(2, 1, 3), Setting(2, 1, 1))
     assert not possible and "train.queries must be 0" in reason
 
 

@@ -5,7 +5,7 @@ import signal
 
 from torch import Tensor
 
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 from algorithms.protonet import ProtoNet
 
 
@@ -14,7 +14,7 @@ class Failing(ProtoNet):
 
     steps = 0
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         self.steps += 1
         if self.steps == 4 and os.environ["RANK"] == "1":
             raise ValueError("the fourth step is too much")
@@ -26,7 +26,7 @@ class Dying(ProtoNet):
 
     steps = 0
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         self.steps += 1
         attempt = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
         if self.steps == 4 and os.environ["RANK"] == "1" and attempt == 0:

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from bench.runs.store import Store
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Dataset, Pool
 
 SPLITS = ("train", "val", "test")
 Marks = tuple[int, ...]
@@ -41,11 +41,11 @@ def marked(
         made = [torch.randint(256, s, dtype=torch.uint8, generator=generator) for s in shapes]
         pool = Pool.of({f"{split}{each}": one for each, one in enumerate(made)})
         pool = pool.rotated() if split in turned else pool
-        row = torch.arange(len(pool.images))
+        row = torch.arange(len(pool.inputs))
         own = torch.searchsorted(pool.offsets, row, right=True) - 1
-        pool.images[:, :, 0, 0] = number
-        pool.images[:, :, 0, 1] = own[:, None].byte()
-        pool.images[:, :, 0, 2] = (row - pool.offsets[own])[:, None].byte()
+        pool.inputs[:, :, 0, 0] = number
+        pool.inputs[:, :, 0, 1] = own[:, None].byte()
+        pool.inputs[:, :, 0, 2] = (row - pool.offsets[own])[:, None].byte()
         splits[split] = pool
     return Dataset.of("marked", splits)
 
@@ -127,7 +127,7 @@ def recording(method: Any) -> Iterator[Recording]:
         noted.originals.append(self)
 
     def noting(plain: Any) -> Any:
-        def meta_gradient(self: Learner, episodes: Episodes) -> dict[str, Tensor]:
+        def meta_gradient(self: Learner, episodes: TaskBatch) -> dict[str, Tensor]:
             nonlocal depth
             if depth == 0:
                 noted.see(self, "train", episodes.support_x, episodes.query_x)
@@ -145,7 +145,7 @@ def recording(method: Any) -> Iterator[Recording]:
 
     draw, write = EpisodeSampler.draw, Store.write
 
-    def drawing(self: EpisodeSampler, first: int, count: int) -> Episodes:
+    def drawing(self: EpisodeSampler, first: int, count: int) -> TaskBatch:
         drawn = draw(self, first, count)
         support, query = marks(drawn.support_x.flatten(1, 2)), marks(drawn.query_x)
         for number in range(count):
@@ -175,7 +175,7 @@ class Scripted(Learner):
 
     After n steps of SGD with a step size of 1 its only parameter is n. It then classifies the images
     whose number is below digit n of ``script`` rightly, and the others wrongly. The loss of step n is
-    n + 1 and the training accuracy n / 100.
+    n + 1 and the training accuracy n.
     """
 
     def __init__(self, backbone: Backbone, ways: int, *, script: str, numberless: str = "") -> None:
@@ -183,11 +183,11 @@ class Scripted(Learner):
         self.script, self.numberless = [int(digit) for digit in script], numberless
         self.done = nn.Parameter(torch.zeros(()))
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Count a step."""
         step = self.done.detach().clone()
         self.done.grad = -torch.ones(())
-        return {"loss": step + 1, "accuracy": step / 100}
+        return {"loss": step + 1, "score": step}
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Tensor:
         """The numbers of the classes."""

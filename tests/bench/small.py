@@ -7,7 +7,7 @@ FILTERS = "backbone.filters=4"
 
 SMALL = [
     "dataset=glyphs",
-    "train.images=480",
+    "train.examples=480",
     FILTERS,
     "validation.times=2",
     "validation.episodes=10",

@@ -9,13 +9,14 @@ from torch import Tensor
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
+from algorithms.losses import CrossEntropy
 from bench.config import groups, schema
 from bench.config.compose import composed
 from bench.engine import train
 from bench.engine.distributed import init_distributed, process_group
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
 
 STEPS = 20
@@ -34,7 +35,7 @@ SGD = {"optimizer": "sgd", "momentum": 0.9, "lr": 0.01}
 AUGMENTATION = {"crop_padding": 2, "flip": True, "jitter": 0.4}
 
 
-def to_double(episodes: Episodes) -> Episodes:
+def to_double(episodes: TaskBatch) -> TaskBatch:
     return episodes._replace(
         support_x=episodes.support_x.double() / 255, query_x=episodes.query_x.double() / 255
     )
@@ -49,7 +50,7 @@ def ends() -> dict[str, dict[str, Tensor]]:
     torch.manual_seed(0)
     images = torch.randint(256, (60, 3, 16, 16), dtype=torch.uint8)
     pool = Pool(images, torch.arange(0, 61, 10), tuple("abcdef"))
-    plan = PLAIN | SGD | {"images": 10**4, "meta_batch": 5, "ways": 3, "shots": 2, "queries": 4}
+    plan = PLAIN | SGD | {"examples": 10**4, "meta_batch": 5, "ways": 3, "shots": 2, "queries": 4}
     found = {}
     try:
         for case in ALGOS + CHANGED:
@@ -62,10 +63,10 @@ def ends() -> dict[str, dict[str, Tensor]]:
                 network = ResNet12((3, 16, 16), filters=2, drop_rate=0.3, drop_steps=4)
             learner = method(network, 6 if method.trains_classifier else 3, **code.options).train()
             learner.chunk_size = 2
-            shape = Shape(3, 2, 4 if method.uses_query_loss else 0)
+            shape = Setting(3, 2, 4 if method.uses_query_loss else 0)
             sampler = EpisodeSampler(pool, shape, ("a",))
             if changed and learner.smooths_labels:
-                learner.label_smoothing = 0.1
+                learner.loss = CrossEntropy(label_smoothing=0.1)
             recipe = plan | (AUGMENTATION if changed else {})
             loop = train.OuterLoop(
                 learner, sampler, schema.Train.model_validate(recipe), process_group()

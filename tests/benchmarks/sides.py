@@ -9,12 +9,12 @@ from typing import NamedTuple
 import torch
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes, Learner, Shape
+from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.metaoptnet import MetaOptNet
 from bench.check.tasks import random_episodes
 from bench.engine.memory import choose_chunk_size
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.algorithms.peers import pair
 
 BATCH = {"norm_statistics": "all_queries"}
@@ -25,25 +25,25 @@ FIVE = {"inner_lr": 0.125, "inner_steps": 5}
 # Learner, options of both, options of ours, shape of an episode, tasks of a meta-batch, and tasks
 # that must give equal gradients: one where ours shares batch norm (or Adam) among tasks.
 STEPS = {
-    "MAML, 1 step, 2nd order": ("maml", SECOND, BATCH, Shape(5, 1, 15), 32, 2),
-    "MAML, 1 step, 1st order": ("maml", FIRST, BATCH, Shape(5, 1, 15), 32, 2),
-    "MAML, 5 steps, 2nd order": ("maml", FIVE, BATCH, Shape(5, 1, 15), 32, 2),
-    "MAML, 1 step, 2nd order, 1 query": ("maml", SECOND, BATCH, Shape(5, 1, 1), 32, 2),
-    "MAML, 1 step, 1st order, 1 query": ("maml", FIRST, BATCH, Shape(5, 1, 1), 32, 2),
-    "MAML, 5 steps, 2nd order, 1 query": ("maml", FIVE, BATCH, Shape(5, 1, 1), 32, 2),
-    "Reptile, 5 Adam steps of 10 images": ("reptile", {}, BATCH, Shape(5, 10, 0), 5, 1),
-    "ProtoNet": ("protonet", {}, {}, Shape(5, 1, 15), 16, 1),
-    "ProtoNet, 20w5s": ("protonet", {}, {}, Shape(20, 5, 15), 4, 1),
-    "MetaOptNet": ("metaoptnet", {}, {}, Shape(5, 1, 15), 16, 1),
+    "MAML, 1 step, 2nd order": ("maml", SECOND, BATCH, Setting(5, 1, 15), 32, 2),
+    "MAML, 1 step, 1st order": ("maml", FIRST, BATCH, Setting(5, 1, 15), 32, 2),
+    "MAML, 5 steps, 2nd order": ("maml", FIVE, BATCH, Setting(5, 1, 15), 32, 2),
+    "MAML, 1 step, 2nd order, 1 query": ("maml", SECOND, BATCH, Setting(5, 1, 1), 32, 2),
+    "MAML, 1 step, 1st order, 1 query": ("maml", FIRST, BATCH, Setting(5, 1, 1), 32, 2),
+    "MAML, 5 steps, 2nd order, 1 query": ("maml", FIVE, BATCH, Setting(5, 1, 1), 32, 2),
+    "Reptile, 5 Adam steps of 10 images": ("reptile", {}, BATCH, Setting(5, 10, 0), 5, 1),
+    "ProtoNet": ("protonet", {}, {}, Setting(5, 1, 15), 16, 1),
+    "ProtoNet, 20w5s": ("protonet", {}, {}, Setting(20, 5, 15), 4, 1),
+    "MetaOptNet": ("metaoptnet", {}, {}, Setting(5, 1, 15), 16, 1),
 }
 PEER_TASKS = 8
 """Tasks of the peer's meta-batch at most: it takes them one after the other, however many."""
 SVM = {
-    "SVM, solve and backward, 5w1s": Shape(5, 1, 15),
-    "SVM, solve and backward, 5w5s": Shape(5, 5, 15),
+    "SVM, solve and backward, 5w1s": Setting(5, 1, 15),
+    "SVM, solve and backward, 5w5s": Setting(5, 5, 15),
 }
 DRAWING = {
-    f"drawing episodes, {ways}w{shots}s, 15 queries": Shape(ways, shots, 15)
+    f"drawing episodes, {ways}w{shots}s, 15 queries": Setting(ways, shots, 15)
     for ways, shots in ((5, 1), (5, 5), (20, 1))
 }
 
@@ -78,17 +78,17 @@ def outer_gradients(name: str, device: torch.device) -> Sides:
         part.to(device, torch.float32 if part.is_floating_point() else part.dtype)
         for part in random_episodes(tasks, *shape, size=28)
     ]
-    episodes, few = Episodes(*drawn), Episodes(*(part[:PEER_TASKS] for part in drawn))
-    ours.chunk_size = choose_chunk_size(ours, Episodes(*(part[:1] for part in drawn)))
+    episodes, few = TaskBatch(*drawn), TaskBatch(*(part[:PEER_TASKS] for part in drawn))
+    ours.chunk_size = choose_chunk_size(ours, TaskBatch(*(part[:1] for part in drawn)))
 
-    def step(learner: Learner, episodes: Episodes) -> None:
+    def step(learner: Learner, episodes: TaskBatch) -> None:
         learner.zero_grad()
         learner.meta_gradient(episodes)
 
     return Sides(lambda: step(ours, episodes), lambda: step(theirs, few), tasks, len(few.support_x))
 
 
-def svm_heads(shape: Shape, device: torch.device) -> Sides:
+def svm_heads(shape: Setting, device: torch.device) -> Sides:
     """Solve the support set's SVM and differentiate through it, features of 1600 numbers given."""
     import learn2learn as l2l
 
@@ -124,7 +124,7 @@ def svm_heads(shape: Shape, device: torch.device) -> Sides:
     return Sides(ours, theirs, tasks, tasks)
 
 
-def draws(shape: Shape, device: torch.device) -> Sides:
+def draws(shape: Setting, device: torch.device) -> Sides:
     """Episodes of uint8 images, 32 a call; learn2learn draws with its fused transform."""
     import learn2learn as l2l
 
@@ -157,7 +157,7 @@ def draws(shape: Shape, device: torch.device) -> Sides:
     )
     number = iter(range(0, 10**12, 3200))
 
-    def ours() -> Episodes:
+    def ours() -> TaskBatch:
         first = next(number)
         for call in range(100):
             drawn = sampler.draw(first + call * 32, 32)

@@ -10,15 +10,15 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from algorithms.learner import Episodes, Learner, Shape
+from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
 from algorithms.reptile import Reptile
 from bench.check.tasks import random_episodes
 from bench.engine.memory import choose_chunk_size
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.benchmarks.sides import strided
 
 QUERIES = 5
@@ -35,11 +35,11 @@ def step(learner: Learner, ways: int, shots: int, device: torch.device) -> Calla
     """A whole outer gradient of 4 tasks."""
     queries = QUERIES if learner.uses_query_loss else 0
     episodes = random_episodes(4, ways, shots, queries, size=28)
-    episodes = Episodes(
+    episodes = TaskBatch(
         *(p.to(device, torch.float32 if p.is_floating_point() else p.dtype) for p in episodes)
     )
     learner = learner.to(device)
-    learner.chunk_size = choose_chunk_size(learner, Episodes(*(part[:1] for part in episodes)))
+    learner.chunk_size = choose_chunk_size(learner, TaskBatch(*(part[:1] for part in episodes)))
 
     def outer_gradient() -> None:
         learner.zero_grad()
@@ -82,7 +82,7 @@ def test_classes(growth, device):
         images = torch.randint(0, 256, (classes * 8, 1, 28, 28), dtype=torch.uint8, device=device)
         offsets = torch.arange(classes + 1, device=device) * 8
         pool = Pool(images, offsets, tuple(map(str, range(classes))))
-        sampler = EpisodeSampler(pool, Shape(5, 1, QUERIES), ("scale",))
+        sampler = EpisodeSampler(pool, Setting(5, 1, QUERIES), ("scale",))
         first = iter(range(0, 10**9, 32))
         return lambda: sampler.draw(next(first), 32)
 

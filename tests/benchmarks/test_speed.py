@@ -10,7 +10,7 @@ import copy
 import pytest
 import torch
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from bench.check.tasks import random_episodes
 from tests.algorithms.peers import pair
 from tests.benchmarks.sides import DRAWING, STEPS, SVM, sides, strided
@@ -20,7 +20,7 @@ pytest.importorskip("learn2learn")
 CPU = torch.device("cpu")
 
 
-def in_double(learner: Learner, episodes: Episodes) -> list[torch.Tensor]:
+def in_double(learner: Learner, episodes: TaskBatch) -> list[torch.Tensor]:
     """The loss and the gradients of a copy in float64."""
     learner = copy.deepcopy(learner).double()
     loss = learner.meta_gradient(episodes)["loss"]

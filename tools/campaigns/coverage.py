@@ -24,19 +24,19 @@ class Scene:
 
     ``seeds`` are the seed effects of the two learners; ``shared`` is the episode effect common to
     both learners, ``own`` the episode effect of each learner, ``rest`` the effect of each episode
-    and seed. ``accuracy`` is in percent.
+    and seed. ``score`` is in percent.
     """
 
     seeds: tuple[float, float]
     shared: float
     own: float
     rest: float
-    accuracy: float | None = None
+    score: float | None = None
     episodes: int = 400
 
     def truth(self, seeds: int) -> float:
         """Return the true accuracy over all episodes and seeds, or of the one model if one seed."""
-        if self.accuracy is None:
+        if self.score is None:
             return 0.0
         z, weights = np.polynomial.hermite_e.hermegauss(60)
         spread = np.linalg.norm([self.seeds[0] * (seeds > 1), self.shared, self.own, self.rest])
@@ -50,15 +50,15 @@ class Scene:
             effects = shared + self.own * generator.normal(size=self.episodes)
             effects = effects + of_seeds * generator.normal(size=(count, 1)) * (count > 1)
             effects = effects + self.rest * generator.normal(size=(count, self.episodes))
-            if self.accuracy is not None:
+            if self.score is not None:
                 right = generator.binomial(QUERIES, self._share(effects))
                 effects = 100 * right / QUERIES
             drawn.append(effects)
         return drawn
 
     def _share(self, effects: NDArray[np.float64]) -> NDArray[np.float64]:
-        assert self.accuracy is not None
-        return 1 / (1 + (100 / self.accuracy - 1) * np.exp(-effects))
+        assert self.score is not None
+        return 1 / (1 + (100 / self.score - 1) * np.exp(-effects))
 
 
 SCENES = {
@@ -68,8 +68,8 @@ SCENES = {
     "seeds are all": Scene((2, 2), 6, 2, 5),
     "one learner is steady": Scene((0.1, 1), 6, 2, 5),
     "the same learner": Scene((0.5, 0.5), 6, 0, 5),
-    "at 97 %": Scene((0.1, 0.1), 0.6, 0.3, 0.3, accuracy=97),
-    "at 99 %": Scene((0.2, 0.2), 0.6, 0.3, 0.3, accuracy=99),
+    "at 97 %": Scene((0.1, 0.1), 0.6, 0.3, 0.3, score=97),
+    "at 99 %": Scene((0.2, 0.2), 0.6, 0.3, 0.3, score=99),
     "few episodes": Scene((0.5, 0.5), 6, 2, 5, episodes=50),
 }
 SEEDS = (1, 2, 3, 5, 10)

@@ -34,7 +34,7 @@ from bench.core.signals import RESUMABLE
 from bench.sweep.callback import grid
 
 ROOT = Path(__file__).parent.parent.parent
-CELLS = ["algo=protonet,maml", "seed=0,1", "train.images=9000"]
+CELLS = ["algo=protonet,maml", "seed=0,1", "train.examples=9000"]
 SMALL = [
     "dataset=glyphs",
     "backbone.filters=8",

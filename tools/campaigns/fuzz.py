@@ -49,8 +49,8 @@ from bench.runs.reload import check_known
 from bench.runs.store import Store
 from bench.sweep.callback import grid
 from bench.sweep.status import last
-from bench.tasks.classification.leaks import check_pool
-from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from bench.tasks.leaks import check_pool
+from bench.tasks.pool import Dataset, Pool, content_digest
 from tests.bench.datasets.fakes import (
     CIFAR_ROWS,
     CIFAR_TABLE,
@@ -200,10 +200,10 @@ def results(folder: Path, file: str) -> tuple[Path, Callable[[bytes], str]]:
     first, second = samples.record("maml", episodes=9), samples.record("protonet", episodes=9)
     samples.folder(folder, [first, second])
     path = folder / "runs" / first["cell"] / file
-    probe = "varied,value,queries,episodes,accuracy,ci95\n"
+    probe = "varied,value,queries,episodes,score,ci95\n"
     probe += "".join(f"norm_statistics,{each},15,9,90.5,1.5\n" for each in trials.STATISTICS)
     (path.parent / "probe.csv").write_text(probe)
-    shift = "dataset,data_digest,episodes,episodes_digest,accuracy,ci95,seen\n"
+    shift = "dataset,data_digest,episodes,episodes_digest,score,ci95,seen\n"
     shift += "".join(f"{each},ab12,9,cd34,60.5,1.5,0.0\n" for each in ("glyphs", "fc100"))
     (path.parent / "shift.csv").write_text(shift)
     config = composed("algo=maml")
@@ -264,7 +264,7 @@ def whole_page(folder: Path) -> Target:
     found = [samples.record(a, seed=s, episodes=9) for a in ("maml", "protonet") for s in (0, 1)]
     samples.folder(folder, found)
     record = folder / "runs" / found[0]["cell"] / "record.json"
-    probe = "varied,value,queries,episodes,accuracy,ci95\n"
+    probe = "varied,value,queries,episodes,score,ci95\n"
     probe += "".join(f"steps,{each},15,9,90.5,1.5\n" for each in (1, 2, 5, 10))
     for row in found:
         (folder / "runs" / row["cell"] / "probe.csv").write_text(probe)

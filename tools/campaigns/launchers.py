@@ -26,7 +26,7 @@ from tools.campaigns.faults import differences, records, started
 CELLS = ["algo=maml,reptile,protonet,metaoptnet", "shots=1,5", "seed=0,1,2"]
 SMALL = [
     "dataset=glyphs",
-    "train.images=1000",
+    "train.examples=1000",
     "backbone.filters=8",
     "validation.times=2",
     "validation.episodes=10",

@@ -51,6 +51,9 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     "algorithms/learner.py": "test_learner.py test_laws.py test_cuda_graph.py"
     " test_precision.py"
     " -k 'test_learner or what_cannot or protonet and (depends_on_other or same_operators)'",
+    "algorithms/losses.py": "test_learner.py test_regression.py test_r2d2.py test_maml.py"
+    " test_optimizer.py test_laws.py"
+    " -k 'test_learner or test_regression or test_r2d2 or test_maml or smoothed or r2d2'",
     "algorithms/maml.py": "test_maml.py test_defaults.py test_precision.py"
     " -k '(test_defaults and maml) or test_maml or what_cannot'",
     "algorithms/matchingnet.py": "test_matchingnet.py test_defaults.py -k matchingnet",
@@ -102,9 +105,13 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     "bench/sweep/tuning.py": "test_tuning.py -k 'not learn2learn'",
     "bench/runs/verify.py": "test_verify.py test_deterministic.py"
     " -k 'test_verify or evaluated_again'",
-    "bench/tasks/classification/episodes.py": "test_episodes.py test_evaluate.py",
+    "bench/tasks/base.py": "test_metric.py",
+    "bench/tasks/classification/domain.py": "test_evaluate.py",
+    "bench/tasks/regression/domain.py": "test_sinusoid.py",
+    "bench/tasks/leaks.py": "test_leaks.py",
+    "bench/tasks/episodes.py": "test_episodes.py test_evaluate.py",
     "bench/core/philox.py": "test_episodes.py",
-    "bench/tasks/classification/pool.py": "test_pool.py",
+    "bench/tasks/pool.py": "test_pool.py",
 }
 LIBRARIES = (
     "hydra hypothesis numpy pandas pydantic pytest pytest_benchmark.plugin scipy.stats torch"

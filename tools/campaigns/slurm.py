@@ -37,7 +37,7 @@ LONG = ["algo=protonet", "backbone.filters=32"]
 LONG_SECONDS = 300.0
 """Training time of `LONG`: three jobs of two minutes, which get the signal after 50 to 110 s."""
 JOBS = ["launcher=slurm"]
-KILLED = ["algo=maml,protonet", "seed=3,4", "backbone.filters=32", "train.images=60000"]
+KILLED = ["algo=maml,protonet", "seed=3,4", "backbone.filters=32", "train.examples=60000"]
 CONF = """\
 ClusterName=bench
 SlurmctldHost={host}(127.0.0.1)
@@ -188,9 +188,9 @@ def sweep(root: Path) -> list[str]:
 def time_limit(root: Path) -> list[str]:
     """Run a cell that needs several jobs."""
     images = 6000
-    ran(root / "short", *LONG, f"train.images={images}", "threads=1")
+    ran(root / "short", *LONG, f"train.examples={images}", "threads=1")
     (row,) = read(root / "short")[0]
-    long = [*LONG, f"train.images={int(images * LONG_SECONDS / row['train_seconds'])}"]
+    long = [*LONG, f"train.examples={int(images * LONG_SECONDS / row['train_seconds'])}"]
     ran(root / "whole", *long, "threads=1")
     job = [*long, *JOBS, "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=10"]
     wrong = []

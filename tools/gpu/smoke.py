@@ -26,7 +26,7 @@ from torch import Tensor
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
-from algorithms.learner import Episodes, Learner, Shape
+from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.maml import MAML
 from algorithms.matchingnet import MatchingNet
 from algorithms.metaoptnet import MetaOptNet
@@ -43,8 +43,8 @@ from bench.engine.energy import joules
 from bench.engine.evaluate import evaluate, to_float
 from bench.engine.memory import choose_chunk_size
 from bench.tasks.classification.augmentation import Augmentation
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
 from tools.gpu.checks import Check, run
 
@@ -114,14 +114,14 @@ def learner_of(name: str) -> Learner:
     return LEARNERS[name][0]().train()
 
 
-def episodes_of(name: str, dtype: torch.dtype, device: torch.device) -> Episodes:
+def episodes_of(name: str, dtype: torch.dtype, device: torch.device) -> TaskBatch:
     """Return random episodes with the shots and queries of a learner."""
     _, shots, queries = LEARNERS[name]
     parts = random_episodes(TASKS, WAYS, shots, queries, size=28)
-    return Episodes(*(p.to(device, dtype if p.is_floating_point() else p.dtype) for p in parts))
+    return TaskBatch(*(p.to(device, dtype if p.is_floating_point() else p.dtype) for p in parts))
 
 
-def outer_gradient(learner: Learner, episodes: Episodes) -> Tensor:
+def outer_gradient(learner: Learner, episodes: TaskBatch) -> Tensor:
     """Return loss, gradients and running statistics of a step, as one float64 vector."""
     loss = learner.meta_gradient(episodes)["loss"]
     found = [p.grad for p in learner.parameters() if p.grad is not None]
@@ -165,7 +165,7 @@ def episodes() -> tuple[bool, str]:
     Jitter is computed in float32, whose last bit may change the rounding of a byte.
     """
     samplers = [
-        EpisodeSampler(pool_of(3, 32).to(device), Shape(20, 5, 10), ("t",))
+        EpisodeSampler(pool_of(3, 32).to(device), Setting(20, 5, 10), ("t",))
         for device in (CPU, DEVICE)
     ]
     same = samplers[0].digest(2000) == samplers[1].digest(2000)
@@ -184,10 +184,10 @@ def loop_of(name: str, recipe: str = "adam") -> train.OuterLoop:
     """Return the outer loop of a learner on the device, with one of `RECIPES`."""
     _, shots, queries = LEARNERS[name]
     plan = train.Train.model_validate(
-        {"images": 10**6, "meta_batch": 8, "ways": None, "shots": None, "queries": queries}
+        {"examples": 10**6, "meta_batch": 8, "ways": None, "shots": None, "queries": queries}
         | PLAIN | {"lr_schedule": "cosine"} | RECIPES[recipe]
     )  # fmt: skip
-    sampler = EpisodeSampler(pool_of(1, 28).to(DEVICE), Shape(WAYS, shots, queries), ("t",))
+    sampler = EpisodeSampler(pool_of(1, 28).to(DEVICE), Setting(WAYS, shots, queries), ("t",))
     return train.OuterLoop(learner_of(name).to(DEVICE), sampler, plan)
 
 
@@ -277,7 +277,7 @@ def waits(name: str, augmented: bool) -> tuple[bool, str]:
     """Check that neither steps nor draws synchronise with the device."""
     loop = loop_of(name)
     if augmented:
-        loop.augmented = Augmentation.of(loop.sampler.key, 2, True, 0.4)
+        loop.augmented = Augmentation.of(loop.source.key, 2, True, 0.4)
     with unrecorded():
         for _ in range(2):
             loop.advance()
@@ -292,7 +292,7 @@ def evaluation(name: str) -> tuple[bool, str]:
     """Compare the losses of evaluation on the CPU and the device."""
     losses = []
     for device in (CPU, DEVICE):
-        sampler = EpisodeSampler(pool_of(1, 28).to(device), Shape(WAYS, 1, 5), ("e",))
+        sampler = EpisodeSampler(pool_of(1, 28).to(device), Setting(WAYS, 1, 5), ("e",))
         losses.append(evaluate(learner_of(name).to(device), sampler, 20, 10).loss)
     gap = (losses[0] - losses[1]).abs().max().item()
     return gap < 1e-2, f"losses of 20 episodes apart by {gap:.1e} at most"
@@ -330,7 +330,7 @@ def energy() -> tuple[bool, str]:
 
 def memory() -> tuple[bool, str]:
     """Check that 32 or more tasks of MAML fit into one chunk on the GPU."""
-    episode = Episodes(*(part[:1] for part in episodes_of("maml", torch.float32, DEVICE)))
+    episode = TaskBatch(*(part[:1] for part in episodes_of("maml", torch.float32, DEVICE)))
     count = choose_chunk_size(learner_of("maml").to(DEVICE), episode)
     return count >= 32 or not CUDA, f"{count} tasks of MAML at once"
 

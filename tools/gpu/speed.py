@@ -21,7 +21,7 @@ process.configure()  # before torch is imported
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from bench.check.tasks import random_episodes
 from bench.config.schema import Precision
 from bench.engine import precision
@@ -42,10 +42,10 @@ ROUNDS = 7 if CUDA else 1
 Work = Callable[[], object]
 
 
-def step_of(learner: Learner) -> Callable[[Episodes], dict[str, torch.Tensor]]:
+def step_of(learner: Learner) -> Callable[[TaskBatch], dict[str, torch.Tensor]]:
     """Return the outer gradient of a learner as a step that can be captured in a CUDA graph."""
 
-    def step(episodes: Episodes) -> dict[str, torch.Tensor]:
+    def step(episodes: TaskBatch) -> dict[str, torch.Tensor]:
         for parameter in learner.parameters():
             parameter.grad = None
         return learner.meta_gradient(episodes)
@@ -58,7 +58,7 @@ def sides(name: str, tasks: int) -> dict[str, Work]:
     algo, options, own, shape, _, _ = STEPS[name]
     ours, theirs = pair(algo, strided, shape.ways, options, own)
     parts = random_episodes(tasks, *shape, size=28)
-    episodes = Episodes(
+    episodes = TaskBatch(
         *(p.to(DEVICE, torch.float32 if p.is_floating_point() else p.dtype) for p in parts)
     )
     kinds: list[Precision] = ["fp32"]
@@ -68,7 +68,7 @@ def sides(name: str, tasks: int) -> dict[str, Work]:
     for kind in kinds:
         learner = copy.deepcopy(ours).to(DEVICE).train()
         precision.apply(kind, learner)
-        learner.chunk_size = choose_chunk_size(learner, Episodes(*(part[:1] for part in episodes)))
+        learner.chunk_size = choose_chunk_size(learner, TaskBatch(*(part[:1] for part in episodes)))
         step = step_of(learner)
         for _ in range(3 if CUDA else 1):
             step(episodes)

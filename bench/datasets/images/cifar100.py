@@ -24,8 +24,8 @@ from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
 from bench.datasets.io.pickles import Type, is_array, read_pickle
 from bench.datasets.io.tars import READ_ERRORS, members
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool, content_digest
 
 ARCHIVE = "cifar-100-python.tar.gz"
 # SHA-256 of images and class names in canonical order, not of the archive's bytes, which may

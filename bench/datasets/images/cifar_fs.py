@@ -10,7 +10,7 @@ and an otter), 6 in train and test (4 a girl and a baby, 2 a snake and a worm), 
 
 from bench.datasets.images import cifar100
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 
 SHARED = 15
 

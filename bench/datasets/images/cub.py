@@ -34,8 +34,8 @@ from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
 from bench.datasets.io.photos import parallel_map, photo_or_reason
 from bench.datasets.io.tars import CHUNK, READ_ERRORS, members
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 

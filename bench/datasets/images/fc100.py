@@ -10,7 +10,7 @@ worm), 1 in train and test (a shark and a whale).
 
 from bench.datasets.images import cifar100
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 
 SHARED = 3
 

@@ -31,8 +31,8 @@ from bench.datasets.io import memmap, photos
 from bench.datasets.io.cache import DataDirs, prepared
 from bench.datasets.io.class_split import random_split, read_split
 from bench.datasets.io.photos import photo_or_reason, suffixes
-from bench.tasks.classification.leaks import fingerprints
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import fingerprints
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 

@@ -23,8 +23,8 @@ from matplotlib import ft2font
 
 from bench.core.errors import UserError
 from bench.datasets.io.cache import DataDirs, cached
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from bench.core.philox import key_of, philox
 from bench.datasets.images import glyphs
 from bench.datasets.io.cache import DataDirs, cached
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool
 
 DIGEST = "192d1290936d7c05f00717d61524530bf0632455f94ccc4c779259879b21b3c1"
 """Content digest behind the reference results, as in `bench.datasets.images.glyphs`."""

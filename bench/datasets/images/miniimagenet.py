@@ -20,8 +20,8 @@ from bench.core.errors import UserError
 from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
 from bench.datasets.io.pickles import Type, is_array, read_mapped
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool
 
 FOLDER = "miniimagenet"
 FILES = {

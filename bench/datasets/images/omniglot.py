@@ -31,8 +31,8 @@ from torch import Tensor
 from bench.core.errors import UserError
 from bench.datasets.io.archives import from_archive
 from bench.datasets.io.cache import DataDirs, cached
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool, content_digest
 
 # SHA-256 of each archive's 28 x 28 images and names in canonical order, not of the archive's
 # bytes, which may differ for the same drawings

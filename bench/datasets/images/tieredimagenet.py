@@ -34,8 +34,8 @@ from bench.datasets.io import memmap
 from bench.datasets.io.archives import Reader, ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, prepared
 from bench.datasets.io.pickles import Array, Type, read_mapped
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from platformdirs import user_cache_dir
 from bench.core import serialization
 from bench.core.atomic import atomic_write
 from bench.core.errors import UserError
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ def read(path: Path) -> Dataset | None:
 
 def keep(path: Path, dataset: Dataset) -> Dataset:
     """Write a data set for later runs, and return it."""
-    splits = {key: (pool.images, pool.offsets, pool.names) for key, pool in dataset.splits.items()}
+    splits = {key: (pool.inputs, pool.offsets, pool.names) for key, pool in dataset.splits.items()}
     try:
         atomic_write(path, serialization.to_bytes((dataset.name, dataset.digest, splits)))
     except OSError as error:

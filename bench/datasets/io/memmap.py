@@ -27,7 +27,7 @@ from tqdm import tqdm
 from bench.core.atomic import atomic_write
 from bench.core.errors import UserError
 from bench.datasets.io.photos import Source, parallel_map
-from bench.tasks.classification.pool import Pool, content_digest
+from bench.tasks.pool import Pool, content_digest
 
 SAVE_SECONDS = 2.0
 """Minimum time between two saves of the progress."""

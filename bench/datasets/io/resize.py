@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from bench.tasks.classification.pool import Pool
+from bench.tasks.pool import Pool
 
 Pixels = np.ndarray
 """One image, uint8 [C, H, W]."""
@@ -21,12 +21,12 @@ def resize_pool(pool: Pool, shape: tuple[int, int, int]) -> Pool:
     bright. Pillow does both in integer arithmetic, so that the pixels are the same on every
     machine. Images that have the shape are unchanged.
     """
-    if tuple(pool.images.shape[1:]) == shape:
+    if tuple(pool.inputs.shape[1:]) == shape:
         return pool
-    images = torch.empty(len(pool.images), *shape, dtype=torch.uint8)
-    for image, place in zip(pool.images.numpy(), images.numpy(), strict=True):
+    images = torch.empty(len(pool.inputs), *shape, dtype=torch.uint8)
+    for image, place in zip(pool.inputs.numpy(), images.numpy(), strict=True):
         place[:] = resized(image, shape)
-    return replace(pool, images=images)
+    return replace(pool, inputs=images)
 
 
 def resized(image: Pixels, shape: tuple[int, int, int]) -> Pixels:

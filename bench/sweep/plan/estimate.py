@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from algorithms.learner import Setting
 from bench.report.rows import Row, phase_throughput
 
 ALIKE = ("algo", "dataset", "backbone", "backbone_options", "precision", "deterministic")
@@ -15,7 +16,7 @@ SETTING = (
     *("optimizer", "augmentation"),
 )
 """Further keys that affect the time per image."""
-BUDGET = ("train_images", "validations", "val_episodes", "episodes")
+BUDGET = ("train_examples", "validations", "val_episodes", "episodes")
 """Keys by which times are scaled."""
 
 
@@ -47,7 +48,7 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
         return [key for key in keys if key in facts and row.get(key) != facts[key]]
 
     near = [
-        row for row in rows if not other(row, ALIKE) and (row["train_images"] or untrained(facts))
+        row for row in rows if not other(row, ALIKE) and (row["train_examples"] or untrained(facts))
     ]
     if not near:
         return None
@@ -60,7 +61,7 @@ def estimate(facts: dict[str, Any], rows: Sequence[Row]) -> Estimate | None:
 
 def untrained(of: dict[str, Any]) -> bool:
     """Return whether a row or a cell with these facts has no training."""
-    return not of["train_images"]
+    return not of["train_examples"]
 
 
 def idle_share(row: Row) -> float:
@@ -76,21 +77,21 @@ def idle_share(row: Row) -> float:
 
 
 def times(facts: dict[str, Any], row: Row) -> Times:
-    """Return the estimate from one row: its own times, scaled by the images of training and evaluation.
+    """Return the estimate from one row: its own times, scaled by the examples of training and evaluation.
 
     Validation and test are estimated from the row's throughput in evaluation. The rest of the row's
     time, such as the speed measurement, is not scaled. A trial, whose facts have no ``episodes``,
     has neither test nor rest. All times are those of an idle machine, see `idle_share`.
     """
-    rates = phase_throughput([row], "evaluate", "images_per_s") or math.inf
+    rates = phase_throughput([row], "evaluate", "examples_per_s") or math.inf
 
     def parts(of: dict[str, Any]) -> tuple[float, float, float]:
-        images = of["ways"] * (of["shots"] + of["queries"])
+        examples = Setting(of["ways"], of["shots"], of["queries"]).examples
         if untrained(of):
-            return 0.0, 0.0, of.get("episodes", 0) * images / rates
-        training = row["train_seconds"] * of["train_images"] / row["train_images"]
-        validation = of["validations"] * of["val_episodes"] * images / rates
-        return training, validation, of.get("episodes", 0) * images / rates
+            return 0.0, 0.0, of.get("episodes", 0) * examples / rates
+        training = row["train_seconds"] * of["train_examples"] / row["train_examples"]
+        validation = of["validations"] * of["val_episodes"] * examples / rates
+        return training, validation, of.get("episodes", 0) * examples / rates
 
     if elapsed := row.get("elapsed_seconds"):
         rest = max(0.0, elapsed - sum(parts(row)))

@@ -92,7 +92,7 @@ def group_of(cell: "Cell", device: str, alike: list[str], members: list[list[str
     from bench.runs import cell as cells
     from bench.runs.protocol import card
 
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting)
     facts = card(cell, learner) | {"episodes": cell.config.test.episodes}
     left = 0
     for overrides in members:
@@ -107,7 +107,7 @@ def group_of(cell: "Cell", device: str, alike: list[str], members: list[list[str
 def trials_of(study: "Study", cells: Group) -> Group:
     """Return the group of trials of a study that tune these cells; trials are not tested."""
     tune = study.tune
-    facts = cells.facts | {"train_images": tune.images}
+    facts = cells.facts | {"train_examples": tune.examples}
     del facts["episodes"]
     left = tune.n_trials - study.ended
     return cells._replace(facts=facts, total=tune.n_trials, left=left, batch_size=tune.batch_size)

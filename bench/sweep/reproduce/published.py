@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from bench.core.atomic import atomic_write
 from bench.core.errors import UserError
+from bench.engine.train import steps_of
 from bench.report.claims import Claim, published
 from bench.runs.store import Store
 from bench.sweep.status import checked, config_of
@@ -111,10 +112,9 @@ def runnable(
             away[claim.dataset] = str(mistake)
             continue
         cell = cells.check(config, dataset)
-        ways, shots, queries = cell.train_shape
         runs = {seed: with_seed(cell, seed) for seed in seeds}
-        steps = -(-config.train.images // (config.train.meta_batch * ways * (shots + queries)))
-        least = config.train.images * LEAST_SECONDS_PER_IMAGE
+        steps = steps_of(config.train, cell.train_setting)
+        least = config.train.examples * LEAST_SECONDS_PER_IMAGE
         names = {seed: run.name for seed, run in runs.items()}
         trainings = {seed: training_digest(run) for seed, run in runs.items()}
         found.append(Published(claim, overrides, names, trainings, steps, least))

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 from bench.core.philox import key_of, philox
 
 ORDERS = tuple(permutations(range(3)))
@@ -42,7 +42,7 @@ class Augmentation:
         """Return an augmentation with a key hashed from the ``axes`` of the episodes."""
         return cls(key_of("augmentation", axes), crop_padding, flip, jitter)
 
-    def __call__(self, episodes: Episodes, first: int) -> Episodes:
+    def __call__(self, episodes: TaskBatch, first: int) -> TaskBatch:
         """Return the episodes, numbered from ``first``, with augmented images, still uint8."""
         if not (self.crop_padding or self.flip or self.jitter):
             return episodes

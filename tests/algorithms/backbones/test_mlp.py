@@ -10,8 +10,8 @@ def test_features_are_those_of_one_hidden_layer():
     """Of a 1x2 image with two channels; the second task has the weights of the first, doubled."""
     network = MLP((2, 1, 2), hidden=2)
     with torch.no_grad():
-        network.hidden.weight.copy_(torch.tensor([[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, 2.0]]))
-        network.hidden.bias.copy_(torch.tensor([0.5, -1.0]))
+        network.hidden[0].weight.copy_(torch.tensor([[1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, 2.0]]))
+        network.hidden[0].bias.copy_(torch.tensor([0.5, -1.0]))
     image = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(2, 1, 2)
     images = torch.stack((image, -image)).expand(2, -1, -1, -1, -1)
     assert network.num_features == 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from algorithms.backbones.resnet12 import ResNet12
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 from algorithms.nn.dropout import HashedDropout, advance_step, drop_block, dropout, splitmix64
 from algorithms.protonet import ProtoNet
 from bench.check.tasks import random_episodes
@@ -143,7 +143,7 @@ def test_the_outer_gradient_does_not_depend_on_chunks_in_spite_of_dropping():
         gradients.append([p.grad for p in fresh.parameters()])
     for other in gradients[1:]:
         torch.testing.assert_close(other, gradients[0], rtol=1e-9, atol=1e-12)
-    one = Episodes(*(part[:1] for part in episodes))
+    one = TaskBatch(*(part[:1] for part in episodes))
     with torch.no_grad():
         before = learner(*one[:3])
         assert torch.equal(learner(*one[:3]), before)

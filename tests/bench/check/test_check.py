@@ -17,7 +17,7 @@ from bench.config import schema
 from bench.config.plugins import CONF
 from bench.core.errors import UserError
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 
 class Leaking(ProtoNet):
@@ -313,8 +313,8 @@ def another_each_time(folders: DataDirs) -> Dataset:
 
 FAULTY = [
     (data.nothing_leaks, dataset(val=dataset().splits["test"])),
-    (data.images_are_alike, dataset(val=replace(
-        dataset().splits["val"], images=torch.zeros(20, 1, 9, 9, dtype=torch.uint8)))),
+    (data.nothing_leaks, dataset(val=replace(
+        dataset().splits["val"], inputs=torch.zeros(20, 1, 9, 9, dtype=torch.uint8)))),
     (data.its_name_can_be_a_file, replace(dataset(), name="../fine")),
     (data.the_digest_is_of_the_content, replace(dataset(), digest="1")),
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.datasets.images import cifar100, cifar_fs, fc100, omniglot
-from bench.tasks.classification.pool import Pool, content_digest
+from bench.tasks.pool import Pool, content_digest
 from tests.bench.datasets.fakes import (
     CIFAR_ROWS,
     CIFAR_TABLE,

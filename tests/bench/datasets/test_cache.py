@@ -10,7 +10,7 @@ from bench.core import serialization
 from bench.core.errors import UserError
 from bench.datasets.io import cache
 from bench.datasets.io.cache import cached
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 
 class Maker:
@@ -41,7 +41,7 @@ def test_made_once_and_the_same_afterwards(tmp_path: Path, make: Maker) -> None:
     assert make.made == 1
     assert (second.name, second.digest) == (first.name, first.digest)
     assert second.splits["train"].names == ("a", "b")
-    assert torch.equal(second.splits["train"].images, first.splits["train"].images)
+    assert torch.equal(second.splits["train"].inputs, first.splits["train"].inputs)
     assert torch.equal(second.splits["train"].offsets, first.splits["train"].offsets)
 
 
@@ -79,7 +79,7 @@ def test_a_damaged_file_is_noticed_and_made_anew(
     again = cached(tmp_path, "toy", b"1", make)
     assert "damaged" in caplog.text
     assert make.made == 2
-    assert torch.equal(again.splits["train"].images, good.splits["train"].images)
+    assert torch.equal(again.splits["train"].inputs, good.splits["train"].inputs)
     cached(tmp_path, "toy", b"1", make)
     assert make.made == 2
 
@@ -88,11 +88,11 @@ def test_a_file_of_other_images_than_it_says_is_made_anew(tmp_path: Path, make: 
     """Whole, and by its digest the right one: only its images tell."""
     good = cached(tmp_path, "toy", b"1", make)
     pool = good.splits["train"]
-    splits = {"train": (pool.images.flip(0), pool.offsets, pool.names)}
+    splits = {"train": (pool.inputs.flip(0), pool.offsets, pool.names)}
     the_file(tmp_path).write_bytes(serialization.to_bytes((good.name, good.digest, splits)))
     again = cached(tmp_path, "toy", b"1", make)
     assert make.made == 2
-    assert torch.equal(again.splits["train"].images, pool.images)
+    assert torch.equal(again.splits["train"].inputs, pool.inputs)
 
 
 def test_a_folder_that_cannot_be_written_is_a_warning(

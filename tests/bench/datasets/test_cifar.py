@@ -24,8 +24,8 @@ from bench.core.errors import UserError
 from bench.datasets.images import cifar100, cifar_fs, fc100
 from bench.datasets.images.cifar100 import images_in, split_names, table
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification import leaks
-from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from bench.tasks import leaks
+from bench.tasks.pool import Dataset, Pool, content_digest
 from tests.bench.datasets.fakes import Cifar, Server, entry, packed, python2, python3
 from tools.campaigns.coverage import GROUPS
 
@@ -86,8 +86,8 @@ def test_images_come_by_class_and_file_name_however_they_are_packed(
     for split, names in SPLITS[module].items():
         pool = made.splits[split]
         assert pool.names == names
-        assert pool.images.shape == (6 * len(names), 3, 32, 32)
-        assert torch.equal(pool.images, torch.cat([cifar.images[name] for name in names]))
+        assert pool.inputs.shape == (6 * len(names), 3, 32, 32)
+        assert torch.equal(pool.inputs, torch.cat([cifar.images[name] for name in names]))
 
 
 def test_arrays_by_column_are_the_same_images(cifar: Cifar) -> None:
@@ -107,7 +107,7 @@ def test_images_that_the_official_data_has_twice_are_known(
     assert made.expected_duplicates == again.expected_duplicates == 1
     leaks.check_once(again)
     monkeypatch.setattr(module, "SHARED", 0)
-    with pytest.raises(ValueError, match="1 images are in more than one split, expected 0"):
+    with pytest.raises(ValueError, match="1 examples are in more than one split, expected 0"):
         module.prepare(DataDirs(tmp_path / "data", tmp_path / "other"), url=NOWHERE)
 
 
@@ -384,7 +384,7 @@ def test_an_archive_is_downloaded_once_and_kept(
     (tmp_path / "data").mkdir()
     folders = folders_of(tmp_path)
     made = cifar_fs.prepare(folders, url=server.url + address)
-    assert torch.equal(made.splits["test"].images, cifar.images["dog"])
+    assert torch.equal(made.splits["test"].inputs, cifar.images["dog"])
     assert not list((tmp_path / "data").iterdir())
     kept = tmp_path / "cache" / "cifar100" / "cifar-100-python.tar.gz"
     assert kept.read_bytes() == server.bodies[address]
@@ -489,14 +489,16 @@ def test_the_official_data(
 ) -> None:
     caplog.set_level(logging.INFO)
     made = load(module)  # which looks for images in two splits
-    repeats = [int(re.sub(r"\w+: (\d+) images repeat.*", r"\1", text)) for text in caplog.messages]
+    repeats = [
+        int(re.sub(r"\w+: (\d+) examples repeat.*", r"\1", text)) for text in caplog.messages
+    ]
     assert sum(repeats) == 9
     assert made.digest == digest
     assert {split: len(pool.names) for split, pool in made.splits.items()} == sizes
     for pool in made.splits.values():
-        assert pool.images.shape == (600 * len(pool.names), 3, 32, 32)
+        assert pool.inputs.shape == (600 * len(pool.names), 3, 32, 32)
         assert pool.sizes.eq(600).all()
-        red, green, blue = pool.images.float().mean((0, 2, 3)).tolist()
+        red, green, blue = pool.inputs.float().mean((0, 2, 3)).tolist()
         assert 140 > red > green > blue > 100, "photographs are warm on average"
 
 

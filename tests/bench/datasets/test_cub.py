@@ -15,7 +15,7 @@ from bench.core.errors import UserError
 from bench.datasets.images import cub
 from bench.datasets.io.cache import DataDirs
 from bench.datasets.io.photos import photo
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 from tests.bench.datasets.fakes import Server, entry, packed
 
 NOWHERE = "http://127.0.0.1:9/CUB_200_2011.tgz"
@@ -104,8 +104,8 @@ def test_images_come_by_class_and_file_name(
     for pool in made.splits.values():
         files = [f for name in pool.names for f in birds.files if f.startswith(name)]
         expected = [photo(io.BytesIO(birds.photographs[file]), 84, 3) for file in files]
-        assert np.array_equal(pool.images.numpy(), np.stack(expected))
-        assert pool.images.shape[1:] == (3, 84, 84)
+        assert np.array_equal(pool.inputs.numpy(), np.stack(expected))
+        assert pool.inputs.shape[1:] == (3, 84, 84)
     assert prepare(tmp_path).digest == made.digest
     assert not list((tmp_path / "cache").rglob("*.jpg"))
 
@@ -275,4 +275,4 @@ def test_images_in_two_splits_are_told(
     birds.photographs[birds.files[2]] = birds.photographs[birds.files[0]]
     birds.write(tmp_path / "data")
     prepare(tmp_path)
-    assert "1 images are in more than one split; none is left out" in caplog.text
+    assert "1 examples are in more than one split; none is left out" in caplog.text

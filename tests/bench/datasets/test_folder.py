@@ -21,8 +21,8 @@ from bench.datasets.io import memmap
 from bench.datasets.io.cache import DataDirs
 from bench.datasets.io.class_split import random_split, read_split
 from bench.datasets.io.photos import photo
-from bench.tasks.classification.leaks import check
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.leaks import check
+from bench.tasks.pool import Dataset
 
 DEFAULTS = {
     "label": None, "side": 8, "channels": 3, "splits": None, "split_seed": 0, "min_classes": 2,
@@ -81,13 +81,13 @@ def test_images_come_by_class_and_file_name(
             files = sorted((root / name).rglob("[0-9].*"), key=Path.as_posix)
             assert len(files) == 3 + CLASSES.index(name)
             expected = np.stack([photo(path, 8, 3) for path in files])
-            assert np.array_equal(pool.images[first : first + len(files)].numpy(), expected)
+            assert np.array_equal(pool.inputs[first : first + len(files)].numpy(), expected)
     check(dataset.splits)
     assert "42 images of my-photos at 3 x 8 x 8 bytes: 0.0 MB of disk" in capsys.readouterr().err
     again = prepare()
     assert again.digest == dataset.digest and not capsys.readouterr().err
-    assert prepare(channels=1).splits["val"].images.shape[1:] == (1, 8, 8)
-    assert prepare(side=5).splits["val"].images.shape[1:] == (3, 5, 5)
+    assert prepare(channels=1).splits["val"].inputs.shape[1:] == (1, 8, 8)
+    assert prepare(side=5).splits["val"].inputs.shape[1:] == (3, 5, 5)
 
 
 def test_a_changed_file_is_noticed_and_an_unchanged_one_not_read(
@@ -338,9 +338,9 @@ def test_what_cannot_be_read_is_left_out_on_request(
     for one, other in zip(whole.splits.values(), rest.splits.values(), strict=True):
         assert one.names == other.names
         start = int(one.offsets[one.names.index("ant")]) if "ant" in one.names else None
-        kept = [n for n in range(len(one.images)) if n != start]
-        assert torch.equal(one.images[kept], other.images)
-        assert other.sizes.sum() == len(other.images)
+        kept = [n for n in range(len(one.inputs)) if n != start]
+        assert torch.equal(one.inputs[kept], other.inputs)
+        assert other.sizes.sum() == len(other.inputs)
     with pytest.raises(UserError, match="ant/0.png"):
         prepare()
 
@@ -499,7 +499,7 @@ def draw_with_little_memory(folder_name: str) -> None:
         drawn = images.index_select(0, rows)
         assert drawn.flatten(1).float().mean(1).tolist() == [3, 249, 77]
         pool = folder.Pool(images, torch.tensor([0, count]), ("all",))
-        assert pool.to("cpu").images.data_ptr() == images.data_ptr(), "not copied"
+        assert pool.to("cpu").inputs.data_ptr() == images.data_ptr(), "not copied"
         digest = memmap.content_digest({"train": pool})
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (-1, hard))

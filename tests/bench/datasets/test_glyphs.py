@@ -10,7 +10,7 @@ from matplotlib import ft2font
 from bench.core.errors import UserError
 from bench.datasets.images import glyphs
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 from tools.campaigns.coverage import GROUPS
 
 
@@ -62,20 +62,20 @@ def test_classes_are_many_and_large_enough(made: Dataset) -> None:
     assert 0.10 < classes["val"] / total < 0.22
     assert 0.14 < classes["test"] / total < 0.26
     for pool in made.splits.values():
-        assert pool.images.shape[1:] == (1, 28, 28)
+        assert pool.inputs.shape[1:] == (1, 28, 28)
         assert pool.sizes.min() >= 10 and pool.sizes.max() <= 16
 
 
 def test_no_image_occurs_twice(made: Dataset) -> None:
-    images = torch.cat([pool.images for pool in made.splits.values()])
+    images = torch.cat([pool.inputs for pool in made.splits.values()])
     assert len({image.tobytes() for image in images.numpy()}) == len(images)
 
 
 def test_ink_is_bright_and_centred(made: Dataset) -> None:
     for pool in made.splits.values():
-        ink = pool.images[:, 0] > 0
+        ink = pool.inputs[:, 0] > 0
         assert ink.flatten(1).any(1).all()
-        assert pool.images.float().mean() < 64
+        assert pool.inputs.float().mean() < 64
         for side in (1, 2):
             line = ink.any(side).long()
             before = line.argmax(1)

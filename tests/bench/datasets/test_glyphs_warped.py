@@ -11,12 +11,12 @@ from matplotlib import ft2font
 from numpy.typing import NDArray
 from torch import Tensor
 
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from bench.datasets.images import glyphs, glyphs_warped
 from bench.datasets.io.cache import DataDirs
 from bench.engine.evaluate import to_float
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Dataset
 from tools.campaigns.coverage import GROUPS
 
 SIDE = glyphs_warped.FINE * glyphs.SIDE
@@ -89,7 +89,7 @@ def test_the_pin_is_that_of_the_versions_it_was_made_with(made: Dataset) -> None
 def test_no_drawing_occurs_twice_before_it_is_warped(made: Dataset, drawings: list[bytes]) -> None:
     """The leak guard sees warped images only, of which two differ even where their drawings do not."""
     images, different = len(drawings), len(set(drawings))
-    assert images == sum(len(pool.images) for pool in made.splits.values())
+    assert images == sum(len(pool.inputs) for pool in made.splits.values())
     assert different == images
 
 
@@ -100,7 +100,7 @@ def test_classes_are_letters_without_accents_in_the_splits_of_glyphs(made: Datas
         "test": 114,
     }
     for split, pool in made.splits.items():
-        assert pool.images.shape[1:] == (1, 28, 28)
+        assert pool.inputs.shape[1:] == (1, 28, 28)
         assert pool.sizes.min() >= glyphs.MIN_IMAGES and pool.sizes.max() <= len(glyphs.FACES)
         for name in pool.names:
             letter = chr(int(name.split()[0].removeprefix("U+"), 16))
@@ -148,7 +148,7 @@ def blurred(images: Tensor) -> Tensor:
 
 def test_pixels_alone_do_not_solve_it(made: Dataset) -> None:
     """The nearest mean of the pixels, also of blurred ones, is well above chance and below 60 %."""
-    sampler = EpisodeSampler(made.splits["test"], Shape(5, 1, 5), ("pixels",))
+    sampler = EpisodeSampler(made.splits["test"], Setting(5, 1, 5), ("pixels",))
     episodes = to_float(sampler.draw(0, 200))
     for features in (lambda images: images.flatten(-3), blurred):
         means = features(episodes.support_x).mean(2)

@@ -11,7 +11,7 @@ from bench.core.errors import UserError
 from bench.datasets.images import miniimagenet
 from bench.datasets.images.miniimagenet import prepare
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification import leaks
+from bench.tasks import leaks
 from tests.bench.datasets.fakes import MiniImagenet, Server, python, python2, python3
 
 NOWHERE = "http://127.0.0.1:9"
@@ -48,7 +48,7 @@ def test_images_come_by_class_however_the_files_are_written(
         pool = dataset.splits[split]
         assert pool.names == tuple(classes)
         assert pool.offsets.tolist() == [4 * c for c in range(len(classes) + 1)]
-        assert torch.equal(pool.images, torch.cat(list(classes.values())))
+        assert torch.equal(pool.inputs, torch.cat(list(classes.values())))
     for path in (tmp_path / "data" / "miniimagenet").iterdir():
         path.unlink()
     assert prepare(folders, url=NOWHERE).digest == dataset.digest, "prepared once"
@@ -157,5 +157,5 @@ def test_images_in_two_splits_are_logged(
     train, test = (made.contents[split]["image_data"] for split in ("train", "test"))
     test[1:3] = train[5]
     dataset = prepare(written(tmp_path, made.files()), url=NOWHERE)
-    assert caplog.messages == ["1 images are in more than one split; none is left out"]
+    assert caplog.messages == ["1 examples are in more than one split; none is left out"]
     leaks.check_once(dataset)

@@ -16,7 +16,7 @@ from bench.core.errors import UserError
 from bench.datasets.images import omniglot
 from bench.datasets.images.omniglot import images_in, prepare, split_names
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification.pool import Dataset
+from bench.tasks.pool import Dataset
 from tests.bench.datasets.fakes import CLASSES, Archives, Server, png
 from tools.campaigns.coverage import GROUPS
 
@@ -50,8 +50,8 @@ def test_the_pixels_are_those_of_pillow_with_ink_as_255(archives: Archives, tmp_
     for split, name in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         pool = made.splits[split]
         assert pool.names == (name,) and pool.groups == (name.rsplit("/", 1)[0],)
-        assert torch.equal(pool.images, archives.images[name])
-        assert pool.images.unique().tolist() == [0, 255]
+        assert torch.equal(pool.inputs, archives.images[name])
+        assert pool.inputs.unique().tolist() == [0, 255]
 
 
 def test_turning_before_or_after_resampling_is_the_same(archives: Archives, tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_turning_before_or_after_resampling_is_the_same(archives: Archives, tmp_
     original = Image.open(io.BytesIO(archives.members["images_background"][f"{TRAIN}/0001_01.png"]))
     for quarter in range(4):
         turned = original.rotate(90 * quarter).resize((28, 28)).convert("L")
-        assert np.array_equal(pool.images[20 * quarter, 0], 255 - np.asarray(turned))
+        assert np.array_equal(pool.inputs[20 * quarter, 0], 255 - np.asarray(turned))
 
 
 def test_classes_may_be_turned_in_some_splits_or_once_an_episode(
@@ -79,7 +79,7 @@ def test_classes_may_be_turned_in_some_splits_or_once_an_episode(
             assert pool.names == (every if split in parts else plain)[split].names
     for split, pool in made["one_turn"].splits.items():
         assert pool.one_turn and pool.names == every[split].names
-        assert torch.equal(pool.images, every[split].images)
+        assert torch.equal(pool.inputs, every[split].inputs)
         assert pool.groups == every[split].groups == 4 * plain[split].groups
     assert not every["test"].one_turn
     assert len({each.digest for each in made.values()}) == len(choices)
@@ -191,7 +191,7 @@ def test_archives_are_downloaded_once_and_kept(
     (tmp_path / "data").mkdir()
     folders = DataDirs(tmp_path / "data", tmp_path / "cache")
     made = prepare(folders, rotations="none", url=f"{server.url}/python/")
-    assert torch.equal(made.splits["test"].images, archives.images[TEST])
+    assert torch.equal(made.splits["test"].inputs, archives.images[TEST])
     assert server.asked == [f"/python/{stem}.zip" for stem in CLASSES]
     assert not list((tmp_path / "data").iterdir())
 
@@ -233,7 +233,7 @@ def test_a_download_works_without_a_cache_to_write(
     (tmp_path / "file").write_text("no folder can be made beneath this")
     folders = DataDirs(tmp_path / "data", tmp_path / "file" / "cache")
     made = prepare(folders, rotations="none", url=server.url)
-    assert torch.equal(made.splits["test"].images, archives.images[TEST])
+    assert torch.equal(made.splits["test"].inputs, archives.images[TEST])
     assert "every run prepares it anew" in caplog.text
 
 
@@ -256,13 +256,13 @@ def test_the_official_data(
     plain = load_real(omniglot_root, cache, rotations="none")
     assert plain.digest == "ebbc1e19146b0bdef1487cc407ac66f92b6799a302d3c5a23bf9cbff7f6ece6e"
     # 6 of them, each turned four times
-    assert caplog.messages == ["train: 24 images repeat one of their own class"]
+    assert caplog.messages == ["train: 24 examples repeat one of their own class"]
     sizes = {split: len(pool.names) for split, pool in plain.splits.items()}
     assert sizes == {"train": 1028, "val": 172, "test": 423}
     for pool in plain.splits.values():
-        assert pool.images.shape == (20 * len(pool.names), 1, 28, 28)
+        assert pool.inputs.shape == (20 * len(pool.names), 1, 28, 28)
         assert pool.sizes.eq(20).all()
-        assert 0.05 < pool.images.float().mean() / 255 < 0.2, "ink must be the rarer value"
+        assert 0.05 < pool.inputs.float().mean() / 255 < 0.2, "ink must be the rarer value"
 
     rotated = load_real(omniglot_root, cache, rotations="all")
     assert rotated.digest == "8723d95c55ef5ac93c30db2172483457e1c9109bf5abac4a7981f44575154e29"
@@ -278,7 +278,7 @@ def test_the_pixels_of_an_official_drawing(omniglot_root: str, cache: str) -> No
         original = Image.open(io.BytesIO(archive.read(member)))
         expected = 255 - np.asarray(original.resize((28, 28)).convert("L"))
     first = int(pool.offsets[pool.names.index(name)])
-    assert np.array_equal(pool.images[first, 0], expected)
+    assert np.array_equal(pool.inputs[first, 0], expected)
 
 
 def test_a_ready_cache_needs_no_archive(omniglot_root: str, cache: str, tmp_path: Path) -> None:

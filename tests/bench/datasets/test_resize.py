@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from bench.datasets.io.resize import resize_pool
-from bench.tasks.classification.pool import Pool
+from bench.tasks.pool import Pool
 
 
 def pool_of(channels: int, height: int, width: int) -> Pool:
@@ -29,16 +29,16 @@ def exact(images: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
 def test_the_images_are_those_of_the_formulas(channels: int, shape: tuple[int, int, int]) -> None:
     pool = pool_of(channels, 33, 21)
     found = resize_pool(pool, shape)
-    assert found.images.shape == (9, *shape) and found.images.dtype == torch.uint8
+    assert found.inputs.shape == (9, *shape) and found.inputs.dtype == torch.uint8
     # rounded to whole numbers up to three times: luma, along rows, along columns
-    assert (found.images - exact(pool.images, shape)).abs().max() < 1.6
+    assert (found.inputs - exact(pool.inputs, shape)).abs().max() < 1.6
     assert torch.equal(found.offsets, pool.offsets) and found.names == pool.names
 
 
 def test_thin_strokes_are_not_lost() -> None:
     """An image of one bright column keeps its brightness, wherever the column is."""
     images = torch.eye(84, dtype=torch.uint8)[:, None, None].expand(-1, 1, 84, -1) * 255
-    found = resize_pool(Pool.of({"a": images}), (1, 28, 28)).images.double()
+    found = resize_pool(Pool.of({"a": images}), (1, 28, 28)).inputs.double()
     assert (found[5:-5].mean((1, 2, 3)) - 255 / 84).abs().max() < 0.1
 
 

@@ -14,7 +14,7 @@ from bench.datasets.images import tieredimagenet
 from bench.datasets.images.tieredimagenet import prepare
 from bench.datasets.io import memmap
 from bench.datasets.io.cache import DataDirs
-from bench.tasks.classification import leaks
+from bench.tasks import leaks
 from tests.bench.datasets.fakes import Server, TieredImagenet, png, python, python2, python3
 
 NOWHERE = "http://127.0.0.1:9"
@@ -55,7 +55,7 @@ def test_images_come_by_class_and_stay_in_a_file(
         classes, pool = made.classes(split), dataset.splits[split]
         assert pool.names == tuple(classes)
         assert pool.sizes.tolist() == [len(images) for images in classes.values()]
-        assert torch.equal(pool.images, torch.cat(list(classes.values())))
+        assert torch.equal(pool.inputs, torch.cat(list(classes.values())))
     (file,) = (tmp_path / "cache").rglob("*.pixels")
     assert file.stat().st_size == 18 * 3 * 84 * 84
     for path in (tmp_path / "data" / "tieredimagenet").iterdir():
@@ -78,7 +78,7 @@ def test_the_files_that_learn2learn_knows_are_downloaded(tmp_path: Path, server:
     server.bodies = {f"/tiered-imagenet-{name}": content for name, content in contents.items()}
     folders = DataDirs(tmp_path / "data", tmp_path / "cache")
     dataset = prepare(folders, url=server.url)
-    assert torch.equal(dataset.splits["val"].images, torch.cat(list(made.classes("val").values())))
+    assert torch.equal(dataset.splits["val"].inputs, torch.cat(list(made.classes("val").values())))
     for name, content in contents.items():
         assert (tmp_path / "cache" / "tieredimagenet" / name).read_bytes() == content
 
@@ -148,7 +148,7 @@ def test_a_mended_file_goes_on(tmp_path: Path) -> None:
     (folders.archives / "tieredimagenet" / "test_images_png.pkl").write_bytes(python(4)(good))
     dataset = prepare(folders, url=NOWHERE)
     assert torch.equal(
-        dataset.splits["test"].images, torch.cat(list(made.classes("test").values()))
+        dataset.splits["test"].inputs, torch.cat(list(made.classes("test").values()))
     )
 
 
@@ -156,5 +156,5 @@ def test_images_in_two_splits_are_logged(tmp_path: Path, caplog: pytest.LogCaptu
     made = TieredImagenet()
     made.pixels["test"][0] = made.pixels["val"][1]
     dataset = prepare(written(tmp_path, made.contents()), url=NOWHERE)
-    assert caplog.messages == ["1 images are in more than one split; none is left out"]
+    assert caplog.messages == ["1 examples are in more than one split; none is left out"]
     leaks.check_once(dataset)

@@ -15,15 +15,15 @@ from torch.utils._pytree import tree_flatten
 
 from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from algorithms.maml import MAML
 from bench.check.tasks import random_episodes
 from bench.engine import cuda_graph as graph
 from bench.engine.evaluate import to_float
 from bench.engine.train import Training
 from bench.tasks.classification.augmentation import Augmentation, constant
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.engine.test_cuda_graph import LEARNERS, loop_of
 
 aten = torch.ops.aten
@@ -67,7 +67,7 @@ def test_a_step_never_reads_a_value(name, monkeypatch):
     """Tensors of the device meta have none: whatever would wait for a GPU raises."""
     monkeypatch.setattr(Backbone, "autocast", lambda self, x: contextlib.nullcontext())
     loop = loop_of(name)
-    episodes = Episodes(*(part.to("meta") for part in to_float(loop.draw(0))))
+    episodes = TaskBatch(*(part.to("meta") for part in to_float(loop.draw(0))))
     loop.learner.to("meta").meta_gradient(episodes)
 
 
@@ -96,7 +96,7 @@ class Copies(TorchDispatchMode):
 def test_drawing_and_augmenting_copies_nothing_to_the_device_after_the_first_time():
     images = torch.zeros(60, 3, 16, 16, dtype=torch.uint8)
     pool = Pool(images, torch.arange(0, 61, 10), tuple("abcdef"))
-    sampler = EpisodeSampler(pool, Shape(3, 2, 4), ("a",))
+    sampler = EpisodeSampler(pool, Setting(3, 2, 4), ("a",))
     augmented = Augmentation.of(sampler.key, 2, True, 0.4)
     constant.cache_clear()
     with FakeTensorMode():
@@ -104,7 +104,7 @@ def test_drawing_and_augmenting_copies_nothing_to_the_device_after_the_first_tim
         def on_cuda(real):
             return torch.empty(real.shape, dtype=real.dtype, device="cuda")
 
-        sampler.pool = replace(pool, images=on_cuda(images), offsets=on_cuda(pool.offsets))
+        sampler.pool = replace(pool, inputs=on_cuda(images), offsets=on_cuda(pool.offsets))
         for name, value in vars(sampler).items():
             if isinstance(value, torch.Tensor):
                 setattr(sampler, name, on_cuda(value))
@@ -121,23 +121,23 @@ def test_a_saved_training_goes_on_where_the_learner_is():
     """A file is read to the CPU, and losses on two devices cannot be stacked."""
     training = Training(loop_of("protonet"), 1)
     training.losses = [torch.tensor(1.0), torch.tensor(2.0)]
-    training.accuracies = [torch.tensor(0.1), torch.tensor(0.2)]
+    training.scores = [torch.tensor(0.1), torch.tensor(0.2)]
     state = training.state_dict()
     other = Training(loop_of("protonet"), 1)
     other.loop.lr = other.loop.lr.to("meta")
     other.load_state_dict(state)
-    assert len(other.losses) == len(other.accuracies) == 2
-    assert {value.device.type for value in other.losses + other.accuracies} == {"meta"}
+    assert len(other.losses) == len(other.scores) == 2
+    assert {value.device.type for value in other.losses + other.scores} == {"meta"}
 
 
 def test_a_saved_training_has_the_losses_of_thousands_of_steps_as_one_tensor():
     training = Training(loop_of("protonet"), 1)
-    training.losses = training.accuracies = [torch.tensor(1.0)] * 3
+    training.losses = training.scores = [torch.tensor(1.0)] * 3
     state = training.state_dict()
-    assert state["losses"].shape == state["accuracies"].shape == (3,)
+    assert state["losses"].shape == state["scores"].shape == (3,)
     empty = Training(loop_of("protonet"), 1)
     empty.load_state_dict(Training(loop_of("protonet"), 1).state_dict())
-    assert empty.losses == empty.accuracies == []
+    assert empty.losses == empty.scores == []
 
 
 @pytest.mark.parametrize("name", ["protonet", "reptile"])
@@ -176,7 +176,7 @@ def cuda_graphs(monkeypatch):
     return stream
 
 
-EMPTY = Episodes(*(torch.zeros(1) for _ in range(5)))
+EMPTY = TaskBatch(*(torch.zeros(1) for _ in range(5)))
 
 
 def test_after_a_recording_that_failed_work_goes_on_on_the_stream_before(cuda_graphs):

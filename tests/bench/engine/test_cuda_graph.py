@@ -13,7 +13,7 @@ from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.resnet12 import ResNet12
 from algorithms.baselinepp import BaselinePP
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protomaml import ProtoMAML
@@ -27,8 +27,8 @@ from bench.engine import train
 from bench.engine.cuda_graph import record
 from bench.engine.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.engine.evaluate import to_float
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
 
 LEARNERS = {
@@ -80,7 +80,7 @@ def acted_out(loop: train.OuterLoop):
     """`cuda_graph.record` for the CPU. Like it, it leaves what the step would change as it was."""
 
     def recorded(step, episodes):
-        static = Episodes(*(part.clone() for part in episodes))
+        static = TaskBatch(*(part.clone() for part in episodes))
         state = [*loop.learner.state_dict().values()]
         state += [v for each in loop.optimizer.state.values() for v in each.values()]
         before = [value.clone() for value in state]
@@ -115,10 +115,10 @@ def loop_of(
         backbone = ResNet12((1, 16, 16), filters=1, drop_rate=0.3, drop_steps=4)
     learner = make(backbone, 10 if make.trains_classifier else 3, **options)
     plan = Train(
-        images=5 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
+        examples=5 * 2 * 3 * (2 + queries), meta_batch=2, ways=None, shots=None, queries=queries,
         **PLAIN | {"lr_schedule": "cosine"} | OPTIMIZERS[optimizer],
     )  # fmt: skip
-    sampler = EpisodeSampler(pool.to(device), Shape(3, 2, queries), ("t",))
+    sampler = EpisodeSampler(pool.to(device), Setting(3, 2, queries), ("t",))
     return train.OuterLoop(learner.to(device).train(), sampler, plan, world)
 
 
@@ -150,7 +150,7 @@ def test_a_step_is_that_of_the_plain_optimizer(name, optimizer):
         plain.param_groups[0]["lr"] = loop.train.lr * (1, 0.904508497187)[step]  # a cosine
         loop.advance()
         plain.zero_grad()
-        episodes = loop.sampler.draw(2 * step, 2)
+        episodes = loop.source.draw(2 * step, 2)
         learner.meta_gradient(to_float(episodes))
         for name, p in learner.named_parameters():
             if p.grad is not None:
@@ -237,7 +237,7 @@ def test_a_cuda_graph_trains_as_the_operators_do(name, monkeypatch, caplog, dete
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_recording_does_not_run_the_step():
     total = torch.zeros((), device="cuda")
-    episodes = Episodes(*(torch.ones(2, device="cuda") for _ in range(5)))
+    episodes = TaskBatch(*(torch.ones(2, device="cuda") for _ in range(5)))
 
     def step(episodes):
         return {"loss": total.add_(episodes.query_x.sum())}

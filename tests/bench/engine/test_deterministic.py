@@ -69,13 +69,13 @@ def test_chunks_do_not_depend_on_who_else_uses_the_gpu(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("algo", ["maml", "reptile", "protonet", "metaoptnet"])
 def test_two_runs_on_a_gpu_are_the_same_to_the_bit(make, algo, tmp_path):
-    options = [f"algo={algo}", "device=cuda", "deterministic=true", "train.images=2000"]
+    options = [f"algo={algo}", "device=cuda", "deterministic=true", "train.examples=2000"]
     ends = []
     for name in "ab":
         cell = make(*options, f"results_dir={tmp_path}/{name}")
         run.run(cell)
         folder = cell.store.runs / cell.name
-        episodes = cell.store.episodes(cell.name)["accuracy"].tolist()
+        episodes = cell.store.episodes(cell.name)["score"].tolist()
         ends.append((episodes, torch.load(folder / "model.pt", weights_only=True)))
     assert ends[0][0] == ends[1][0]
     for name, value in ends[0][1].items():

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from algorithms.protonet import ProtoNet
 from bench.config.schema import Train
 from bench.core.errors import PeerLostError
 from bench.engine import throughput
 from bench.engine.distributed import ProcessGroup
 from bench.engine.train import OuterLoop
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
 
 CPU = torch.device("cpu")
@@ -71,7 +71,7 @@ def sampler() -> EpisodeSampler:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (60, 1, 16, 16), dtype=torch.uint8, generator=generator)
     return EpisodeSampler(
-        Pool(images, torch.arange(0, 61, 10), tuple("abcdef")), Shape(3, 2, 4), ()
+        Pool(images, torch.arange(0, 61, 10), tuple("abcdef")), Setting(3, 2, 4), ()
     )
 
 
@@ -83,7 +83,7 @@ def learner() -> ProtoNet:
 
 def plan(meta_batch: int) -> Train:
     options = PLAIN | {"optimizer": "sgd", "momentum": 0.9, "lr": 0.1}
-    sizes = {"images": 10**4, "meta_batch": meta_batch, "ways": 3, "shots": 2, "queries": 4}
+    sizes = {"examples": 10**4, "meta_batch": meta_batch, "ways": 3, "shots": 2, "queries": 4}
     return Train.model_validate(options | sizes)
 
 
@@ -94,7 +94,7 @@ def test_two_processes_step_as_one_does(sampler, learner):
     board, found = Board(), {}
 
     def work(rank: int) -> None:
-        own = EpisodeSampler(sampler.pool, sampler.shape, ())
+        own = EpisodeSampler(sampler.pool, sampler.setting, ())
         loop = OuterLoop(copy.deepcopy(learner), own, plan(3), Threads(rank, 2, between=board))
         found[rank] = [loop.advance() for _ in range(3)], loop.learner.state_dict()
 

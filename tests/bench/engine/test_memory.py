@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from algorithms.backbones.conv4 import Conv4
-from algorithms.learner import Episodes, Learner
+from algorithms.learner import Learner, TaskBatch
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
@@ -34,7 +34,7 @@ class Squares(Learner):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(2.0))
 
-    def meta_gradient(self, episodes: Episodes) -> dict[str, torch.Tensor]:
+    def meta_gradient(self, episodes: TaskBatch) -> dict[str, torch.Tensor]:
         images = episodes.query_x * 1
         for _ in range(2):
             square = (images * self.weight).square().sum()  # holds images and their product
@@ -44,20 +44,20 @@ class Squares(Learner):
         return {}
 
 
-def float_episodes(tasks: int, shots: int, queries: int) -> Episodes:
+def float_episodes(tasks: int, shots: int, queries: int) -> TaskBatch:
     episodes = random_episodes(tasks, 5, shots, queries, size=28)
-    return Episodes(*(p.float() if p.is_floating_point() else p for p in episodes))
+    return TaskBatch(*(p.float() if p.is_floating_point() else p for p in episodes))
 
 
-def strided(name: str) -> tuple[Learner, Episodes]:
+def strided(name: str) -> tuple[Learner, TaskBatch]:
     """A learner on the Conv-4 with 64 filters, and a meta-batch of 32 tasks."""
     method, options, shots = LEARNERS[name]
     learner = method(Conv4((1, 28, 28), filters=64, downsample="stride"), 5, **options)
     return learner, float_episodes(32, shots, 15 if learner.uses_query_loss else 0)
 
 
-def first(tasks: int, episodes: Episodes) -> Episodes:
-    return Episodes(*(part[:tasks] for part in episodes))
+def first(tasks: int, episodes: TaskBatch) -> TaskBatch:
+    return TaskBatch(*(part[:tasks] for part in episodes))
 
 
 def test_what_is_held_is_counted_once_and_only_while_it_is_held():

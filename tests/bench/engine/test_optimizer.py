@@ -17,7 +17,7 @@ from tests.bench.small import ALGOS, PLAIN
 
 
 def plan(**changes: object) -> Train:
-    return Train(images=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN | changes)
+    return Train(examples=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN | changes)
 
 
 STEPS = {"lr_schedule": "multistep", "milestones": [0.25, 0.5], "lr_factors": [0.1, 0.02]}
@@ -126,8 +126,8 @@ def test_training_images_are_augmented_and_no_others(make):
     assert not torch.equal(plain.loop.draw(0).query_x, changed.loop.draw(0).query_x)
     assert torch.equal(plain.loop.draw(0).query_y, changed.loop.draw(0).query_y)
     for one, other in (
-        (plain.val_sampler, changed.val_sampler),
-        (plain.test_sampler, changed.test_sampler),
+        (plain.val_source, changed.val_source),
+        (plain.test_source, changed.test_source),
     ):
         assert torch.equal(one.draw(0, 2).query_x, other.draw(0, 2).query_x)
 
@@ -138,12 +138,12 @@ def test_a_run_with_a_whole_recipe_says_so_in_its_record(make):
         "train.weight_decay=0.0005", "train.lr_schedule=multistep", "train.milestones=[0.5]",
         "train.lr_factors=[0.1]", "train.jitter=0.4", "train.label_smoothing=0.1",
         "train.clip_value=10.0",
-        "train.images=240", "backbone=resnet12", "backbone.filters=1",
+        "train.examples=240", "backbone=resnet12", "backbone.filters=1",
     )  # fmt: skip
-    pool = cells.build_components(cell).loop.sampler.pool
+    pool = cells.build_components(cell).loop.source.pool
     counts = [len(cell.dataset.splits[split].names) for split in ("train", "val")]
     assert len(pool.names) == sum(counts)
-    assert torch.equal(pool.images[-1], cell.dataset.splits["val"].images[-1])
+    assert torch.equal(pool.inputs[-1], cell.dataset.splits["val"].inputs[-1])
     record = run.run(cell)
     expected = {
         "train_split": "train+val", "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0005,

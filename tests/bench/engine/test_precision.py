@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.mlp import MLP
-from algorithms.learner import Episodes
+from algorithms.learner import TaskBatch
 from algorithms.maml import MAML
 from algorithms.metaoptnet import MetaOptNet
 from algorithms.protonet import ProtoNet
@@ -68,10 +68,10 @@ def setting(name: str, dtype: torch.dtype = torch.float32):
     learner = method(Conv4((1, 28, 28), filters=32, downsample="stride"), 5, **options).to(dtype)
     shots, queries = (10, 0) if method is Reptile else (1, 15)
     episodes = random_episodes(4, 5, shots, queries, size=28)
-    return learner, Episodes(*(p.to(dtype) if p.is_floating_point() else p for p in episodes))
+    return learner, TaskBatch(*(p.to(dtype) if p.is_floating_point() else p for p in episodes))
 
 
-def outer_gradient(learner, episodes: Episodes) -> torch.Tensor:
+def outer_gradient(learner, episodes: TaskBatch) -> torch.Tensor:
     learner.zero_grad()
     learner.meta_gradient(episodes)
     gradients = [p.grad.flatten() for p in learner.parameters() if p.grad is not None]

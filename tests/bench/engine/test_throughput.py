@@ -5,15 +5,15 @@ import torch
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.mlp import MLP
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from algorithms.maml import MAML
 from algorithms.protonet import ProtoNet
 from bench.config.schema import Train
 from bench.engine import device as devices
 from bench.engine import throughput
 from bench.engine.distributed import ProcessGroup
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ def test_the_device_is_awaited_before_each_look_at_the_clock(monkeypatch):
     warm_up = ["work"] * throughput.WARM_UP_CALLS + ["synchronize"]
     assert events == warm_up + ["clock", "work", "synchronize", "clock"] * 3
     assert (row["ms_median"], row["ms_iqr"], row["calls"]) == (1000, 0, 3)
-    assert (row["tasks_per_s"], row["images_per_s"], row["tasks_per_call"]) == (4, 120, 4)
+    assert (row["tasks_per_s"], row["examples_per_s"], row["tasks_per_call"]) == (4, 120, 4)
 
 
 GPU = torch.device("cuda")
@@ -139,14 +139,14 @@ def test_energy_that_one_process_cannot_count_is_not_told_of(monkeypatch):
 def test_measuring_leaves_the_learner_as_it_was():
     images = torch.randint(0, 256, (40, 1, 16, 16), dtype=torch.uint8)
     pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
-    sampler = EpisodeSampler(pool, Shape(3, 1, 2), ("t",))
+    sampler = EpisodeSampler(pool, Setting(3, 1, 2), ("t",))
     learner = ProtoNet(Conv4((1, 16, 16), downsample="stride", filters=4), 3).eval()
     before = copy.deepcopy(learner.state_dict())
-    train = Train(images=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN)
+    train = Train(examples=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN)
     rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, "fp32", 0.0)
     assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]
     assert [row["tasks_per_call"] for row in rows] == [2, 2, 4, 4, 4]
-    ratios = [round(row["images_per_s"] / row["tasks_per_s"]) for row in rows]
+    ratios = [round(row["examples_per_s"] / row["tasks_per_s"]) for row in rows]
     assert ratios == [9, 9, 9, 3, 6], "images of a task: all, all, all, support, queries"
     assert rows[1]["gflop_per_s"] == rows[1]["gflop_per_task"] * rows[1]["tasks_per_s"]
     assert 0 < rows[1]["matmul_share"] < 1
@@ -159,7 +159,7 @@ def test_arithmetic_is_counted_by_hand():
     images = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8)
     pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
     pixels, hidden, ways, shots, queries = 16, 8, 3, 1, 2
-    sampler = EpisodeSampler(pool, Shape(ways, shots, queries), ("t",))
+    sampler = EpisodeSampler(pool, Setting(ways, shots, queries), ("t",))
     support, query = ways * shots, ways * queries
     first, head = 2 * pixels * hidden, 2 * hidden * ways  # of one image, forward
 
@@ -173,7 +173,7 @@ def test_arithmetic_is_counted_by_hand():
 def test_the_second_order_is_more_arithmetic_than_the_first():
     images = torch.randint(0, 256, (40, 1, 16, 16), dtype=torch.uint8)
     pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
-    sampler = EpisodeSampler(pool, Shape(3, 1, 2), ("t",))
+    sampler = EpisodeSampler(pool, Setting(3, 1, 2), ("t",))
     backbone = Conv4((1, 16, 16), downsample="stride", filters=4)
     first, second = (
         throughput.gflop_per_task(MAML(backbone, 3, second_order=order), sampler)

@@ -34,7 +34,7 @@ def expected(cell: cells.Cell, record: dict) -> dict[str, list[tuple[int, float]
     facts = {name: [(row["episodes"], row[name]) for row in history]
              for name in history[0] if name != "episodes"}  # fmt: skip
     end = history[-1]["episodes"]
-    facts |= {f"test_{name}": [(end, record[name])] for name in ("accuracy", "ci95", "loss")}
+    facts |= {f"test_{name}": [(end, record[name])] for name in ("score", "ci95", "loss")}
     phases = {each["phase"]: each["tasks_per_s"] for each in record["throughput"]}
     return facts | {f"{phase}_tasks_per_s": [(end, speed)] for phase, speed in phases.items()}
 
@@ -86,7 +86,7 @@ def of_wandb(logs: Path, cell: str) -> tuple[dict, dict]:
             for name, value in facts.items():
                 found.setdefault(name, []).append((facts["_step"], value))
         summary |= {item.key: json.loads(item.value_json) for item in record.summary.update}
-    end = found["val_accuracy"][-1][0]
+    end = found["val_score"][-1][0]
     found |= {name: [(end, value)] for name, value in summary.items() if name not in found}
     return found, options
 
@@ -209,7 +209,7 @@ def test_in_mlflow_a_cell_that_begins_anew_has_a_run_of_its_own(make):
         killed.validation([*history, replace(history[1], episodes=30)])
     client = MlflowClient(f"sqlite:///{cell.store.root / 'logs' / 'mlflow.db'}")
     runs = client.search_runs([client.get_experiment_by_name("fewshot-bench").experiment_id])
-    steps = [[each.step for each in client.get_metric_history(run.info.run_id, "val_accuracy")]
+    steps = [[each.step for each in client.get_metric_history(run.info.run_id, "val_score")]
              for run in reversed(runs)]  # fmt: skip
     assert steps == [[10], [10, 20, 30]], "from old to new"
 
@@ -263,7 +263,7 @@ def test_a_cell_that_goes_on_is_logged_in_its_run(make):
         again.validation(history[:2])
         again.validation(history)
     found, _ = of_tensorboard(cell.store.root / "logs", cell.name)
-    assert found["val_accuracy"] == [(10, 50.0), (20, 60.0), (30, 70.0)]
+    assert found["val_score"] == [(10, 50.0), (20, 60.0), (30, 70.0)]
 
 
 def test_a_logger_that_is_not_installed_says_how_to_install_it(monkeypatch):

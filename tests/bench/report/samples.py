@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from bench.runs.records import SCHEMA
+from bench.tasks.classification.domain import Classification
 
 Row = dict[str, Any]
+ACCURACY = Classification.metric
 
 
 def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **changes: Any) -> Row:
@@ -29,12 +31,13 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "shots": shots,
         "queries": 15,
         "seed": seed,
-        "accuracy": accuracy,
+        "score": accuracy,
         "ci95": 0.42,
         "episodes": 1000,
         "transductive": False,
         "order": 2 if algo == "maml" else 1,
         "algo_options": {"inner_steps": 5},
+        "metric": ACCURACY.model_dump(),
         "episodes_digest": f"9f{ways:02d}{shots:02d}aabbccdd",
         "data_digest": "ab12cd34ef56",
         "backbone": "conv4",
@@ -43,7 +46,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "train_ways": ways,
         "train_shots": shots,
         "train_queries": 5,
-        "train_images": 200000,
+        "train_examples": 200000,
         "train_split": "train",
         "optimizer": "adam",
         "momentum": 0.0,
@@ -55,7 +58,7 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "augmentation": "none",
         "validations": 5,
         "val_episodes": 100,
-        "val_accuracy": accuracy,
+        "val_score": accuracy,
         "selected_episode": 24000,
         "train_episodes": 24000,
         "train_seconds": round(24000 / speed, 1),
@@ -83,7 +86,7 @@ def timed(speed: float, images: int = 80) -> list[Row]:
         {
             "phase": phase,
             "tasks_per_s": speed * factor,
-            "images_per_s": speed * factor * images,
+            "examples_per_s": speed * factor * images,
             "ms_median": 16000 / (speed * factor),
             "ms_iqr": 8.0,
             "tasks_per_call": 16,
@@ -97,8 +100,8 @@ def timed(speed: float, images: int = 80) -> list[Row]:
 def failed(algo: str = "maml", reason: str = "Out of memory.", **changes: Any) -> Row:
     """A failed cell: what was asked, no results."""
     row = record(algo, **changes)
-    lacking = ("accuracy", "ci95", "episodes", "episodes_digest", "train_seconds", "throughput")
-    lacking += ("val_accuracy", "selected_episode", "train_episodes")
+    lacking = ("score", "ci95", "episodes", "episodes_digest", "train_seconds", "throughput")
+    lacking += ("val_score", "selected_episode", "train_episodes")
     protocol = {key: value for key, value in row.items() if key not in lacking}
     return protocol | {"status": "failed", "reason": reason}
 
@@ -109,14 +112,14 @@ def curve(row: Row, points: int = 13) -> pd.DataFrame:
     episodes = np.linspace(0, row["train_episodes"], points).astype(int)
     rise = 1 - np.exp(-5 * episodes / row["train_episodes"])
     chance = 100 / row["ways"]
-    accuracy = chance + (row["accuracy"] - chance) * rise + luck.normal(0, 0.4, points)
+    accuracy = chance + (row["score"] - chance) * rise + luck.normal(0, 0.4, points)
     return pd.DataFrame(
         {
             "episodes": episodes,
             "seconds": np.round(episodes / row["train_episodes"] * row["train_seconds"], 2),
             "train_loss": 1 - 0.9 * rise,
-            "train_accuracy": accuracy + 1,
-            "val_accuracy": accuracy,
+            "train_score": accuracy + 1,
+            "val_score": accuracy,
             "val_ci95": 1.5 - rise,
         }
     )
@@ -127,13 +130,13 @@ def episodes(row: Row) -> pd.DataFrame:
     luck = np.random.default_rng(zlib.crc32(row["cell"].encode()))
     accuracy = luck.normal(size=row["episodes"])
     accuracy = (accuracy - accuracy.mean()) / accuracy.std(ddof=1)
-    accuracy = row["accuracy"] + accuracy * row["ci95"] / 1.96 * np.sqrt(row["episodes"])
+    accuracy = row["score"] + accuracy * row["ci95"] / 1.96 * np.sqrt(row["episodes"])
     same = np.random.default_rng(zlib.crc32(row["episodes_digest"].encode()))
     classes = [same.permutation(60)[: row["ways"]] for _ in accuracy]
     return pd.DataFrame(
         {
             "episode": range(len(accuracy)),
-            "accuracy": accuracy,
+            "score": accuracy,
             "classes": [" ".join(map(str, each)) for each in classes],
             "groups": [" ".join(map(str, each // 3)) for each in classes],
         }

@@ -6,8 +6,8 @@ from bench.core.errors import UserError
 from bench.report import build
 from bench.report.command import _parse, main
 from bench.report.rows import (
-    ACCURACY,
     ACROSS,
+    SCORE,
     comparisons,
     incompatibilities,
     merge_across,
@@ -16,31 +16,31 @@ from bench.report.rows import (
 from tests.bench.report.samples import folder, record
 
 SHORT = record("maml", seed=0)
-LONG = record("protonet", seed=0, train_images=400_000)
+LONG = record("protonet", seed=0, train_examples=400_000)
 
 
 def test_rows_of_two_protocols_are_kept_apart_with_a_reason() -> None:
-    titles = [c.title for c in comparisons(with_labels([SHORT, LONG]), ACCURACY)]
-    assert titles == ["omniglot, train images 200000", "omniglot, train images 400000"]
+    titles = [c.title for c in comparisons(with_labels([SHORT, LONG]), SCORE)]
+    assert titles == ["omniglot, train examples 200000", "omniglot, train examples 400000"]
     assert incompatibilities([LONG, SHORT]) == [
-        "Rows of omniglot are kept apart where they differ in train_images (200000, 400000). "
-        "To compare them all the same: python -m bench.report across=train_images"
+        "Rows of omniglot are kept apart where they differ in train_examples (200000, 400000). "
+        "To compare them all the same: python -m bench.report across=train_examples"
     ]
     assert incompatibilities([SHORT, record("protonet")]) == []
-    assert incompatibilities([SHORT, record("protonet", dataset="glyphs", train_images=1)]) == []
+    assert incompatibilities([SHORT, record("protonet", dataset="glyphs", train_examples=1)]) == []
 
 
 def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
-    rows = merge_across([SHORT, LONG], ["train_images"])
-    (comparison,) = comparisons(with_labels(rows), ACCURACY)
-    assert comparison.labels == ["MAML (train images 200000)", "ProtoNet (train images 400000)"]
-    assert rows[0]["train_images"] == "200000 or 400000"
-    assert SHORT["train_images"] == 200_000, "the rows given are left alone"
+    rows = merge_across([SHORT, LONG], ["train_examples"])
+    (comparison,) = comparisons(with_labels(rows), SCORE)
+    assert comparison.labels == ["MAML (train examples 200000)", "ProtoNet (train examples 400000)"]
+    assert rows[0]["train_examples"] == "200000 or 400000"
+    assert SHORT["train_examples"] == 200_000, "the rows given are left alone"
     assert incompatibilities(rows) == []
 
 
 def test_facts_that_agree_are_in_no_name() -> None:
-    rows = merge_across([SHORT, record("protonet")], ["train_images", "backbone_options"])
+    rows = merge_across([SHORT, record("protonet")], ["train_examples", "backbone_options"])
     assert [row["label"] for row in with_labels(rows)] == ["MAML", "ProtoNet"]
 
 
@@ -57,24 +57,24 @@ def test_other_data_or_another_number_of_episodes_is_never_compared() -> None:
 def test_the_whole_report_across(tmp_path, capsys, undrawn) -> None:
     build(folder(tmp_path, [SHORT, LONG]))
     board = (tmp_path / "leaderboard.md").read_text()
-    assert "### omniglot, train images 400000, 5-way 1-shot" in board and "| Pair" not in board
+    assert "### omniglot, train examples 400000, 5-way 1-shot" in board and "| Pair" not in board
     stored = (tmp_path / "accuracy.csv").read_text()
 
-    assert main([f"results_dir={tmp_path}", "across=train_images"]) == 0
+    assert main([f"results_dir={tmp_path}", "across=train_examples"]) == 0
     board = (tmp_path / "leaderboard.md").read_text()
-    assert "ProtoNet (train images 400000)" in board and "| Pair" in board
-    assert "train images 200000 or 400000" in (tmp_path / "accuracy.md").read_text()
+    assert "ProtoNet (train examples 400000)" in board and "| Pair" in board
+    assert "train examples 200000 or 400000" in (tmp_path / "accuracy.md").read_text()
     assert (tmp_path / "accuracy.csv").read_text() == stored, "the stored values"
     assert "kept apart" not in capsys.readouterr().out
 
     assert main([f"results_dir={tmp_path}"]) == 0
-    assert "kept apart where they differ in train_images" in capsys.readouterr().out
+    assert "kept apart where they differ in train_examples" in capsys.readouterr().out
 
 
 def test_rows_of_two_versions_of_the_code_are_kept_apart() -> None:
     new, newer, old = (record(a) for a in ("maml", "protonet", "reptile"))
     new["code"], newer["code"] = "aaaaaaaaaaaa", "bbbbbbbbbbbb"
-    found = comparisons(with_labels([new, newer, old]), ACCURACY)
+    found = comparisons(with_labels([new, newer, old]), SCORE)
     assert sorted(each.title for each in found) == [
         "omniglot, code aaaaaaaa",
         "omniglot, code bbbbbbbb",
@@ -82,7 +82,7 @@ def test_rows_of_two_versions_of_the_code_are_kept_apart() -> None:
     ]
     (sentence,) = incompatibilities([new, newer, old])
     assert "across=code" in sentence
-    (together,) = comparisons(with_labels(merge_across([new, newer, old], ["code"])), ACCURACY)
+    (together,) = comparisons(with_labels(merge_across([new, newer, old], ["code"])), SCORE)
     assert together.labels[0] == "MAML (code aaaaaaaa)"
     assert incompatibilities([old, record("maml")]) == []
 

@@ -28,7 +28,7 @@ def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> cl
     """What is found of an experiment; accuracies of episodes are one spread above and below the mean."""
     signs = np.resize([1.0, -1.0], 1000)
     found = claims.checks(
-        [row | {"accuracies": row.get("accuracy", 0.0) + spread * signs} for row in rows], configs
+        [row | {"scores": row.get("score", 0.0) + spread * signs} for row in rows], configs
     )
     (one,) = [each for each in found if each.claim.experiment == experiment]
     return one
@@ -55,11 +55,11 @@ def test_figures_as_printed() -> None:
         claim.experiment.removeprefix("paper/").removeprefix("omniglot_"): claim
         for claim in claims.published()[0]
     }
-    assert (printed["maml_20w1s"].accuracy, printed["maml_20w1s"].half) == (95.8, 0.3)
-    assert (printed["fomaml_20w5s"].accuracy, printed["fomaml_20w5s"].half) == (97.9, 0.1)
-    assert (printed["anil_20w1s"].accuracy, printed["anil_20w1s"].half) == (96.2, 0.5)
-    assert (printed["metasgd_5w5s"].accuracy, printed["metasgd_5w5s"].half) == (99.93, 0.09)
-    assert (printed["cifar_fs_maml_5w1s"].accuracy, printed["cifar_fs_maml_5w1s"].half) == (
+    assert (printed["maml_20w1s"].score, printed["maml_20w1s"].half) == (95.8, 0.3)
+    assert (printed["fomaml_20w5s"].score, printed["fomaml_20w5s"].half) == (97.9, 0.1)
+    assert (printed["anil_20w1s"].score, printed["anil_20w1s"].half) == (96.2, 0.5)
+    assert (printed["metasgd_5w5s"].score, printed["metasgd_5w5s"].half) == (99.93, 0.09)
+    assert (printed["cifar_fs_maml_5w1s"].score, printed["cifar_fs_maml_5w1s"].half) == (
         58.9,
         1.9,
     )
@@ -68,11 +68,11 @@ def test_figures_as_printed() -> None:
     assert printed["miniimagenet_maml_5w1s"].printed == "48.70 ± 1.84"
     assert printed["miniimagenet_reptile_transductive_5w5s"].printed == "65.99 ± 0.58"
     assert printed["tieredimagenet_metaoptnet_5w5s"].printed == "81.56 ± 0.53"
-    assert (printed["fc100_maml_5w5s"].accuracy, printed["fc100_maml_5w5s"].half) == (50.4, 1.0)
-    assert (printed["reptile_5w1s"].accuracy, printed["reptile_5w1s"].half) == (95.39, 0.09)
+    assert (printed["fc100_maml_5w5s"].score, printed["fc100_maml_5w5s"].half) == (50.4, 1.0)
+    assert (printed["reptile_5w1s"].score, printed["reptile_5w1s"].half) == (95.39, 0.09)
     transductive = printed["reptile_transductive_20w1s"]
-    assert (transductive.accuracy, transductive.half) == (89.43, 0.14)
-    assert (printed["protonet_20w1s"].accuracy, printed["protonet_20w1s"].half) == (96.0, None)
+    assert (transductive.score, transductive.half) == (89.43, 0.14)
+    assert (printed["protonet_20w1s"].score, printed["protonet_20w1s"].half) == (96.0, None)
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,7 @@ def test_figures_as_printed() -> None:
 )
 def test_verdict(wanted: dict, accuracies: list[float], verdict: str) -> None:
     rows = [
-        record("protonet", seed=seed, accuracy=each, ci95=0.12)
-        for seed, each in enumerate(accuracies)
+        record("protonet", seed=seed, score=each, ci95=0.12) for seed, each in enumerate(accuracies)
     ]
     configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
     found = check(PROTONET, rows, configs)
@@ -110,10 +109,10 @@ def test_above_says_that_it_is_no_better_than_below() -> None:
 
 
 def test_an_interval_is_as_printed_but_not_narrower_than_episodes_allow(wanted: dict) -> None:
-    row = record("protonet", accuracy=98.7)
+    row = record("protonet", score=98.7)
     found = check(PROTONET, [row], {row["cell"]: wanted[PROTONET]}, spread=2.0)
     assert found.claimed_half == pytest.approx(1.96 * 2.0 / math.sqrt(1000), rel=1e-3)
-    row = record("reptile", accuracy=95.4, episodes=10_000)
+    row = record("reptile", score=95.4, episodes=10_000)
     for spread, half in ((1.0, 0.09), (10.0, 0.196)):
         found = check(REPTILE, [row], {row["cell"]: wanted[REPTILE]}, spread=spread)
         assert found.claimed_half == pytest.approx(half, rel=1e-3)
@@ -121,7 +120,7 @@ def test_an_interval_is_as_printed_but_not_narrower_than_episodes_allow(wanted: 
 
 def test_a_seed_counts_once_wherever_it_was_run(wanted: dict) -> None:
     rows = [
-        record("protonet", seed=seed, device=device, cell=f"{seed}-{device}", accuracy=accuracy)
+        record("protonet", seed=seed, device=device, cell=f"{seed}-{device}", score=accuracy)
         for seed, device, accuracy in ((0, "cuda", 97.0), (0, "cpu", 98.0), (1, "cuda", 99.0))
     ]
     configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
@@ -133,7 +132,7 @@ def test_a_seed_counts_once_wherever_it_was_run(wanted: dict) -> None:
 
 def test_versions_of_the_code_are_not_taken_together(wanted: dict) -> None:
     rows = [
-        record("protonet", seed=seed, accuracy=accuracy, dataset="omniglot") | {"code": code}
+        record("protonet", seed=seed, score=accuracy, dataset="omniglot") | {"code": code}
         for seed, accuracy, code in ((0, 98.8, "a1"), (1, 98.9, "a1"), (2, 90.0, "b2"))
     ]
     rows = [row | {"cell": f"protonet-{i}"} for i, row in enumerate(rows)]
@@ -173,7 +172,7 @@ def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
         other = {k: v for k, v in wanted[PROTONET].items() if k != key}
         assert check(PROTONET, [row], {cell: other}).measured is not None, key
     for group, key, value in [
-        ("train", "images", 7_200_001),
+        ("train", "examples", 7_200_001),
         ("backbone", "filters", 32),
         ("algo", "name", "other"),
     ]:
@@ -183,7 +182,7 @@ def test_only_runs_of_the_very_experiment_count(wanted: dict) -> None:
 
 
 def test_seeds_are_taken_together_and_failures_told(wanted: dict) -> None:
-    rows = [record("protonet", seed=seed, accuracy=98.0 + seed) for seed in (0, 1)]
+    rows = [record("protonet", seed=seed, score=98.0 + seed) for seed in (0, 1)]
     configs = {row["cell"]: wanted[PROTONET] | {"seed": row["seed"]} for row in rows}
     found = check(PROTONET, rows, configs)
     assert found.measured is not None

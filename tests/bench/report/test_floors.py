@@ -6,14 +6,14 @@ import pytest
 
 from bench.report import interactive, page, plots, rankings, rows, tables
 from bench.report.leaderboard import leaderboards, pairs_table, standings_table
-from bench.report.rows import ACCURACY, ALL_FACTS, THROUGHPUT, comparisons, is_above, with_labels
-from tests.bench.report.samples import record
+from bench.report.rows import ALL_FACTS, SCORE, THROUGHPUT, comparisons, is_above, with_labels
+from tests.bench.report.samples import ACCURACY, record
 
 LABEL = "Nearest centroid (pixels)"
 UNTRAINED = {
     **{"backbone": "pixels", "backbone_options": {}, "algo_options": {}, "parameters": 0},
-    **{"train_images": 0, "train_episodes": 0, "selected_episode": 0, "train_seconds": 0.0},
-    **{"val_accuracy": None, "meta_batch": 1, "accuracy": 40.0, "ci95": 0.9},
+    **{"train_examples": 0, "train_episodes": 0, "selected_episode": 0, "train_seconds": 0.0},
+    **{"val_score": None, "meta_batch": 1, "score": 40.0, "ci95": 0.9},
 }
 
 
@@ -30,14 +30,14 @@ def episodes_of(records):
     """Episodes around each accuracy, in which the records differ."""
     luck = np.random.default_rng(0)
     return {
-        row["cell"]: pd.DataFrame({"accuracy": row["accuracy"] + luck.normal(0, 5, 1000)})
+        row["cell"]: pd.DataFrame({"score": row["score"] + luck.normal(0, 5, 1000)})
         for row in records
     }
 
 
-@pytest.mark.parametrize("fields", [ACCURACY, ALL_FACTS, THROUGHPUT])
+@pytest.mark.parametrize("fields", [SCORE, ALL_FACTS, THROUGHPUT])
 def test_it_joins_each_comparison_of_its_episodes_whatever_was_trained(fields):
-    other = record("maml", train_images=999, backbone="resnet12", device="cuda", tuning="9 trials",
+    other = record("maml", train_examples=999, backbone="resnet12", device="cuda", tuning="9 trials",
                    cell="another", threads=9)  # fmt: skip
     found = comparisons(with_labels([*some(), other]), fields)
     assert len(found) == 2
@@ -48,39 +48,39 @@ def test_it_joins_each_comparison_of_its_episodes_whatever_was_trained(fields):
 
 def test_it_joins_no_comparison_of_other_episodes():
     elsewhere = floor(shots=5, cell="elsewhere")
-    one, alone = comparisons(with_labels(some(elsewhere)), ACCURACY)
+    one, alone = comparisons(with_labels(some(elsewhere)), SCORE)
     assert not one.floors and one.labels == ["MAML", "ProtoNet"]
     assert alone.labels == [LABEL] and not alone.floors
 
 
 def test_one_that_failed_is_no_floor():
     failed = floor(status="failed", reason="no luck")
-    one, other = comparisons(with_labels(some(failed)), ACCURACY)
+    one, other = comparisons(with_labels(some(failed)), SCORE)
     assert not one.floors and other.at("Nearest centroid", "5-way 1-shot", "failed")
 
 
 def test_a_learner_is_above_it_where_the_differences_say_so():
     luck = np.random.default_rng(0)
     low = 40 + luck.normal(0, 10, 400)
-    base = floor(accuracies=low, accuracy=low.mean())
+    base = floor(scores=low, score=low.mean())
 
     def learner(points, noise, seeds):
         runs = [low + points + luck.normal(0, noise, 400) for _ in range(seeds)]
-        return [record(accuracies=run, accuracy=run.mean(), seed=s) for s, run in enumerate(runs)]
+        return [record(scores=run, score=run.mean(), seed=s) for s, run in enumerate(runs)]
 
     assert is_above(learner(1, 1, 1), base), "by far less than the interval of each"
     assert not is_above(learner(0, 1, 1), base) and not is_above(learner(-9, 1, 1), base)
     assert is_above(learner(5, 1, 3), base) and not is_above(learner(-5, 1, 3), base)
     apart = learner(0, 1, 2)
-    apart[0]["accuracies"] = apart[0]["accuracies"] + 20  # seeds that differ by so much
+    apart[0]["scores"] = apart[0]["scores"] + 20  # seeds that differ by so much
     assert not is_above(apart, base)
-    assert is_above([record(accuracy=45.0, ci95=4.0)], floor())
-    assert not is_above([record(accuracy=45.0, ci95=6.0)], floor())
+    assert is_above([record(score=45.0, ci95=4.0)], floor())
+    assert not is_above([record(score=45.0, ci95=6.0)], floor())
 
 
 def test_tables_have_a_line_for_it_and_chance():
     records = some()
-    (table,) = tables.accuracy_tables(records)
+    (table,) = tables.score_tables(records)
     assert table.cells[-1] == [f"*{LABEL}*", "40.0 ± 0.9"]
     assert "chance is 20 % at 5 ways" in table.note and tables.FLOOR_NOTE in table.note
     line = next(x for x in tables.terminal_table(records).splitlines() if "Nearest" in x)
@@ -102,14 +102,14 @@ def test_leaderboards_have_it_without_a_rank_and_out_of_all_pairs():
 
 
 def test_a_leader_that_is_no_better_is_said_to_be():
-    records = [record("maml", accuracy=40.1), floor()]
+    records = [record("maml", score=40.1), floor()]
     (board,) = leaderboards(records, episodes_of(records))
     said = f"Not above the floor, {LABEL}, by more than its interval: MAML."
     assert tables.standing_table(board).note == said
     assert said in tables.winners([board])
     (answer,) = [page.answer(board, with_labels(records))]
     assert any(said in remark for remark in answer.remarks)
-    (table,) = tables.accuracy_tables(records)
+    (table,) = tables.score_tables(records)
     assert "Not above the floor by more than the interval at 5-way 1-shot: MAML." in table.note
 
 
@@ -120,23 +120,23 @@ def test_the_page_counts_and_misses_learners_alone():
     )
     assert not page.missing(records), "it has no seed 1"
     assert not rows.incompatibilities(records)
-    (comparison,) = comparisons(with_labels(rows.merge_across(records, ["train_images"])), ACCURACY)
+    (comparison,) = comparisons(with_labels(rows.merge_across(records, ["train_examples"])), SCORE)
     assert comparison.labels == ["MAML", "ProtoNet"]
     assert comparison.floors[0]["label"] == LABEL
 
 
 def test_figures_draw_it_as_a_line():
     records = some(floor(), record("maml", shots=5), floor(shots=5, cell="of five"))
-    figure = plots.accuracy(records)
+    figure = plots.scores(records, ACCURACY)
     assert f"floor: {LABEL}" in [text.get_text() for text in figure.legends[0].get_texts()]
     heights = {path[0, 1] for lines in figure.axes[0].collections for path in lines.get_segments()}
     assert {20.0, 40.0} <= heights
     boards = leaderboards(records, episodes_of(records))
     figure = rankings.ranking([board for board in boards if board.pairs])
-    assert any(list(line.get_xdata()) == [boards[0].floors[0].accuracy] * 2
+    assert any(list(line.get_xdata()) == [boards[0].floors[0].score] * 2
                for line in figure.axes[0].lines)  # fmt: skip
     assert LABEL in rankings.ranking_note(boards)
-    (drawn,) = interactive.accuracy(records)
+    (drawn,) = interactive.scores(records)
     assert drawn.data[-1]["name"] == f"{LABEL}, a floor" and drawn.data[-1]["y"] == [40.0, 40.0]
     shapes = interactive.ranking(boards)[0].layout["shapes"]
-    assert shapes[-1]["x0"] == boards[0].floors[0].accuracy
+    assert shapes[-1]["x0"] == boards[0].floors[0].score

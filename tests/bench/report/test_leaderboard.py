@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from bench.report import leaderboard, page, rankings, read, tables
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.stats import intervals
-from tests.bench.report.samples import Row, episodes, failed, folder, record
+from tests.bench.report.samples import ACCURACY, Row, episodes, failed, folder, record
 
 DIFFICULTY = np.random.default_rng(0).normal(0, 8, 600)
 """What makes the same episodes easy or hard for all learners."""
 
 
 def row(algo: str, mean: float, **changes: object) -> Row:
-    return record(algo, accuracy=mean, episodes=600, **changes)
+    return record(algo, score=mean, episodes=600, **changes)
 
 
 def played(rows: list[Row], noise: float = 3.0) -> dict[str, pd.DataFrame]:
@@ -29,8 +29,8 @@ def played(rows: list[Row], noise: float = 3.0) -> dict[str, pd.DataFrame]:
     found = {}
     for number, each in enumerate(row for row in rows if row["status"] == "done"):
         luck = np.random.default_rng(number).normal(0, noise, 600)
-        values = each["accuracy"] + (DIFFICULTY - DIFFICULTY.mean()) + (luck - luck.mean())
-        found[each["cell"]] = episodes(each).assign(accuracy=values)
+        values = each["score"] + (DIFFICULTY - DIFFICULTY.mean()) + (luck - luck.mean())
+        found[each["cell"]] = episodes(each).assign(score=values)
     return found
 
 
@@ -92,7 +92,7 @@ def test_three_that_tie_are_listed_as_in_a_sentence() -> None:
 def test_the_note_names_the_margin() -> None:
     for margin in (1, 0.5):
         note = tables.leaderboard_markdown(leaderboards(FOUR, played(FOUR), margin))
-        assert f"differ by less than {margin:g} points (two one-sided tests" in note
+        assert f"differ by less than {margin:g} points (% of an error) (two one-sided tests" in note
 
 
 def test_one_seed_ranks_models_and_calls_no_learner_better() -> None:
@@ -135,7 +135,7 @@ def test_nobody_is_better_whose_interval_over_seeds_holds_zero(
             centre = mean + spread * luck.normal()
             accuracy = centre + DIFFICULTY[:40] + luck.normal(0, 3, 40)
             rows.append(each)
-            tested[each["cell"]] = pd.DataFrame({"accuracy": accuracy})
+            tested[each["cell"]] = pd.DataFrame({"score": accuracy})
     (made,) = leaderboards(rows, tested)
     better = {pair.second for pair in made.pairs if pair.better}
     for pair in made.pairs:
@@ -195,7 +195,7 @@ def test_the_order_is_that_of_ranks_and_need_not_be_that_of_means() -> None:
         ("Reptile", "1–3"),
         ("MAML", "2–3"),
     ]
-    assert made.standings[1].accuracy < made.standings[2].accuracy
+    assert made.standings[1].score < made.standings[2].score
     assert "need not be that of means" in tables.leaderboard_markdown([made])
 
 
@@ -204,7 +204,7 @@ def test_pairs_see_what_intervals_do_not() -> None:
     made = board([*trained("maml", 93), *trained("protonet", 94)])
     (pair,) = made.pairs
     first, second = made.standings
-    assert first.accuracy - first.half_episodes < second.accuracy + second.half_episodes
+    assert first.score - first.half_episodes < second.score + second.half_episodes
     assert (pair.first, pair.significant, made.winners) == ("ProtoNet", True, ["ProtoNet"])
     assert pair.difference == pytest.approx(1)
     assert pair.half < 0.8 and pair.half_episodes < 0.5 < first.half_episodes
@@ -213,7 +213,7 @@ def test_pairs_see_what_intervals_do_not() -> None:
 
 def test_pairs_are_those_of_the_statistics() -> None:
     made = board(FOUR)
-    tested = [each["accuracy"].to_numpy() for each in played(FOUR).values()]
+    tested = [each["score"].to_numpy() for each in played(FOUR).values()]
     a, b = np.array(tested[6:9]), np.array(tested[:3])
     pair = next(p for p in made.pairs if (p.first, p.second) == ("ProtoNet", "MAML"))
     assert len(made.pairs) == 6
@@ -235,11 +235,11 @@ def test_standings_are_those_of_the_statistics(seeds: int) -> None:
     rows = [row("maml", 80 + seed, seed=seed) for seed in range(seeds)]
     runs = played(rows)
     (entry,) = board(rows).standings
-    tested = np.array([each["accuracy"] for each in runs.values()])
+    tested = np.array([each["score"] for each in runs.values()])
     groups = np.array([x.split() for x in next(iter(runs.values()))["groups"]], dtype=int)
     design = intervals.ClassDesign.of(groups)
     given = tested if seeds > 1 else tested[0]
-    assert (entry.accuracy, entry.half_episodes) == intervals.mean_ci95(tested.mean(0))
+    assert (entry.score, entry.half_episodes) == intervals.mean_ci95(tested.mean(0))
     assert entry.half_classes == intervals.estimate([given], classes=design).half
     both = intervals.estimate([given]).half if seeds > 1 else None
     assert entry.half_seeds_and_episodes == both
@@ -270,7 +270,7 @@ def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:
     made = board(FOUR)
     runs = played(FOUR)
     of = {
-        entry.label: [each["accuracy"] for cell, each in runs.items() if cell.startswith(name)]
+        entry.label: [each["score"] for cell, each in runs.items() if cell.startswith(name)]
         for entry in made.standings
         for name in MEANS
         if entry.label.lower() == name
@@ -331,7 +331,7 @@ def test_seeds_are_told_from_episodes() -> None:
 
 def test_other_protocols_and_other_episodes_are_never_paired() -> None:
     others = [
-        row("protonet", 95, train_images=1),
+        row("protonet", 95, train_examples=1),
         row("protonet", 95, queries=5),
         row("protonet", 95, data_digest="another"),
         row("protonet", 95, episodes_digest="another"),
@@ -354,7 +354,7 @@ def test_markdown_golden() -> None:
     assert lines[:4] == [
         "### omniglot, 5-way 1-shot",
         "",
-        "| Learner | rank | accuracy | ± episodes | ± seeds and episodes | ± classes | "
+        "| Learner | rank | score | ± episodes | ± seeds and episodes | ± classes | "
         "seeds | episodes | loss | Brier | ECE |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
@@ -374,10 +374,12 @@ def test_csv_has_a_row_a_learner_and_a_row_a_pair() -> None:
     assert (len(standings), len(pairs)) == (4, 6)
     keys = ["dataset", "ways", "shots", "episodes_digest"]
     assert (
-        list(standings.columns[:6]) == list(pairs.columns[:6]) == ["comparison", "setting", *keys]
+        list(standings.columns[:7])
+        == list(pairs.columns[:7])
+        == ["comparison", "metric", "setting", *keys]
     )
     assert standings["half_seeds_and_episodes"].notna().all()
-    cells = tables.accuracy_table(FOUR)
+    cells = tables.score_table(FOUR, ACCURACY)
     joined = (
         standings.assign(cell=standings["cells"].str.split())
         .explode("cell")
@@ -390,7 +392,7 @@ def test_csv_has_a_row_a_learner_and_a_row_a_pair() -> None:
     assert (pairs["first_cells"].str.split().str.len() == 3).all()
 
 
-@pytest.mark.parametrize("key", ["accuracy", "ci95"])
+@pytest.mark.parametrize("key", ["score", "ci95"])
 def test_a_row_edited_by_hand_is_told_and_left_out(
     key: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -411,11 +413,11 @@ def test_a_run_without_its_episodes_is_told_and_left_out(
     rows = [record("maml"), record("protonet"), record("reptile")]
     folder(tmp_path, rows)
     (tmp_path / "runs" / rows[1]["cell"] / "episodes.csv").unlink()
-    (tmp_path / "runs" / rows[2]["cell"] / "episodes.csv").write_text("accuracy\n93.0\n")
+    (tmp_path / "runs" / rows[2]["cell"] / "episodes.csv").write_text("score\n93.0\n")
     with caplog.at_level(logging.WARNING):
         read(tmp_path)
     assert caplog.text.count("Skipped") == 2
-    assert "does not hold 1000 accuracies" in caplog.text
+    assert "does not hold 1000 scores" in caplog.text
 
 
 def test_learners_over_all_settings() -> None:

@@ -11,7 +11,7 @@ from bench import report
 from bench.runs.store import Store
 from tests.bench.report import samples
 
-PROBE = "varied,value,queries,episodes,accuracy,ci95\n"
+PROBE = "varied,value,queries,episodes,score,ci95\n"
 PROBE += "".join(f"steps,{each},15,9,90.5,1.5\n" for each in (1, 2, 5, 10))
 
 

@@ -18,7 +18,7 @@ from bench.report import claims, interactive, page
 from bench.report.drawing import KNOWN
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import with_labels
-from tests.bench.report.samples import Row, curve, episodes, failed, record
+from tests.bench.report.samples import ACCURACY, Row, curve, episodes, failed, record
 from tests.bench.report.test_leaderboard import FOUR, ONE_SEED, board, row, trained
 from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
@@ -132,8 +132,8 @@ def test_a_tie_is_told_with_what_each_costs() -> None:
         "0.45 points. They are equivalent within 1 point. Each is better than the other 2."
     )
     assert found.cells == [
-        ["ProtoNet", "95.2 ± 0.7", "1m 40s", "5.00 ms"],
-        ["MetaOptNet", "95.1 ± 0.7", "1m 45s", "2.00 ms"],
+        ["ProtoNet", "95.2 ± 0.7 %", "1m 40s", "5.00 ms"],
+        ["MetaOptNet", "95.1 ± 0.7 %", "1m 45s", "2.00 ms"],
     ]
     assert found.remarks == ["Of these, ProtoNet trains fastest and MetaOptNet adapts fastest."]
 
@@ -236,7 +236,7 @@ def test_summary_over_settings() -> None:
 
 def test_the_front_of_cost_and_accuracy() -> None:
     points = {"dear": (9.0, 95.0), "poor": (3.0, 80.0), "cheap": (1.0, 90.0), "same": (1.0, 85.0)}
-    assert interactive.front(points) == ["cheap", "dear"]
+    assert interactive.front(points, ACCURACY) == ["cheap", "dear"]
 
 
 def test_sections_of_a_large_folder(whole: Page) -> None:
@@ -245,9 +245,9 @@ def test_sections_of_a_large_folder(whole: Page) -> None:
         "in-short",
         "what-was-compared",
         "leaderboard",
-        "accuracy",
+        "scores",
         "pair-by-pair",
-        "accuracy-against-cost",
+        "score-against-cost",
         "learning-curves",
         "adaptation",
         "transduction-gaps",
@@ -261,7 +261,7 @@ def test_sections_of_a_large_folder(whole: Page) -> None:
     assert linked == [f"#{name}" for name in sections[1:]]
     assert len(whole.all("article")) == 4
     assert "A tie:" in whole.texts["how-to-read-this"]
-    assert "† transductive" in whole.texts["accuracy"]
+    assert "† transductive" in whole.texts["scores"]
 
 
 def test_one_learner_with_one_seed_has_no_empty_section() -> None:
@@ -270,8 +270,8 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
         "in-short",
         "what-was-compared",
         "leaderboard",
-        "accuracy",
-        "accuracy-against-cost",
+        "scores",
+        "score-against-cost",
         "learning-curves",
         "throughput",
         "provenance",
@@ -286,7 +286,7 @@ def test_learning_curves_need_a_history() -> None:
     boards = leaderboards(rows, {each["cell"]: episodes(each) for each in rows})
     without = page.html(rows, boards, {}, {}, {}, [])
     assert "learning-curves" not in Page(without).texts and "Time to accuracy" not in without
-    low = {each["cell"]: curve(each).assign(val_accuracy=30.0) for each in rows}
+    low = {each["cell"]: curve(each).assign(val_score=30.0) for each in rows}
     never = page.html(rows, boards, low, {}, {}, [])
     assert "learning-curves" in Page(never).texts and "Time to accuracy" not in never
 
@@ -321,8 +321,8 @@ def test_published_figures_have_their_place() -> None:
 
 
 def test_what_is_kept_apart_is_told() -> None:
-    made = Page(rendered([record("maml"), record("protonet", train_images=1)]))
-    assert "kept apart where they differ in train_images" in made.texts["what-was-compared"]
+    made = Page(rendered([record("maml"), record("protonet", train_examples=1)]))
+    assert "kept apart where they differ in train_examples" in made.texts["what-was-compared"]
 
 
 def test_free_text_stays_text(html: str, whole: Page) -> None:
@@ -393,7 +393,7 @@ def figures(rows: list[Row]) -> dict[str, list[interactive.Plot]]:
     return {
         "ranking": interactive.ranking(boards),
         "pairs": interactive.pairs(boards),
-        "accuracy": interactive.accuracy(rows),
+        "score": interactive.scores(rows),
         "episodes": interactive.learning_curves(rows, curves, "episodes"),
         "seconds": interactive.learning_curves(rows, curves, "seconds"),
         "cost": interactive.cost(rows),
@@ -414,14 +414,14 @@ def test_plotly_knows_every_word_of_the_figures() -> None:
 
 def test_learners_look_as_in_the_other_figures() -> None:
     found = figures([record(algo, shots=s) for algo in KNOWN for s in (1, 5)])
-    for name in ("accuracy", "cost", "throughput", "episodes"):
+    for name in ("score", "cost", "throughput", "episodes"):
         seen = {
             each["name"].lower(): each["marker"]["color"]
             for each in found[name][0].data
             if "marker" in each
         }
         assert seen == {algo: colour for algo, (colour, _) in KNOWN.items()}
-    symbols = [each["marker"]["symbol"] for each in found["accuracy"][0].data]
+    symbols = [each["marker"]["symbol"] for each in found["score"][0].data]
     assert symbols == ["circle", "square", "triangle-up", "diamond"]
 
 
@@ -450,17 +450,17 @@ def test_curves_of_one_seed_and_of_several() -> None:
     (plot,) = interactive.learning_curves(rows, {r["cell"]: curve(r) for r in rows}, "episodes")
     band, line, *thin, mean = plot.data
     first = curve(rows[0])
-    assert band["fill"] == "toself" and line["y"] == list(first["val_accuracy"])
-    assert band["y"][0] == first["val_accuracy"][0] - first["val_ci95"][0]
+    assert band["fill"] == "toself" and line["y"] == list(first["val_score"])
+    assert band["y"][0] == first["val_score"][0] - first["val_ci95"][0]
     assert len(thin) == 2 and all(each["line"]["width"] == 1 for each in thin)
-    both = pd.concat([curve(each)["val_accuracy"] for each in rows[1:]], axis=1).mean(axis=1)
+    both = pd.concat([curve(each)["val_score"] for each in rows[1:]], axis=1).mean(axis=1)
     assert mean["y"] == pytest.approx(list(both))
     assert "±" in line["hovertext"][0] and "±" not in mean["hovertext"][0]
 
 
 def test_cost_is_training_time_and_the_time_to_adapt() -> None:
-    slow = record("maml", train_seconds=200.0, accuracy=90.0)
-    fast = record("protonet", train_seconds=50.0, accuracy=95.0)
+    slow = record("maml", train_seconds=200.0, score=90.0)
+    fast = record("protonet", train_seconds=50.0, score=95.0)
     slow["throughput"][1]["tasks_per_s"], fast["throughput"][1]["tasks_per_s"] = 50.0, 500.0
     training, adapting = interactive.cost([slow, fast])
     assert [each["x"] for each in training.data] == [[50.0, 200.0], [200.0], [50.0]]

@@ -18,7 +18,7 @@ from bench.report import plots, rankings
 from bench.report.drawing import short
 from bench.report.leaderboard import leaderboards
 from bench.report.rows import with_labels
-from tests.bench.report.samples import Row, curve, episodes, failed, record, timed
+from tests.bench.report.samples import ACCURACY, Row, curve, episodes, failed, record, timed
 
 FOUR = ["maml", "reptile", "protonet", "metaoptnet"]
 EIGHT = [*FOUR, "learn2learn/maml", "learn2learn/protonet", "my_new_learner", "baseline++"]
@@ -26,7 +26,7 @@ SETTINGS = [(5, 1), (5, 5), (20, 1), (20, 5)]
 SITUATIONS = {
     "one": [record("maml")],
     "four": [record(algo) for algo in FOUR],
-    "close": [record(algo, accuracy=97 + i / 10) for i, algo in enumerate(EIGHT)],
+    "close": [record(algo, score=97 + i / 10) for i, algo in enumerate(EIGHT)],
     "grid": [record(algo, *s, transductive=algo == "reptile") for algo in FOUR for s in SETTINGS],
     "many": [record(algo, *s) for algo in EIGHT for s in SETTINGS],
     "seeds": [
@@ -120,7 +120,7 @@ def test_no_text_overlaps_or_leaves_the_figure(situation: str) -> None:
 def test_accuracy_figure() -> None:
     (ax,) = drawn("grid")["accuracy"].axes
     heights = [bar.patches[0].get_height() for bar in bars(ax)]
-    wanted = {row["accuracy"] for row in SITUATIONS["grid"]}
+    wanted = {row["score"] for row in SITUATIONS["grid"]}
     assert len(heights) == 16 and set(heights) == wanted
     assert len([c for c in ax.containers if isinstance(c, ErrorbarContainer)]) == 16
     assert ax.get_ylim()[0] == 0
@@ -136,7 +136,7 @@ def test_accuracy_figure() -> None:
 
 
 def test_accuracy_error_bars_are_the_intervals() -> None:
-    figure = plots.accuracy([record(accuracy=90.0, ci95=2.5)])
+    figure = plots.scores([record(score=90.0, ci95=2.5)], ACCURACY)
     assert figure is not None
     (ax,) = figure.axes
     (container,) = [c for c in ax.containers if isinstance(c, ErrorbarContainer)]
@@ -156,14 +156,14 @@ def test_learning_curves_of_one_seed_have_a_band() -> None:
         assert (len(ax.lines), len(ax.collections)) == (4, 4)
         assert ax.get_xlabel() == label and ax.get_ylabel() == "Validation accuracy (%)"
         assert ax.lines[0].get_xdata().tolist() == curve(rows[0])[x].tolist()
-        assert ax.lines[0].get_ydata().tolist() == curve(rows[0])["val_accuracy"].tolist()
+        assert ax.lines[0].get_ydata().tolist() == curve(rows[0])["val_score"].tolist()
 
 
 def test_learning_curves_of_seeds_have_thin_lines_and_their_mean() -> None:
     rows = [record(seed=seed) for seed in range(3)]
     (ax,) = draw(rows)["learning_curves_seconds"].axes
     assert (len(ax.lines), len(ax.collections)) == (4, 0)
-    for axis, column in ((0, "seconds"), (1, "val_accuracy")):
+    for axis, column in ((0, "seconds"), (1, "val_score")):
         mean = sum(curve(row)[column] for row in rows) / 3
         assert ax.lines[-1].get_data()[axis].tolist() == pytest.approx(mean.tolist())
 
@@ -199,8 +199,8 @@ def test_speed_against_meta_batch() -> None:
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "4", "32"]
 
 
-def test_accuracy_throughput_figure() -> None:
-    (ax,) = drawn("four")["accuracy_throughput"].axes
+def test_score_throughput_figure() -> None:
+    (ax,) = drawn("four")["score_throughput"].axes
     assert ax.get_xscale() == "log"
     assert len([c for c in ax.containers if isinstance(c, ErrorbarContainer)]) == 4
     assert [t.get_text() for t in ax.texts] == ["MAML", "Reptile", "ProtoNet", "MetaOptNet"]
@@ -218,7 +218,7 @@ def test_a_learner_looks_the_same_in_every_figure_and_subset() -> None:
                     patch = hasattr(handle, "get_facecolor")
                     colour = handle.get_facecolor() if patch else handle.get_color()
                     seen.setdefault(text.get_text(), set()).add(("colour", to_hex(colour)))
-            if name == "accuracy_throughput":
+            if name == "score_throughput":
                 for text, container in zip(
                     figure.axes[0].texts, figure.axes[0].containers, strict=True
                 ):

@@ -24,8 +24,8 @@ def crossed(*left_out: str) -> tuple[list, dict]:
     for algo, more in of_learner.items():
         for name, (facts, gain) in of_recipe.items():
             row = record(algo, **facts) | {"cell": f"{algo}-{name}", "episodes": 4}
-            tested[row["cell"]] = pd.DataFrame({"accuracy": base + more + gain})
-            row["accuracy"] = tested[row["cell"]]["accuracy"].mean()
+            tested[row["cell"]] = pd.DataFrame({"score": base + more + gain})
+            row["score"] = tested[row["cell"]]["score"].mean()
             if row["cell"] not in left_out:
                 rows.append(row)
     return rows, tested
@@ -94,8 +94,7 @@ def test_with_several_seeds_what_they_contribute_is_over_seeds_too():
     (cross,) = recipes.factorial_designs([*rows, *more], tested)
     gain = recipes.table(cross).cells[1][4]
     groups = [
-        np.stack([tested[r["cell"]]["accuracy"] for r in c])
-        for c in cross.cells[1] + cross.cells[0]
+        np.stack([tested[r["cell"]]["score"] for r in c]) for c in cross.cells[1] + cross.cells[0]
     ]
     wanted = intervals.estimate(groups, [1 / 3] * 3 + [-1 / 3] * 3)
     assert gain == f"{wanted.mean:+.1f} ± {wanted.half:.1f}"

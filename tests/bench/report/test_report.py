@@ -30,7 +30,7 @@ FIGURES = [
     "learning_curves_episodes",
     "learning_curves_seconds",
     "throughput",
-    "accuracy_throughput",
+    "score_throughput",
     "ranking",
     "pairs",
 ]
@@ -67,7 +67,7 @@ def test_command_writes_all_and_again_the_same_bytes(tmp_path: Path) -> None:
     folder(tmp_path / "results", rows)
     first = command(cwd=tmp_path, PYTHONHASHSEED="1")
     assert (first.returncode, first.stderr) == (0, "")
-    assert "learn2learn/maml" in first.stdout and "accuracy_throughput.pdf" in first.stdout
+    assert "learn2learn/maml" in first.stdout and "score_throughput.pdf" in first.stdout
     before = {name: (tmp_path / "results" / name).read_bytes() for name in NAMES}
     assert all(before.values())
     assert str(tmp_path).encode() not in b"".join(before.values())
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_written(quick: None, tmp_path: Path) -> None:
         ('{"status": "half", "cell": "bad"}', "its status is neither done nor failed"),
         ('{"status": "done", "cell": "bad"}', "it has no schema"),
         (json.dumps(record(cell="bad", seed="0")), "its seed is '0': it should be a valid integer"),
-        (json.dumps(record(cell="bad", accuracy=math.nan)), "its accuracy is 'nan': it should be"),
+        (json.dumps(record(cell="bad", score=math.nan)), "its score is 'nan': it should be"),
         (json.dumps(record(cell="other")), "it is that of other"),
     ],
 )
@@ -274,7 +274,7 @@ def test_folders_of_several_machines_are_reported_as_one(quick, tmp_path, capsys
     assert set(accuracy["status"]) == {"done"}, "what failed on one machine was finished on another"
     assert main([f"results_dir={there}"]) == 0
 
-    for key in ("accuracy", "loss", "val_accuracy"):
+    for key in ("score", "loss", "val_score"):
         other = folder(tmp_path / key, [record("maml", **{key: both.get(key, 0) + 1})])
         capsys.readouterr()
         assert main([f"results_dir={here},{other}"]) == 2

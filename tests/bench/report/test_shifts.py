@@ -11,8 +11,8 @@ from bench.stats import intervals
 from tests.bench.report.samples import folder, record
 from tests.bench.report.test_plots import FOUR, assert_texts_apart
 
-MAML = record("maml", accuracy=96.0, ci95=0.3)
-PROTONET = record("protonet", accuracy=97.0, ci95=0.4)
+MAML = record("maml", score=96.0, ci95=0.3)
+PROTONET = record("protonet", score=97.0, ci95=0.4)
 
 
 def elsewhere(accuracies: dict[str, float], seen: float = 0.0) -> pd.DataFrame:
@@ -22,7 +22,7 @@ def elsewhere(accuracies: dict[str, float], seen: float = 0.0) -> pd.DataFrame:
             "data_digest": "ef56",
             "episodes": 100,
             "episodes_digest": "1a2b",
-            "accuracy": value,
+            "score": value,
             "ci95": 0.4,
             "seen": seen,
         }
@@ -43,7 +43,7 @@ def test_markdown_golden() -> None:
     assert text.split("\n")[:9] == [
         "### omniglot, 5-way 1-shot",
         "",
-        "| Learner | trained on | tested on | accuracy | difference | seen |",
+        "| Learner | trained on | tested on | score | difference | seen |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
         "| MAML | omniglot | omniglot | 96.0 ± 0.3 | – | – |",
         # of two tests on episodes of their own: 0.5 is the root of 0.3² + 0.4²
@@ -57,10 +57,10 @@ def test_markdown_golden() -> None:
 
 def test_differences_are_over_seeds_and_the_episodes_of_both_tests() -> None:
     """All seeds lose 10 to 12 points, however far they are from each other."""
-    rows = [record("maml", seed=seed, accuracy=60.0 + 10 * seed) for seed in range(3)]
+    rows = [record("maml", seed=seed, score=60.0 + 10 * seed) for seed in range(3)]
     lost = (10.0, 11.0, 12.0)
     found = {
-        row["cell"]: elsewhere({"glyphs": row["accuracy"] - points})
+        row["cell"]: elsewhere({"glyphs": row["score"] - points})
         for row, points in zip(rows, lost, strict=True)
     }
     (table,) = shifts.shift_tables(rows, found)
@@ -102,7 +102,7 @@ def test_figure_has_a_group_a_data_set(count: int) -> None:
     names = [tick.get_text() for tick in first.get_xticklabels()]
     assert names == ["omniglot (own)", *(f"set{i}" for i in range(count))]
     heights = [bar.get_height() for bar in first.patches]
-    own = [row["accuracy"] for row in rows if row["ways"] == 5]
+    own = [row["score"] for row in rows if row["ways"] == 5]
     assert heights == [*own, *(40.0 + i for i in range(count) for _ in own)]
     assert first.lines[-1].get_ydata()[0] == 20
     assert_texts_apart("shift", figure)

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from bench.report import tables
-from tests.bench.report.samples import failed, record, timed
+from tests.bench.report.samples import ACCURACY, failed, record, timed
 
-RATES = {"images_per_s": 4096.0, "ms_median": 312.1, "ms_iqr": 8.0, "tasks_per_call": 16}
+RATES = {"examples_per_s": 4096.0, "ms_median": 312.1, "ms_iqr": 8.0, "tasks_per_call": 16}
 
 
 def phases(train: float, adapt: float, infer: float) -> list[dict[str, object]]:
@@ -23,18 +23,20 @@ def phases(train: float, adapt: float, infer: float) -> list[dict[str, object]]:
 
 
 FIXED = [
-    record(
-        "maml", accuracy=93.21, ci95=0.42, train_seconds=231.2, throughput=phases(51.2, 99, 4e3)
-    ),
-    record("protonet", accuracy=98.97, ci95=0.04, train_seconds=12.5, throughput=phases(1, 2, 3)),
-    record("reptile", shots=5, accuracy=90.0, ci95=0.5, train_seconds=7300.0, transductive=True),
+    record("maml", score=93.21, ci95=0.42, train_seconds=231.2, throughput=phases(51.2, 99, 4e3)),
+    record("protonet", score=98.97, ci95=0.04, train_seconds=12.5, throughput=phases(1, 2, 3)),
+    record("reptile", shots=5, score=90.0, ci95=0.5, train_seconds=7300.0, transductive=True),
     failed("maml", shots=5),
 ]
 FIXED[2]["throughput"] = []
 
 
+def score_markdown(rows: list) -> str:
+    return tables.joined(tables.score_tables(rows))
+
+
 def test_accuracy_markdown_golden() -> None:
-    assert tables.accuracy_markdown(FIXED) == (
+    assert score_markdown(FIXED) == (
         "### omniglot\n"
         "\n"
         "| Learner | 5-way 1-shot | 5-way 5-shot |\n"
@@ -46,14 +48,14 @@ def test_accuracy_markdown_golden() -> None:
         "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
         "In each column all learners are tested on the same episodes; chance is 20 % at 5 ways. "
         "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision fp32, "
-        "train images 200000, episodes 1000. "
+        "train examples 200000, episodes 1000. "
         "† transductive: a prediction may depend on the other queries of its episode. "
         "Failed: maml-omniglot-5w5s-seed0-1a2b3c4d (Out of memory).\n"
     )
 
 
 def test_accuracy_latex_golden() -> None:
-    lines = tables.latex(tables.accuracy_tables(FIXED)).split("\n")
+    lines = tables.latex(tables.score_tables(FIXED)).split("\n")
     assert lines[0] == r"\begin{table}"
     assert lines[1].startswith(
         r"\caption{omniglot. Test accuracy in \%; ±: 95 \% interval over 1000"
@@ -71,7 +73,7 @@ def test_accuracy_latex_golden() -> None:
         r"\end{table}",
         "",
     ]
-    strange = tables.latex(tables.accuracy_tables([record("my_learner", dataset="a_b")]))
+    strange = tables.latex(tables.score_tables([record("my_learner", dataset="a_b")]))
     assert r"my\_learner &" in strange and r"\caption{a\_b. Test" in strange
     assert tables.latex([]) is None
 
@@ -111,12 +113,12 @@ def test_how_well_training_scales_is_a_row() -> None:
 
 
 def test_accuracy_csv_golden() -> None:
-    lines = tables.to_csv(tables.accuracy_table(FIXED)).split("\n")
+    lines = tables.to_csv(tables.score_table(FIXED, ACCURACY)).split("\n")
     assert lines[0] == (
         "algo,dataset,ways,shots,seed,accuracy,ci95,episodes,transductive,episodes_digest,status,"
         "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
-        "parameters,train_ways,train_shots,train_queries,train_images,train_split,optimizer,momentum,"
-        "weight_decay,lr,lr_schedule,clip_value,label_smoothing,augmentation,validations,val_episodes,val_accuracy,selected_episode,train_episodes,train_seconds,"
+        "parameters,train_ways,train_shots,train_queries,train_examples,train_split,optimizer,momentum,"
+        "weight_decay,lr,lr_schedule,clip_value,label_smoothing,augmentation,validations,val_episodes,val_score,selected_episode,train_episodes,train_seconds,"
         "meta_batch,device,device_name,threads,processes,launcher,precision,deterministic,python,created,torch,version,"
         "commit"
     )
@@ -139,7 +141,7 @@ def test_accuracy_csv_golden() -> None:
 def test_throughput_csv_golden() -> None:
     lines = tables.to_csv(tables.throughput_table(FIXED)).split("\n")
     assert lines[0].startswith(
-        "algo,dataset,ways,shots,device,phase,tasks_per_s,images_per_s,ms_median,peak_mib,"
+        "algo,dataset,ways,shots,device,phase,tasks_per_s,examples_per_s,ms_median,peak_mib,"
         "gflop_per_task,gflop_per_s,matmul_share,power_w,joules_per_1000_tasks,seed,"
     )
     assert lines[1].startswith(
@@ -174,8 +176,8 @@ device name Some CPU @ 2.0 GHz, threads 2, torch 2.15.0.
 
 
 def test_csv_keeps_every_digit() -> None:
-    rows = [record(seed=seed, accuracy=value) for seed, value in enumerate((0.1 + 0.2, 1e-7, 95.0))]
-    read = pd.read_csv(io.StringIO(tables.to_csv(tables.accuracy_table(rows))))
+    rows = [record(seed=seed, score=value) for seed, value in enumerate((0.1 + 0.2, 1e-7, 95.0))]
+    read = pd.read_csv(io.StringIO(tables.to_csv(tables.score_table(rows, ACCURACY))))
     assert read["accuracy"].tolist() == [0.1 + 0.2, 1e-7, 95.0]
 
 
@@ -186,9 +188,9 @@ def test_order_of_reading_does_not_matter() -> None:
 
     def everything(records: list[dict[str, object]]) -> list[str]:
         return [
-            tables.to_csv(tables.accuracy_table(records)),
+            tables.to_csv(tables.score_table(records, ACCURACY)),
             tables.to_csv(tables.throughput_table(records)),
-            tables.accuracy_markdown(records),
+            score_markdown(records),
             tables.throughput_markdown(records),
             tables.terminal_table(records),
         ]
@@ -201,10 +203,10 @@ def test_order_of_reading_does_not_matter() -> None:
 def test_interval_over_seeds_by_hand() -> None:
     # 90, 92, 97: mean 93, standard deviation sqrt(13), half-width 4.30265 * sqrt(13 / 3) = 8.957.
     rows = [
-        record(seed=seed, accuracy=value, accuracies=np.array([value, value]))
+        record(seed=seed, score=value, scores=np.array([value, value]))
         for seed, value in enumerate((90.0, 92.0, 97.0))
     ]
-    text = tables.accuracy_markdown(rows)
+    text = score_markdown(rows)
     assert "| MAML | 93.0 ± 9.0 (3 seeds) |" in text
     said = (
         "±: where 3 seeds were run, 95 % interval around their mean for other seeds and episodes."
@@ -214,11 +216,11 @@ def test_interval_over_seeds_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "change", ["data_digest", "backbone", "train_images", "queries", "episodes", "precision"]
+    "change", ["data_digest", "backbone", "train_examples", "queries", "episodes", "precision"]
 )
 def test_other_protocol_gets_its_own_table(change: str) -> None:
     other = 77 if isinstance(record()[change], int) else "otherone"
-    text = tables.accuracy_markdown([record("maml"), record("protonet", **{change: other})])
+    text = score_markdown([record("maml"), record("protonet", **{change: other})])
     assert text.count("### omniglot") == 2
     assert f"### omniglot, {change.replace('_', ' ')} {other}\n\n| Learner | 5-way 1-shot |" in text
 
@@ -229,50 +231,50 @@ def test_other_machine_gets_its_own_throughput_table(change: str) -> None:
     rows = [record("maml"), record("protonet", **{change: other})]
     assert tables.throughput_markdown(rows).count("### omniglot, ") == 2
     if change != "precision":
-        assert tables.accuracy_markdown(rows).count("### omniglot\n") == 1
+        assert score_markdown(rows).count("### omniglot\n") == 1
 
 
 def test_other_test_episodes_get_their_own_column() -> None:
     rows = [record("maml"), record("protonet", episodes_digest="0123456789")]
     assert "| Learner | 5-way 1-shot, episodes 01234567 | 5-way 1-shot, episodes 9f0501aa |" in (
-        tables.accuracy_markdown(rows)
+        score_markdown(rows)
     )
 
 
 def test_other_network_gets_its_own_table() -> None:
     rows = [record("maml"), record("protonet", backbone_options={"filters": 32})]
-    text = tables.accuracy_markdown(rows)
+    text = score_markdown(rows)
     assert "### omniglot, filters 32\n" in text and "### omniglot, filters 64\n" in text
 
 
 def test_one_seed_twice_is_not_two_seeds() -> None:
-    rows = [record(accuracy=90.0), record(accuracy=94.0, cell="maml-again-55667788")]
-    text = tables.accuracy_markdown(rows)
+    rows = [record(score=90.0), record(score=94.0, cell="maml-again-55667788")]
+    text = score_markdown(rows)
     assert "| MAML [1a2b3c4d] | 90.0 ± 0.4 |" in text
     assert "| MAML [55667788] | 94.0 ± 0.4 |" in text
 
 
 def test_variants_of_one_algorithm_are_two_learners() -> None:
-    text = tables.accuracy_markdown([record(), record(order=1, seed=1)])
+    text = score_markdown([record(), record(order=1, seed=1)])
     assert "| MAML (order 1) |" in text and "| MAML (order 2) |" in text
-    text = tables.accuracy_markdown([record(), record(algo_options={"inner_steps": 9}, seed=1)])
+    text = score_markdown([record(), record(algo_options={"inner_steps": 9}, seed=1)])
     assert "| MAML (inner steps 5) |" in text and "| MAML (inner steps 9) |" in text
 
 
 def test_options_that_depend_on_the_setting_make_no_variants() -> None:
-    text = tables.accuracy_markdown([record(meta_batch=16), record(ways=20, meta_batch=8)])
+    text = score_markdown([record(meta_batch=16), record(ways=20, meta_batch=8)])
     assert text.count("| MAML |") == 1
 
 
 def test_some_failed_seeds_are_counted() -> None:
-    rows = [record(seed=0, accuracy=93.0), failed(seed=1)]
-    assert "| MAML | 93.0 ± 0.4 (1 failed) |" in tables.accuracy_markdown(rows)
+    rows = [record(seed=0, score=93.0), failed(seed=1)]
+    assert "| MAML | 93.0 ± 0.4 (1 failed) |" in score_markdown(rows)
 
 
 def test_failed_rows_join_the_first_table_they_fit() -> None:
     rows = [record("maml", backbone=name, cell=name) for name in ("conv4", "resnet12")]
     rows.append(failed("protonet", backbone="resnet12"))
-    first, second = tables.accuracy_markdown(rows).split("### omniglot, ")[1:]
+    first, second = score_markdown(rows).split("### omniglot, ")[1:]
     assert "ProtoNet" not in first
     assert "| ProtoNet | failed |" in second
 
@@ -295,7 +297,7 @@ def test_terminal_table_fits_100_columns() -> None:
     rows = [record(a, 20, 5, seed, device_name="GPU " * 30) for a in names for seed in range(12)]
     for row in rows:
         for entry in row["throughput"]:
-            entry["tasks_per_s"], entry["images_per_s"] = 123456.7, 1234567.8
+            entry["tasks_per_s"], entry["examples_per_s"] = 123456.7, 1234567.8
     rows.append(record("x", 20, 5, backbone="a" * 50, data_digest="e" * 64))
     assert max(len(line) for line in tables.terminal_table(rows).split("\n")) <= 100
 
@@ -303,6 +305,6 @@ def test_terminal_table_fits_100_columns() -> None:
 def test_tables_change_no_record() -> None:
     before = repr(FIXED)
     for order in list(permutations(FIXED))[:2]:
-        tables.accuracy_markdown(order)
+        score_markdown(order)
         tables.terminal_table(order)
     assert repr(FIXED) == before

@@ -12,7 +12,7 @@ def curve(accuracies: list[float], seconds: float = 10) -> pd.DataFrame:
         {
             "episodes": [1000 * step for step in steps],
             "seconds": [seconds * step for step in steps],
-            "val_accuracy": accuracies,
+            "val_score": accuracies,
         }
     )
 

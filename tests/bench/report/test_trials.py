@@ -12,8 +12,8 @@ STATISTICS = {"support": 90.0, "query": 25.0, "all_queries": 94.5}
 def tried(row: Row, statistics: dict[str, float]) -> pd.DataFrame:
     lines = [("norm_statistics", name, 15, value) for name, value in statistics.items()]
     lines += [("steps", str(n), 15, 80.0 + n) for n in (1, 5)] if row["algo"] == "maml" else []
-    lines += [("shots", str(n), 5, row["accuracy"] - 5 + n) for n in (1, 2, 5)]
-    frame = pd.DataFrame(lines, columns=["varied", "value", "queries", "accuracy"])
+    lines += [("shots", str(n), 5, row["score"] - 5 + n) for n in (1, 2, 5)]
+    frame = pd.DataFrame(lines, columns=["varied", "value", "queries", "score"])
     return frame.assign(episodes=100, ci95=1.0)
 
 

@@ -2,7 +2,7 @@
 
 from bench.config.schema import Tuned
 from bench.report import build
-from bench.report.rows import ACCURACY, comparisons, incompatibilities, merge_across, with_labels
+from bench.report.rows import SCORE, comparisons, incompatibilities, merge_across, with_labels
 from bench.report.tuning import tuning_markdown
 from bench.runs.records import check
 from tests.bench.report.samples import Row, folder, record
@@ -10,12 +10,12 @@ from tests.bench.report.samples import Row, folder, record
 TUNED: Row = {
     "study": "maml-omniglot-5w1s-00c0ffee",
     "n_trials": 20,
-    "trial_images": 50_000,
+    "trial_examples": 50_000,
     "n_startup_trials": 6,
     "batch_size": 1,
     "stopped": 7,
     "failed": 1,
-    "images": 812_345,
+    "examples": 812_345,
     "seconds": 4000.0,
     "first": 91.25,
     "best": 94.5,
@@ -24,48 +24,49 @@ TUNED: Row = {
 
 
 def tuned(algo: str = "maml", **changes: object) -> Row:
-    options = {"tuning": "20 trials of 50,000 images", "tuned": TUNED, "lr": 0.0123456}
+    options = {"tuning": "20 trials of 50,000 examples", "tuned": TUNED, "lr": 0.0123456}
     return record(algo, **(options | {"algo_options": {"inner_steps": 3}} | changes))
 
 
 def test_tuned_rows_are_kept_apart_from_others_with_a_reason() -> None:
     rows = [tuned(), record("maml", cell="maml-omniglot-own"), record("protonet")]
-    titles = {c.title: c.labels for c in comparisons(with_labels(rows), ACCURACY)}
+    titles = {c.title: c.labels for c in comparisons(with_labels(rows), SCORE)}
     assert titles == {
-        "omniglot, tuning 20 trials of 50,000 images": ["MAML (tuned)"],
+        "omniglot, tuning 20 trials of 50,000 examples": ["MAML (tuned)"],
         "omniglot, tuning none": ["MAML", "ProtoNet"],
     }
     assert incompatibilities(rows) == [
-        "Rows of omniglot are kept apart where they differ in tuning (20 trials of 50,000 images, none). "
+        "Rows of omniglot are kept apart where they differ in tuning (20 trials of 50,000 examples, "
+        "none). "
         "To compare them all the same: python -m bench.report across=tuning"
     ]
-    other = tuned("protonet", tuning="40 trials of 50,000 images")
-    assert len(comparisons(with_labels([tuned(), other]), ACCURACY)) == 2, "another budget"
-    assert len(comparisons(with_labels([tuned(), tuned("protonet")]), ACCURACY)) == 1
+    other = tuned("protonet", tuning="40 trials of 50,000 examples")
+    assert len(comparisons(with_labels([tuned(), other]), SCORE)) == 2, "another budget"
+    assert len(comparisons(with_labels([tuned(), tuned("protonet")]), SCORE)) == 1
 
 
 def test_older_rows_do_not_tell_how_they_were_searched_for() -> None:
     stored = TUNED | {"options": list(TUNED["options"])}
-    full = "20 trials of 50,000 images with n_startup_trials 6 and batch_size 1"
+    full = "20 trials of 50,000 examples with n_startup_trials 6 and batch_size 1"
     assert Tuned.model_validate(stored).budget == full
     older = {
         key: value for key, value in stored.items() if key not in ("n_startup_trials", "batch_size")
     }
-    assert Tuned.model_validate(older).budget == "20 trials of 50,000 images"
+    assert Tuned.model_validate(older).budget == "20 trials of 50,000 examples"
     row = tuned(tuned=older | {"options": TUNED["options"]})
     assert check(row) is row
 
 
 def test_a_failed_row_stands_with_those_it_belongs_to() -> None:
     failed = record("protonet", status="failed", reason="it was bad")
-    one, other = comparisons(with_labels([tuned(), record("reptile"), failed]), ACCURACY)
+    one, other = comparisons(with_labels([tuned(), record("reptile"), failed]), SCORE)
     assert (one.labels, other.labels) == (["MAML (tuned)"], ["Reptile", "ProtoNet"])
 
 
 def test_on_request_they_are_compared_and_the_difference_is_in_their_names() -> None:
     rows = merge_across([tuned(), record("maml", cell="maml-omniglot-own")], ["tuning"])
-    (comparison,) = comparisons(with_labels(rows), ACCURACY)
-    assert comparison.labels == ["MAML (tuning 20 trials of 50,000 images)", "MAML (tuning none)"]
+    (comparison,) = comparisons(with_labels(rows), SCORE)
+    assert comparison.labels == ["MAML (tuning 20 trials of 50,000 examples)", "MAML (tuning none)"]
 
 
 def test_two_studies_of_one_learner_are_two_learners() -> None:

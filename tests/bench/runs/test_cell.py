@@ -25,7 +25,7 @@ PHASES = ["draw", "train", "evaluate", "adapt", "infer"]
 
 
 def per_episode(cell: cells.Cell) -> list[float]:
-    return pd.read_csv(cell.store.runs / cell.name / "episodes.csv")["accuracy"].tolist()
+    return pd.read_csv(cell.store.runs / cell.name / "episodes.csv")["score"].tolist()
 
 
 def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
@@ -40,11 +40,11 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     assert cell.finished
     assert json.loads(json.dumps(first)) == cell.store.record(cell.name)
     assert len(accuracies) == 12
-    assert first["accuracy"] == pytest.approx(sum(accuracies) / 12, abs=1e-9)
+    assert first["score"] == pytest.approx(sum(accuracies) / 12, abs=1e-9)
     deviation = pd.Series(accuracies).std()
     assert first["ci95"] == pytest.approx(1.96 * deviation / math.sqrt(12), abs=1e-9)
     numbered = pd.read_csv(cell.store.runs / cell.name / "episodes.csv")
-    for measure in ("accuracy", "loss", "brier"):
+    for measure in ("score", "loss", "brier"):
         assert first[measure] == pytest.approx(numbered[measure].mean(), abs=1e-9)
     assert 0 <= first["ece"] <= numbered["ece"].mean() + 1e-9 <= 100  # more queries, less noise
     assert numbered["classes"].str.split().map(set).map(len).eq(cell.config.ways).all()
@@ -55,10 +55,10 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     assert all(row["tasks_per_s"] > 0 and row["peak_mib"] > 0 for row in first["throughput"])
     history = cell.store.history(cell.name)
     assert history["episodes"].tolist()[-1] == first["train_episodes"]
-    assert history["val_accuracy"].max() == pytest.approx(first["val_accuracy"])
+    assert history["val_score"].max() == pytest.approx(first["val_score"])
 
     again = run.run(cell)
-    assert again["accuracy"] == first["accuracy"]
+    assert again["score"] == first["score"]
     assert per_episode(cell) == accuracies
     for name, value in checkpoint(cell).items():
         torch.testing.assert_close(value, weights[name], rtol=0, atol=0, msg=name)
@@ -82,7 +82,7 @@ def test_all_learners_are_tested_on_the_same_episodes_whatever_their_seed(make):
 def test_seeds_make_other_runs_and_0_is_one(make):
     weights = {}
     for seed in (0, 1):
-        cell = make(f"seed={seed}", "train.images=120")
+        cell = make(f"seed={seed}", "train.examples=120")
         run.run(cell)
         weights[seed] = checkpoint(cell)["backbone.convolutions.1.weight"]
     assert not torch.equal(weights[0], weights[1])
@@ -110,15 +110,15 @@ def test_a_learner_of_classes_is_made_for_all_that_it_is_trained_on(make):
     assert run.run(cell)["status"] == "done"
     both = make("algo=baseline", "train.split=train+val", "validation.times=1")
     for each, classes in ((cell, train), (both, train + val)):
-        learner = cells.build_learner(each.config, each.dataset, each.train_shape.ways)
+        learner = cells.build_learner(each.config, each.dataset, each.train_setting)
         assert learner.head.out_features == classes
 
 
 def loop_of(cell: cells.Cell) -> tuple[OuterLoop, cells.EpisodeSampler]:
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting)
     pools = cell.dataset.splits
-    sampler = cells.EpisodeSampler(pools["train"], cell.train_shape, ("train",))
-    val = cells.EpisodeSampler(pools["val"], cell.test_shape, ("val",))
+    sampler = cells.EpisodeSampler(pools["train"], cell.train_setting, ("train",))
+    val = cells.EpisodeSampler(pools["val"], cell.test_setting, ("val",))
     return OuterLoop(learner, sampler, cell.config.train), val
 
 
@@ -134,7 +134,7 @@ def test_evaluating_does_not_disturb_training(make, algo):
         cell = make(f"algo={algo}", "algo.test_inner_steps=1" if algo == "reptile" else "ways=5")
         loop, val = loop_of(cell)
         validate = partial(evaluate, loop.learner, val, 4, 2)
-        finish(Training(loop, times), lambda: validate().accuracy)  # noqa: B023
+        finish(Training(loop, times), lambda: validate()["score"])  # noqa: B023
         ends.append(loop.learner.state_dict())
     for name, value in ends[0].items():
         torch.testing.assert_close(value, ends[1][name], rtol=0, atol=0, msg=name)
@@ -145,7 +145,7 @@ def test_the_best_validation_is_kept_and_the_first_of_equals(make):
     training, given = Training(loop, 4), iter([50.0, 70.0, 60.0, 70.0])
     kept = []
     for _ in training.run(lambda: torch.full((4,), next(given)), lambda: None):
-        kept.append((training.best.val_accuracy, training.best.episodes))
+        kept.append((training.best.val_score, training.best.episodes))
     assert kept == [(50, 1), (70, 2), (70, 2), (70, 2)]
     weights = loop.learner.state_dict()
     assert not torch.equal(weights[FIRST], training.best_state[FIRST]), "not the last ones"
@@ -264,9 +264,9 @@ def test_a_step_out_of_memory_is_done_in_smaller_chunks(make, caplog):
 
 def test_an_evaluation_out_of_memory_takes_fewer_at_once(make):
     loop, val = loop_of(make("algo=protonet"))
-    expected = evaluate(loop.learner, val, 12, 8).accuracy
+    expected = evaluate(loop.learner, val, 12, 8)["score"]
     loop.learner.forward = full = Full(3, loop.learner.forward)
-    assert torch.equal(evaluate(loop.learner, val, 12, 8).accuracy, expected)
+    assert torch.equal(evaluate(loop.learner, val, 12, 8)["score"], expected)
     assert full.refused == 2
     full.tasks = 0
     with pytest.raises(RunFailedError, match="one test task does not fit into memory"):
@@ -290,7 +290,10 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make):
     ("overrides", "message"),
     [
         (["ways=200"], r"In the val split of glyphs, ways=200 is more than the \d+ classes"),
-        (["shots=8"], r"In the train split of glyphs, shots=8 plus queries=5 is 13 images a class"),
+        (
+            ["shots=8"],
+            r"In the train split of glyphs, shots=8 plus queries=5 is 13 examples a class",
+        ),
         (["algo=maml", "train.ways=7"], r"maml cannot be trained like that: .* 5 ways"),
         (["algo=reptile", "train.shots=5", "train.queries=1"], r"train.queries must be 0"),
         (["train.queries=0"], r"train.queries must be at least 1"),
@@ -330,7 +333,7 @@ def test_a_learner_that_knows_the_query_labels_by_their_places_fails(make):
 
 def test_a_learner_whose_predictions_are_no_numbers_is_told_so(make):
     cell = make("algo.name=dividing", "algo.target=tests.planted.Dividing", "shots=1")
-    with pytest.raises(RunFailedError, match="a prediction of a validation episode is no number"):
+    with pytest.raises(RunFailedError, match="a prediction of a validation episode is NaN"):
         run.run(cell)
 
 
@@ -338,7 +341,7 @@ def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
     with pytest.raises(UserError) as caught:
         make("dataset.name=leaky", "dataset.target=tests.planted.leaky")
     assert str(caught.value) == (
-        "The data set leaky cannot be used: 1 images are in more than one split, expected 0."
+        "The data set leaky cannot be used: 1 examples are in more than one split, expected 0."
     )
 
 
@@ -372,7 +375,7 @@ def test_a_forecast_is_for_one_process(make, monkeypatch):
 
 def test_what_cannot_share_its_tasks_alone_trains_in_one_process(make, monkeypatch):
     monkeypatch.setattr("algorithms.protonet.ProtoNet.supports_data_parallel", False)
-    assert make("train.meta_batch=2").config.train.images
+    assert make("train.meta_batch=2").config.train.examples
     monkeypatch.setattr(cells, "process_group", lambda: ProcessGroup(0, 2))
     with pytest.raises(UserError, match="takes tasks one after the other, in one process"):
         make("train.meta_batch=2")

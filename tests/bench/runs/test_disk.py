@@ -21,7 +21,7 @@ from bench.sweep.job import run as attempt
 from tests.bench.small import SMALL
 
 ROOT = Path(__file__).parents[3]
-QUICK = ["train.images=1500", "validation.times=3"]
+QUICK = ["train.examples=1500", "validation.times=3"]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ def test_a_floor_is_one_for_all_learners_seeds_and_budgets_of_a_setting(make):
         for overrides in (
             ["algo=maml"],
             ["algo=reptile", "seed=3"],
-            ["algo=protonet", "train.images=960", "train.lr=0.1", "validation.times=1"],
+            ["algo=protonet", "train.examples=960", "train.lr=0.1", "validation.times=1"],
             ["algo=metaoptnet", "backbone.filters=8", "recipe=augmented"],
             ["tune=optuna", "logger=tensorboard"],
         )

@@ -61,8 +61,8 @@ OWN = ["algo.name=own", "algo.target=strange.Optional"]
         (["algo.name='a b'", OWN[1]], "its algo is 'a b': a name is made of letters, digits"),
         (["backbone.name='a b'", BACKBONE], "its backbone is 'a b': a name is made of letters, dig"),
         (["threads=100000"], "threads=100000 is far more than the .* cores here: give threads="),
-        (["train.meta_batch=1000000"], "120,000,000 images an outer step, where train.images=480 are"),
-        (["validation.times=1000000000"], "is far more than the 4 outer steps of train.images=480"),
+        (["train.meta_batch=1000000"], "120,000,000 an outer step, where train.examples=480 are"),
+        (["validation.times=1000000000"], "is far more than the 4 outer steps of train.examples=480"),
         (["dataset.name=evil"], "dataset.name=evil is not possible: .*prepare is called glyphs"),
         (["algo.name=evil"], "algo.name=evil is not possible: .*ProtoNet is called protonet"),
         (["algo.name=maml"], "algo.name=maml is that of algorithms.maml.MAML, not of algorithms.pr"),
@@ -75,7 +75,7 @@ def test_an_odd_override_gets_one_sentence_before_any_work(make, tmp_path, overr
     assert not list(tmp_path.rglob("*.json"))
 
 
-TUNED = {"study": "a", "n_trials": 9, "trial_images": 9, "stopped": 0, "failed": 0, "images": 9}
+TUNED = {"study": "a", "n_trials": 9, "trial_examples": 9, "stopped": 0, "failed": 0, "examples": 9}
 TUNED |= {"seconds": 1.0, "first": 50.0, "best": 99.0, "options": ["train.lr"]}
 
 
@@ -90,7 +90,7 @@ def test_what_trials_have_found_is_for_the_tuner_to_say(make):
 
 def test_what_the_tuner_says_is_held_to_the_trials(make):
     tuning = pytest.importorskip("bench.sweep.tuning")
-    asked = ["tune=optuna", "tune.n_trials=1", "tune.n_startup_trials=1", "tune.images=240"]
+    asked = ["tune=optuna", "tune.n_trials=1", "tune.n_startup_trials=1", "tune.examples=240"]
     ((trial,), (job,)) = _tuned(tuning, make, asked)
     assert trial[-1] and tuning.check(make(*asked, *job)).config.tuned
     for hand in (

@@ -17,7 +17,7 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from bench.config import groups, schema
 from bench.config.plugins import CONF
 from bench.config.schema import Config
@@ -29,15 +29,15 @@ from bench.engine.train import OuterLoop, Training
 from bench.runs import cell as cells
 from bench.runs import run
 from bench.runs.cell import training_digest
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Dataset, Pool
 from tests.bench.recording import Recording, Scripted, digest, marked, recording
 from tests.bench.small import PLAIN
 
 TINY = [
     "device=cpu", "backbone=mlp", "backbone.hidden=4", "throughput.seconds=0.001",
     "ways=3", "shots=1", "queries=2", "train.ways=null", "train.shots=2", "train.meta_batch=2",
-    "train.images=280", "validation.times=3", "validation.episodes=4", "test.episodes=5",
+    "train.examples=280", "validation.times=3", "validation.episodes=4", "test.episodes=5",
 ]  # fmt: skip
 SCRIPTED = {"queries": 4, "optimizer": "sgd", "lr": 1.0, "lr_schedule": "constant"}
 # A step is 2 tasks of 3 ways and 2 + 4 images: 36 images, of which the budget has 280.
@@ -109,7 +109,7 @@ def seen_of(cell: cells.Cell) -> Recording:
     return noted
 
 
-def in_all(shape: Shape) -> tuple[int, ...]:
+def in_all(shape: Setting) -> tuple[int, ...]:
     """Ways, shots, and the queries of all ways."""
     return shape.ways, shape.shots, shape.ways * shape.queries
 
@@ -117,10 +117,10 @@ def in_all(shape: Shape) -> tuple[int, ...]:
 def check_laws(cell: cells.Cell, noted: Recording) -> None:
     """What holds for every finished run."""
     plan, times = cell.config.train, cell.config.validation.times
-    images = plan.meta_batch * cell.train_shape.ways * sum(cell.train_shape[1:])
-    steps = -(-plan.images // images)
+    images = plan.meta_batch * cell.train_setting.ways * sum(cell.train_setting[1:])
+    steps = -(-plan.examples // images)
     trained, answers = noted.of("train"), noted.of("predict")
-    if not plan.images:
+    if not plan.examples:
         check_laws_without_training(cell, noted)
         return
 
@@ -128,13 +128,13 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     assert {split for seen in trained for split in seen.splits} == set(plan.split.split("+"))
     assert [n for seen in trained for n in seen.numbers] == list(range(steps * plan.meta_batch))
     assert all(len(seen.episodes) == plan.meta_batch and seen.training for seen in trained)
-    assert {seen.shape for seen in trained} == {in_all(cell.train_shape)}
+    assert {seen.shape for seen in trained} == {in_all(cell.train_setting)}
     weights = [seen.weights for seen in trained]
     assert all(one != other for one, other in pairwise(weights)), "each step is made"
 
     # Validation: the same episodes of its own classes each time. Test: once, at the end.
     assert not any(seen.training for seen in answers)
-    assert {seen.shape for seen in answers} == {in_all(cell.test_shape)}
+    assert {seen.shape for seen in answers} == {in_all(cell.test_setting)}
     assert all(len(seen.splits) == 1 for seen in answers) and not noted.of("predict", "train")
     episodes = [n for seen in noted.of("predict", "test") for n in seen.numbers]
     assert episodes == list(range(cell.config.test.episodes))
@@ -158,17 +158,17 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     assert name == cell.name and when == len(noted.all)
     history = pd.read_csv(io.StringIO(files["history.csv"]))
     assert history["episodes"].tolist() == [end * plan.meta_batch for end in ends]
-    best = int(history["val_accuracy"].argmax())  # the first of equals
+    best = int(history["val_score"].argmax())  # the first of equals
     assert {seen.weights for seen in noted.of("predict", "test")} == {chosen_from[1 + best]}
     stored = torch.load(io.BytesIO(files["model.pt"]), weights_only=True)
     assert digest(stored) == chosen_from[1 + best]
     record = json.loads(files["record.json"])
     assert record["selected_episode"] == history["episodes"][best]
-    assert record["val_accuracy"] == history["val_accuracy"][best]
+    assert record["val_score"] == history["val_score"][best]
     assert record["train_episodes"] == steps * plan.meta_batch
     tested = pd.read_csv(io.StringIO(files["episodes.csv"]))
     assert tested["episode"].tolist() == list(range(cell.config.test.episodes))
-    assert record["accuracy"] == pytest.approx(tested["accuracy"].mean(), abs=1e-9)
+    assert record["score"] == pytest.approx(tested["score"].mean(), abs=1e-9)
 
     # Copies are timed, and trained in training mode; none of them predicts for another split.
     copies = [seen for seen in noted.all if not seen.original]
@@ -181,7 +181,7 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
 
 def test_the_best_parameters_are_tested_the_first_of_equals(small):
     """They know all images whose number is below 6, twice; then the last know less."""
-    cell = small(script=RISING_AND_FALLING, train={"images": 288}, validation={"times": 4})
+    cell = small(script=RISING_AND_FALLING, train={"examples": 288}, validation={"times": 4})
     noted = seen_of(cell)
     check_laws(cell, noted)
     record = cell.store.record(cell.name)
@@ -207,7 +207,7 @@ def check_laws_without_training(cell: cells.Cell, noted: Recording) -> None:
 
 @pytest.mark.parametrize("script", ["5000", "0005"])
 def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small, script):
-    both = {"train": {"split": "train+val", "images": 108}, "validation": {"times": 1}}
+    both = {"train": {"split": "train+val", "examples": 108}, "validation": {"times": 1}}
     cell = small(script=script, **both)
     noted = seen_of(cell)
     check_laws(cell, noted)
@@ -218,13 +218,13 @@ def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small,
 
 def test_the_history_tells_each_stretch_by_itself(small, capsys):
     """In episodes, with the mean loss and the accuracy in percent since the last validation."""
-    cell = small(script="0" * 9, train={"images": 288}, validation={"times": 4})
+    cell = small(script="0" * 9, train={"examples": 288}, validation={"times": 4})
     seen_of(cell)
     history = cell.store.history(cell.name)
     assert history["episodes"].tolist() == [4, 8, 12, 16]
     assert history["train_loss"].tolist() == [1.5, 3.5, 5.5, 7.5]
-    assert history["train_accuracy"].tolist() == pytest.approx([0.5, 2.5, 4.5, 6.5])
-    assert history["val_accuracy"].tolist() == [0] * 4 == history["val_ci95"].tolist()
+    assert history["train_score"].tolist() == pytest.approx([0.5, 2.5, 4.5, 6.5])
+    assert history["val_score"].tolist() == [0] * 4 == history["val_ci95"].tolist()
     said = capsys.readouterr().err.splitlines()
     assert said == [
         f"{cell.name}: validation {n} of 4, {4 * n} episodes, val 0.0 %" for n in (1, 2, 3, 4)
@@ -233,7 +233,7 @@ def test_the_history_tells_each_stretch_by_itself(small, capsys):
 
 @pytest.mark.parametrize(("images", "steps"), [(35, 1), (36, 1), (37, 2), (72, 2), (73, 3)])
 def test_the_budget_is_rounded_up_to_whole_steps(small, images, steps):
-    parts = cells.build_components(small(script="0", train={"images": images}))
+    parts = cells.build_components(small(script="0", train={"examples": images}))
     assert parts.loop.steps == steps
     assert Training(parts.loop, 3).ends[-1] == steps
 
@@ -244,8 +244,8 @@ def test_no_two_purposes_share_their_episodes(small):
     same = Dataset.of("same", dict.fromkeys(("train", "val", "test"), pool))
     cell = cells.check(small().config, replace(same, expected_duplicates=None))
     parts = cells.build_components(cell)
-    drawn = [s.rows(0, 4) for s in (parts.val_sampler, parts.test_sampler)]
-    drawn.append(EpisodeSampler(pool, cell.test_shape, parts.loop.sampler.key).rows(0, 4))
+    drawn = [s.rows(0, 4) for s in (parts.val_source, parts.test_source)]
+    drawn.append(EpisodeSampler(pool, cell.test_setting, parts.loop.source.key).rows(0, 4))
     assert len({str(rows.tolist()) for rows in drawn}) == 3
 
 
@@ -314,13 +314,13 @@ def test_other_images_are_another_name_and_other_episodes(small):
     """Of data sets of one name, shape and size, of which a single pixel differs."""
     data, names, drawn, trainings = DATA["grey"], set(), set(), set()
     for pixel in (0, 1):
-        images = data.splits["test"].images.clone()
+        images = data.splits["test"].inputs.clone()
         images[0, 0, 2, 2] = pixel
-        test = replace(data.splits["test"], images=images)
+        test = replace(data.splits["test"], inputs=images)
         cell = small(data=Dataset.of(data.name, data.splits | {"test": test}))
         names.add(cell.name)
         parts = cells.build_components(cell)
-        for sampler in (parts.loop.sampler, parts.val_sampler, parts.test_sampler):
+        for sampler in (parts.loop.source, parts.val_source, parts.test_source):
             drawn.add(str(sampler.rows(0, 4).tolist()))
         trainings.add(training_digest(cell))
     assert (len(names), len(drawn), len(trainings)) == (2, 6, 2)
@@ -338,7 +338,7 @@ def test_images_are_changed_otherwise_at_each_step_and_by_each_process():
     """Of a data set of a single picture, so that only what was done to it can differ."""
     picture = torch.arange(9, dtype=torch.uint8).view(1, 1, 3, 3)
     pool = Pool.of({str(c): picture.expand(20, -1, -1, -1) for c in range(3)})
-    sampler = EpisodeSampler(pool, Shape(3, 4, 4), ("train",))
+    sampler = EpisodeSampler(pool, Setting(3, 4, 4), ("train",))
     plan = configured_train(crop_padding=1, flip=True)
     seen = []
 
@@ -357,7 +357,7 @@ def test_images_are_changed_otherwise_at_each_step_and_by_each_process():
 
 
 def configured_train(**changes: object) -> schema.Train:
-    plan = {"images": 10**4, "meta_batch": 2, "ways": 3, "shots": 4, "queries": 4}
+    plan = {"examples": 10**4, "meta_batch": 2, "ways": 3, "shots": 4, "queries": 4}
     return schema.Train.model_validate(PLAIN | plan | changes)
 
 
@@ -417,7 +417,7 @@ def test_a_bar_is_for_a_terminal_that_one_cell_has_to_itself(small, monkeypatch)
 def test_evaluation_leaves_the_mode_as_it_was(small, training):
     parts = cells.build_components(small())
     learner = parts.loop.learner.train(training)
-    sampler = parts.val_sampler
+    sampler = parts.val_source
     looks = (
         lambda: evaluate(learner, sampler, 2, 2),
         lambda: depends_on_query_order(learner, sampler),
@@ -434,7 +434,7 @@ def test_evaluation_leaves_the_mode_as_it_was(small, training):
 
 def test_a_test_prediction_that_is_no_number_fails_the_cell(small):
     cell = small(script="1", numberless="test")
-    with pytest.raises(RunFailedError, match="a prediction of a test episode is no number"):
+    with pytest.raises(RunFailedError, match="a prediction of a test episode is NaN or infinite"):
         run.run(cell)
     assert cell.store.record(cell.name) is None
 
@@ -464,7 +464,7 @@ def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
 ):
     """The seed alone: neither the data set nor the state of the host's random numbers matter."""
     monkeypatch.setattr(run, "measure", lambda *_: [])
-    short = {"train": {"images": 30}, "validation": {"times": 1}, "overwrite": True}
+    short = {"train": {"examples": 30}, "validation": {"times": 1}, "overwrite": True}
     options, runs = [f"algo={algo}", *QUICK.get(algo, [])], []
     for seed, kind in ((0, "grey"), (1, "grey"), (0, "grey"), (0, "few classes")):
         torch.manual_seed(len(runs))
@@ -479,7 +479,7 @@ def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
         for noted in runs
     )
     assert one == again
-    trained = ["train"] if small(*options).config.train.images else []
+    trained = ["train"] if small(*options).config.train.examples else []
     assert [key for key in one if one[key] != other[key]] == ["weights", *trained]
     # Learners that tell all classes apart have weights for each.
     classes = getattr(small(*options).config.algo.resolve(), "trains_classifier", False)

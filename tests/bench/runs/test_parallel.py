@@ -10,7 +10,7 @@ import torch
 
 from bench.datasets.io.cache import cached
 from bench.runs.store import Store
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 from tests.bench.report import samples
 
 CELLS, PROCESSES = 40, 8

@@ -60,7 +60,7 @@ def test_each_learner_is_tried_as_far_as_it_can_be(tried):
         assert values.get("steps") == (["1", "2", "3", "5", "10", "20", "50"] if adapts else None)
         assert values.get("ways") == (None if adapts else ["2", "3", "5", "10", "15", "20"])
         assert values["shots"][:4] == ["1", "2", "3", "5"]
-        assert trials["accuracy"].between(0, 100).all() and trials["episodes"].eq(12).all()
+        assert trials["score"].between(0, 100).all() and trials["episodes"].eq(12).all()
 
 
 def test_under_the_same_conditions_the_test_is_repeated(results, tried):
@@ -69,11 +69,11 @@ def test_under_the_same_conditions_the_test_is_repeated(results, tried):
         own = trials[
             (trials["varied"] == "norm_statistics") & (trials["value"] == record["norm_statistics"])
         ]
-        assert own["accuracy"].item() == record["accuracy"], algo
+        assert own["score"].item() == record["score"], algo
         if algo in OPTIONS:
             steps = OPTIONS[algo][0].split("=")[1]
             same = trials[(trials["varied"] == "steps") & (trials["value"] == steps)]
-            assert same["accuracy"].item() == record["accuracy"], algo
+            assert same["score"].item() == record["score"], algo
 
 
 def test_the_command_writes_trials_and_rebuilds_the_report(results, cache, capsys, undrawn):

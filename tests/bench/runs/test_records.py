@@ -7,7 +7,7 @@ from bench.runs.records import Done, Protocol, Role, facts, usual_values
 
 def test_a_card_holds_the_declared_facts(make):
     cell = make()
-    learner = cells.build_learner(cell.config, cell.dataset, cell.train_shape.ways)
+    learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting)
     declared = {field.alias or name: field for name, field in Protocol.model_fields.items()}
     needed = {name for name, field in declared.items() if field.is_required()}
     assert needed <= set(protocol.card(cell, learner)) <= set(declared)

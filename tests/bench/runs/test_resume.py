@@ -27,10 +27,11 @@ from bench.engine import train
 from bench.engine.distributed import SINGLE_PROCESS
 from bench.runs import cell as cells
 from bench.runs import checkpoint, run
+from bench.tasks.classification.domain import Classification
 from tests.bench.small import ALGOS
 
 ROOT = Path(__file__).parents[3]
-QUICK = ["train.images=1500", "validation.times=3"]
+QUICK = ["train.examples=1500", "validation.times=3"]
 
 
 def ends(cell: cells.Cell) -> tuple[pd.DataFrame, list[float], dict]:
@@ -39,7 +40,7 @@ def ends(cell: cells.Cell) -> tuple[pd.DataFrame, list[float], dict]:
     history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
     return (
         history,
-        pd.read_csv(folder / "episodes.csv")["accuracy"].tolist(),
+        pd.read_csv(folder / "episodes.csv")["score"].tolist(),
         torch.load(folder / "model.pt", weights_only=True),
     )
 
@@ -255,7 +256,8 @@ def longest_without_a_save(data, patch) -> tuple[float, float, float]:
         now[0] += spent[part][-1]
 
     class Loop:
-        learner, sampler, world = torch.nn.Identity(), None, SINGLE_PROCESS
+        learner, world = torch.nn.Identity(), SINGLE_PROCESS
+        source = SimpleNamespace(domain=Classification())
         train = SimpleNamespace(meta_batch=1)
         steps, step = data.draw(st.integers(1, 60)), 0
 
@@ -265,7 +267,7 @@ def longest_without_a_save(data, patch) -> tuple[float, float, float]:
         def advance(self):
             spend("step")
             self.step += 1
-            return {"loss": torch.zeros(()), "accuracy": torch.zeros(())}
+            return {"loss": torch.zeros(()), "score": torch.zeros(())}
 
         def state_dict(self):
             return {}
@@ -276,7 +278,7 @@ def longest_without_a_save(data, patch) -> tuple[float, float, float]:
 
     def evaluate(*_):
         spend("validation")
-        return SimpleNamespace(accuracy=torch.zeros(2))
+        return {"score": torch.zeros(2)}
 
     clock = SimpleNamespace(
         monotonic=lambda: now[0], perf_counter=lambda: now[0], process_time=lambda: now[0]

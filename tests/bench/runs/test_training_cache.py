@@ -16,7 +16,7 @@ from bench.runs import run
 from bench.runs.cell import training_digest
 from tests.bench.runs.test_resume import interrupt_at
 
-OPTIONS = ["train.images=300", "train.meta_batch=2", "validation.times=3", "throughput.seconds=0"]
+OPTIONS = ["train.examples=300", "train.meta_batch=2", "validation.times=3", "throughput.seconds=0"]
 REPTILE = [*OPTIONS, "algo=reptile", "train.shots=2", "algo.test_inner_steps=2"]
 OF_TIME = ("elapsed_seconds", "train_seconds", "train_process_seconds", "throughput", "created")
 
@@ -71,7 +71,7 @@ def test_rows_of_a_shared_training_are_those_of_trainings_of_their_own(
         ["algo.inner_steps=4"],
         ["backbone.filters=8"],
         ["train.lr=0.5"],
-        ["train.images=1600"],
+        ["train.examples=1600"],
     ],
 )
 def test_cells_whose_training_differs_share_none(make, other):
@@ -133,7 +133,7 @@ def test_a_repeated_training_is_not_gone_on_with(make, monkeypatch):
     assert other.store.checkpoint(other.name) is None
     kept.drop()
     record = run.run(other)
-    assert record["accuracy"] == alone["accuracy"]
+    assert record["score"] == alone["score"]
     assert record["selected_episode"] == alone["selected_episode"]
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from bench.core.errors import UserError
 from bench.datasets.images import miniimagenet
 from bench.datasets.io.cache import DataDirs
@@ -19,11 +19,11 @@ from bench.runs.probe import trained
 from bench.runs.reload import parameters
 from bench.runs.store import Store
 from bench.runs.transfer import load, others, share_seen
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Dataset, Pool
 from tests.bench.datasets.fakes import MiniImagenet
 
-SHAPE = Shape(2, 1, 2)
+SHAPE = Setting(2, 1, 2)
 MISTAKES = {
     "datasets=omniglott": "There is no dataset 'omniglott'; choose one of ",
     "datasets=glyphs": "datasets=glyphs names nothing but what the runs under ",
@@ -102,7 +102,7 @@ def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, 
     (test,) = (
         Store(root).shifts(cell.name).to_dict("records")
     )  # not on glyphs, whose test the run has
-    assert test["accuracy"] == pytest.approx(np.mean(by_hand(cell, dataset, 20)))
+    assert test["score"] == pytest.approx(np.mean(by_hand(cell, dataset, 20)))
     assert (test["dataset"], test["data_digest"]) == ("miniimagenet", dataset.digest)
     assert (test["episodes"], test["seen"]) == (20, 0)
     native = EpisodeSampler(dataset.splits["test"], SHAPE, (dataset.digest, "test", "test"))
@@ -113,8 +113,8 @@ def test_a_glyphs_learner_on_colour_photographs(make, data_root, cache, capsys, 
     assert 'id="other-data-sets"' in (root / "report.html").read_text()
     table = pd.read_csv(root / "shift.csv")
     assert table["tested_on"].tolist() == ["glyphs", "miniimagenet"]
-    assert table["accuracy"][0] == cell.store.record(cell.name)["accuracy"]
-    assert table["difference"][1] == table["accuracy"][1] - table["accuracy"][0]
+    assert table["score"][0] == cell.store.record(cell.name)["score"]
+    assert table["difference"][1] == table["score"][1] - table["score"][0]
 
 
 def test_images_that_were_trained_on_are_counted():
@@ -137,7 +137,7 @@ def test_too_few_images_are_told(make, data_root, cache):
         others(cell, [cell.dataset, dataset])
     assert str(caught.value).startswith(
         f"{cell.name} cannot be tested on miniimagenet as on its own data set: shots=1 plus "
-        "queries=4 is 5 images a class"
+        "queries=4 is 5 examples a class"
     )
 
 
@@ -145,12 +145,12 @@ def test_too_few_images_are_told(make, data_root, cache):
     ("change", "complaint"),
     [
         ({"dataset": "a|b"}, "its column dataset holds what is no name"),
-        ({"accuracy": "high"}, "its column accuracy holds what is no number"),
+        ({"score": "high"}, "its column score holds what is no number"),
         ({"seen": None}, "its column seen holds what is no number"),
     ],
 )
 def test_what_is_no_test_is_refused(tmp_path, change, complaint):
-    good = {"dataset": "x", "data_digest": "1", "episodes": 9, "accuracy": 50.5, "ci95": 1.5}
+    good = {"dataset": "x", "data_digest": "1", "episodes": 9, "score": 50.5, "ci95": 1.5}
     path = tmp_path / "runs" / "cell" / "shift.csv"
     path.parent.mkdir(parents=True)
     pd.DataFrame([good | {"seen": 0.0} | change]).to_csv(path, index=False)

@@ -25,21 +25,21 @@ def nearest(make):
 
 def test_it_is_tested_as_it_is_made(make):
     """The same learner, evaluated by hand."""
-    cell = make("algo=maml", "train.images=0")
+    cell = make("algo=maml", "train.examples=0")
     record = run.run(cell)
-    learner, _, _, test_sampler, _ = cells.build_components(cell)
-    tested = evaluate(learner, test_sampler, 12, 4)
-    assert cell.store.episodes(cell.name)["accuracy"].tolist() == tested.accuracy.tolist()
-    assert record["parameters"] > 0 and record["train_images"] == 0
+    learner, _, _, source, _ = cells.build_components(cell)
+    tested = evaluate(learner, source, 12, 4)
+    assert cell.store.episodes(cell.name)["score"].tolist() == tested["score"].tolist()
+    assert record["parameters"] > 0 and record["train_examples"] == 0
 
 
 def test_its_record_says_that_nothing_was_trained_or_chosen(nearest):
     record = run.run(nearest)
     assert json.loads(json.dumps(record)) == nearest.store.record(nearest.name)
-    zero = ("parameters", "train_images", "train_episodes", "train_seconds", "selected_episode")
+    zero = ("parameters", "train_examples", "train_episodes", "train_seconds", "selected_episode")
     assert [record[key] for key in zero] == [0] * 5
-    assert record["val_accuracy"] is None
-    assert 20 < record["accuracy"] < 100
+    assert record["val_score"] is None
+    assert 20 < record["score"] < 100
     assert [row["phase"] for row in record["throughput"]] == ["evaluate", "adapt", "infer"]
     folder = nearest.store.runs / nearest.name
     assert {path.name for path in folder.iterdir()} == {
@@ -48,13 +48,13 @@ def test_its_record_says_that_nothing_was_trained_or_chosen(nearest):
 
 
 def test_a_learner_without_parameters_is_not_trained_whatever_the_budget(make, nearest):
-    assert nearest.config.train.images == 0
+    assert nearest.config.train.examples == 0
     assert nearest.config.backbone.name == "pixels"
-    given = ["train.images=9600", "train.lr=1", "train.queries=2", "validation.times=1"]
+    given = ["train.examples=9600", "train.lr=1", "train.queries=2", "validation.times=1"]
     assert make("algo=nearest", *given).name == nearest.name, "they determine nothing"
     assert make("algo=nearest", "test.episodes=13").name != nearest.name
-    assert make("train.images=0", "train.lr=1").name == make("train.images=0").name
-    assert make("train.images=0", "seed=1").name != make("train.images=0").name
+    assert make("train.examples=0", "train.lr=1").name == make("train.examples=0").name
+    assert make("train.examples=0", "seed=1").name != make("train.examples=0").name
     assert make("train.lr=1").name != make().name
 
 
@@ -85,13 +85,13 @@ def test_times_foretold_are_those_of_the_test_alone(nearest, make):
     assert times["training"] == times["validation"] == 0 < times["test"]
 
     run.run(nearest)
-    trained = run.run(make("algo=protonet", "train.images=0"))
+    trained = run.run(make("algo=protonet", "train.examples=0"))
     rows = read(nearest.store.root)[0]
     facts = rows[0] if rows[0]["algo"] == "nearest" else rows[1]
     found = estimate(facts | {"episodes": 24}, rows)
     assert found.differing == ["episodes"]
     assert found.middle.seconds > 0
-    assert estimate(trained | {"train_images": 480}, rows) is None, (
+    assert estimate(trained | {"train_examples": 480}, rows) is None, (
         "nothing is known of its training"
     )
 

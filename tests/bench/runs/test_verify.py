@@ -65,14 +65,14 @@ def test_where_and_by_how_many_processes_it_was_run_is_no_finding(run, said):
 def edited_accuracy(run):
     """As one would: the record and the episodes agree with each other."""
     tested = pd.read_csv(run / "episodes.csv")
-    tested["accuracy"] = 100.0
+    tested["score"] = 100.0
     tested.to_csv(run / "episodes.csv", index=False)
-    edit_json(run / "record.json", accuracy=100.0, ci95=0.0)
+    edit_json(run / "record.json", score=100.0, ci95=0.0)
 
 
 def edited_record_alone(run):
     """By as little as is shown in a table."""
-    raise_in_record(run, "accuracy", 0.01)
+    raise_in_record(run, "score", 0.01)
 
 
 def edited_interval(run):
@@ -87,13 +87,13 @@ def raise_in_record(run, key, by):
 def one_more_right_answer(run):
     """In one episode of 5 ways and 5 queries."""
     tested = pd.read_csv(run / "episodes.csv")
-    episode = int((tested["accuracy"] < 100).argmax())
-    tested.loc[episode, "accuracy"] += 4.0
+    episode = int((tested["score"] < 100).argmax())
+    tested.loc[episode, "score"] += 4.0
     tested.to_csv(run / "episodes.csv", index=False)
 
 
 def edited_row(run):
-    edit_json(run / "record.json", train_images=9, meta_batch=77)
+    edit_json(run / "record.json", train_examples=9, meta_batch=77)
 
 
 def edited_parameters(run):
@@ -126,7 +126,7 @@ def edited_history(run):
     """The best validation comes earlier."""
     path = run / "history.csv"
     history = pd.read_csv(path)
-    history.loc[0, "val_accuracy"] = 99.0
+    history.loc[0, "val_score"] = 99.0
     history.to_csv(path, index=False)
 
 
@@ -141,7 +141,7 @@ def edited_choice(run):
     edited_history(run)
     history = pd.read_csv(run / "history.csv")
     first = int(history["episodes"][0])
-    edit_json(run / "record.json", val_accuracy=99.0, selected_episode=first)
+    edit_json(run / "record.json", val_score=99.0, selected_episode=first)
 
 
 def edited_speed(run):
@@ -215,23 +215,23 @@ def parameters_that_run_code(run):
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
-        (edited_accuracy, "12 episodes have another accuracy, the first number"),
-        (edited_record_alone, "record.json says accuracy "),
+        (edited_accuracy, "12 episodes have another score, the first number"),
+        (edited_record_alone, "record.json says score "),
         (edited_interval, "record.json says ci95 "),
-        (one_more_right_answer, "1 of 12 episodes have another accuracy, the first number"),
-        (edited_row, "record.json says train_images 9, config.yaml and the data 480"),
+        (one_more_right_answer, "1 of 12 episodes have another score, the first number"),
+        (edited_row, "record.json says train_examples 9, config.yaml and the data 480"),
         (lambda run: edit_json(run / "record.json", loss=0.1), "record.json says loss 0.1, now it"),
         (lambda run: edit_json(run / "record.json", brier=0.1), "says brier 0.1, now it is"),
         (lambda run: edit_json(run / "record.json", ece=0.1), "says ece 0.1, now it is"),
-        (lambda run: edit_json(run / "record.json", val_accuracy=99.0), "val_accuracy 99.0, now"),
+        (lambda run: edit_json(run / "record.json", val_score=99.0), "val_score 99.0, now"),
         (lambda run: edit_json(run / "record.json", train_seconds=0.5), "0.5, history.csv"),
         (lambda run: edit_json(run / "record.json", train_episodes=9), "9, history.csv"),
         (lambda run: edit_json(run / "record.json", selected_episode=1), "1, history.csv"),
         (edited_history, "history.csv 99.0"),
-        (edited_choice, "record.json says val_accuracy 99.0, now it is"),
+        (edited_choice, "record.json says val_score 99.0, now it is"),
         (edited_losses, "episodes.csv holds another loss than the episodes have"),
         (edited_speed, "says train tasks_per_s 10000.0, and its ms_median makes it"),
-        (edited_parameters, "record.json says accuracy"),
+        (edited_parameters, "record.json says score"),
         (edited_configuration, "config.yaml is not that of the run, but of protonet-glyphs-5w1s"),
         (edited_classes, "episodes.csv names other classes"),
         (edited_groups, "episodes.csv names other groups"),
@@ -280,7 +280,7 @@ def test_a_run_can_be_told_where_its_photographs_are_now(make, said, tmp_path):
             Image.fromarray(draw.integers(0, 256, (16, 16), np.uint8)).save(
                 folder / f"{number}.png"
             )
-    few = ["ways=2", "queries=1", "train.ways=2", "train.queries=1", "train.images=80"]
+    few = ["ways=2", "queries=1", "train.ways=2", "train.queries=1", "train.examples=80"]
     own = [f"dataset.path={tmp_path}/photos", "dataset.side=16", "dataset.min_classes=2"]
     cell = make("dataset=folder", "dataset.channels=1", *own, *few)
     running.run(cell)

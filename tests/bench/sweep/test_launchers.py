@@ -29,7 +29,7 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
     tmp_path, make, threads
 ):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    options = [*SMALL, "algo=protonet", "train.images=9000", f"cache_dir={tmp_path / 'cache'}"]
+    options = [*SMALL, "algo=protonet", "train.examples=9000", f"cache_dir={tmp_path / 'cache'}"]
     broken = make(*options, "threads=1", f"results_dir={tmp_path / 'broken'}")
     workers = ["launcher=joblib", "hydra.launcher.n_jobs=2"]
     sweep = started("bench", "-m", *options, *workers, f"results_dir={broken.store.root}")
@@ -42,7 +42,7 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
 
     whole = make(*options, "threads=1", f"results_dir={tmp_path / 'whole'}")
     assert whole.name == broken.name
-    accuracies = [run.run(cell)["accuracy"] for cell in (whole, broken)]
+    accuracies = [run.run(cell)["score"] for cell in (whole, broken)]
     assert accuracies[0] == accuracies[1]
     one, other = (
         torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
@@ -84,7 +84,7 @@ def test_the_table_of_cells_at_a_time_holds_median_range_and_gain():
 
 @pytest.mark.slow
 def test_cells_at_a_time_are_measured_on_a_cpu(capsys):
-    options = [*SMALL, "algo=protonet", "train.images=3000"]
+    options = [*SMALL, "algo=protonet", "train.examples=3000"]
     assert (
         cells_per_gpu.main(["--at-once", "1", "2", "--cells", "2", "--times", "1", *options]) == 0
     )
@@ -98,7 +98,7 @@ def test_cells_of_ray_have_the_bits_of_one_here_and_stop_at_a_signal(
     pytest.importorskip("hydra_plugins.hydra_ray_launcher")
     for name, value in QUIET.items():
         monkeypatch.setenv(name, value)
-    options = [*SMALL, "algo=protonet", "train.images=60000", f"cache_dir={tmp_path / 'cache'}"]
+    options = [*SMALL, "algo=protonet", "train.examples=60000", f"cache_dir={tmp_path / 'cache'}"]
     cells = [make(*options, f"seed={n}", f"results_dir={tmp_path / 'ray'}") for n in range(3)]
     store = cells[0].store
     ray = ["launcher=ray", "+hydra.launcher.ray.init.num_cpus=1", f"results_dir={store.root}"]

@@ -35,8 +35,8 @@ def test_a_round_waits_for_the_one_before():
 
 def measured(**changes):
     """A row that trained 100 s on 1,000 images, evaluated 1,000 images/s, and took 130 s."""
-    throughput = [*timed(10.0), timed(10.0)[0] | {"phase": "evaluate", "images_per_s": 1000.0}]
-    budget = {"train_images": 1000, "validations": 2, "val_episodes": 50, "episodes": 100}
+    throughput = [*timed(10.0), timed(10.0)[0] | {"phase": "evaluate", "examples_per_s": 1000.0}]
+    budget = {"train_examples": 1000, "validations": 2, "val_episodes": 50, "episodes": 100}
     seconds = {"train_seconds": 100.0, "elapsed_seconds": 130.0}
     return record(throughput=throughput, **budget | seconds | changes)
 
@@ -49,11 +49,11 @@ def test_a_cell_that_was_measured_takes_what_its_row_took():
 
 
 def test_times_go_by_the_images_of_training_and_of_evaluation():
-    wanted = measured(train_images=3000, episodes=1000, shots=5)
+    wanted = measured(train_examples=3000, episodes=1000, shots=5)
     found = estimate(wanted, [measured()])
     # 3 x 100 s; 100 episodes of 100 images in validation and 1,000 in the test; 14 s of other things
     assert found.times == [(300 + 10 + 100 + 14, None)]
-    assert found.differing == ["shots", "train_shots", "train_images", "episodes"]
+    assert found.differing == ["shots", "train_shots", "train_examples", "episodes"]
 
 
 def test_without_the_whole_time_it_is_training_evaluation_and_the_measurement_of_speed():
@@ -169,7 +169,7 @@ def test_the_plan_of_a_sweep_that_tunes(make, said, cache, tmp_path):
         "tune.n_trials=3",
         "tune.n_startup_trials=1",
         "tune.batch_size=2",
-        "tune.images=240",
+        "tune.examples=240",
     ]
     options = [*tune, *SMALL, f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
     sweep = [*options, "seed=0,1", "throughput.seconds=0.01,0.02"]
@@ -182,7 +182,7 @@ def test_the_plan_of_a_sweep_that_tunes(make, said, cache, tmp_path):
     assert "4 cells, of which 4 are to be run after 3 trials that find their options;" in text
     assert text.count("(trials) | 3 |") == 1, "one study for all"
     assert "3 trials and 4 cells, 3 of which by rows of other settings" in text
-    assert "1 row of other train_images |" in text, "what is not tested has no other tests"
+    assert "1 row of other train_examples |" in text, "what is not tested has no other tests"
     batches = tuning.batches([[]], checked)
     for job in next(batches):
         tuning.run_trial(checked(job))

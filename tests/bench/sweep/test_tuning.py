@@ -17,14 +17,16 @@ from bench.runs import cell as cells
 from bench.runs import run
 from bench.runs.verify import verify
 from bench.status import main as status
-from bench.tasks.classification.episodes import EpisodeSampler
+from bench.tasks.episodes import EpisodeSampler
 from tests.bench.small import SMALL
 
 optuna = pytest.importorskip("optuna")
 tuning = pytest.importorskip("bench.sweep.tuning")
 
-LEARNERS = [name for name in groups.names("algo") if "/" not in name and name != "nearest"]
-SWEEP = ["tune=optuna", "tune.n_trials=3", "tune.n_startup_trials=2", "tune.images=240"]
+LEARNERS = [
+    name for name in groups.names("algo") if "/" not in name and not name.startswith("nearest")
+]
+SWEEP = ["tune=optuna", "tune.n_trials=3", "tune.n_startup_trials=2", "tune.examples=240"]
 
 
 @pytest.fixture
@@ -73,7 +75,7 @@ def test_spaces_are_those_of_learners():
 
 def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, monkeypatch):
     cell = checked([])
-    test = cells.build_components(cell).test_sampler.key
+    test = cells.build_components(cell).test_source.key
     seen: list[tuple[int, int]] = []
     for name in ("draw", "rows", "classes", "digest"):
         plain = getattr(EpisodeSampler, name)
@@ -101,12 +103,12 @@ def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, 
     found = trials(cell)
     first, best = found[0], max(found, key=lambda t: t.value * (t.state.name == "COMPLETE"))
     assert first.params == {key: option(cell.config, key) for key in cell.config.tune.ranges}
-    assert record["tuning"] == "3 trials of 240 images with n_startup_trials 2 and batch_size 1"
-    assert (record["seed"], record["train_images"]) == (1, 480)
+    assert record["tuning"] == "3 trials of 240 examples with n_startup_trials 2 and batch_size 1"
+    assert (record["seed"], record["train_examples"]) == (1, 480)
     tuned = record["tuned"]
     assert tuned["options"] == best.params and record["lr"] == best.params["train.lr"]
     assert (tuned["first"], tuned["best"]) == (first.value, best.value)
-    assert tuned["images"] == sum(t.user_attrs["images"] for t in found) <= 3 * 240
+    assert tuned["examples"] == sum(t.user_attrs["examples"] for t in found) <= 3 * 240
     stored = cell.store.record(record["cell"])
     assert stored == json.loads(json.dumps(record))
     assert verify(checked(batches[-1][1]), record["cell"]) == []
@@ -210,7 +212,7 @@ def test_what_decides_draws_and_stops_makes_another_study_and_budget(checked):
             "tune.n_trials=9",
             "tune.batch_size=2",
             "tune.n_startup_trials=3",
-            "tune.images=99",
+            "tune.examples=99",
         )
     }
     assert len(names) == 4
@@ -285,7 +287,7 @@ def test_options_that_exclude_each_other_make_a_failed_trial(tune, checked, monk
 def test_predictions_by_places_cost_no_training(tune, checked, monkeypatch):
     monkeypatch.setattr(run, "depends_on_query_order", lambda *_: True)
     *_, ((*_, given),) = tune([])
-    assert "failed:3,images:0," in given
+    assert "failed:3,examples:0," in given
 
 
 def test_trials_by_other_code_are_not_mixed(tune, checked, monkeypatch, capsys, cache, tmp_path):
@@ -337,7 +339,7 @@ def test_a_study_belongs_to_one_process_at_a_time(tune, checked, capsys):
 
 
 WRITE = "import os, signal; from pathlib import Path; from bench.sweep.journal import opened;"
-OPEN = "opened(Path('results/studies/own'), 'own')"
+OPEN = "opened(Path('results/studies/own'), 'own', 'maximize')"
 
 
 def test_a_process_killed_while_it_writes_holds_nobody_up(tmp_path):
@@ -402,7 +404,7 @@ def test_a_damaged_journal_is_told(tune, checked):
         (["train.lr=1"], "train.lr=1.0, which the first trial has, is not within"),
         (["tune.space.train.lr.low=0"], "goes from 0 to 0.02: it should rise above zero"),
         (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
-        (["+tune.space.train.images={low: 1, high: 999, scale: log}"], "belongs to the budget"),
+        (["+tune.space.train.examples={low: 1, high: 999, scale: log}"], "belongs to the budget"),
         (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is not poss"),
         (["algo=nearest"], "nearest is not trained, so there is nothing to tune"),
         (["algo=learn2learn/protonet"], "conf/space/ has no learn2learn/protonet"),
@@ -420,7 +422,7 @@ def test_the_fair_experiment_is_the_same_budget_for_all():
     for algo in LEARNERS:
         options = composed("experiment=fair_tuned", f"algo={algo}", "dataset=omniglot")
         assert set(options["tune"].pop("space")) <= {"train", "algo"}
-        images = options["train"]["images"]
+        images = options["train"]["examples"]
         budgets.append([options[key] for key in ("tune", "validation", "test")] + [images])
     assert all(budget == budgets[0] for budget in budgets)
 

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from algorithms.learner import Shape
+from algorithms.learner import Setting
 from bench.core.errors import UserError
 from bench.core.philox import key_of, philox
-from bench.tasks.classification import episodes
-from bench.tasks.classification.episodes import EpisodeSampler, sample_without_replacement
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks import episodes
+from bench.tasks.episodes import EpisodeSampler, sample_without_replacement
+from bench.tasks.pool import Dataset, Pool
 
 
 def pool(classes: int = 30, sizes: tuple[int, ...] = (7, 9, 12)) -> Pool:
@@ -53,7 +53,7 @@ def test_philox_gives_the_published_known_answers(key, counter, expected):
 
 
 def test_episodes_have_the_promised_shape_and_labels():
-    drawn = EpisodeSampler(pool(), Shape(4, 2, 3), ("a",)).draw(0, 50)
+    drawn = EpisodeSampler(pool(), Setting(4, 2, 3), ("a",)).draw(0, 50)
     assert drawn.support_x.shape == (50, 4, 2, 1, 1, 2)
     assert drawn.query_x.shape == (50, 12, 1, 1, 2)
     assert drawn.support_x.dtype == torch.uint8
@@ -72,8 +72,8 @@ def test_episodes_have_the_promised_shape_and_labels():
 
 
 def test_an_episode_is_a_function_of_its_number_alone():
-    one = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0))
-    other = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0))
+    one = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0))
+    other = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0))
     whole = one.rows(0, 3000)
     assert torch.equal(other.rows(2990, 10), whole[2990:])
     for first, count in ((1500, 7), (0, 3), (1016, 8), (1020, 8), (1021, 1), (2999, 1)):
@@ -82,19 +82,19 @@ def test_an_episode_is_a_function_of_its_number_alone():
         classes = one.classes(first, count)
         assert torch.equal(drawn.classes, classes) and torch.equal(again.classes, classes)
         rows = whole[first : first + count, :, :1]
-        assert torch.equal(drawn.support_x, pool().images[rows])
+        assert torch.equal(drawn.support_x, pool().inputs[rows])
     far = one.rows(2**32 + 5, 1)
     assert not torch.equal(far, one.rows(5, 1)), "numbers beyond 32 bits count"
     assert torch.equal(far, other.rows(2**32, 6)[5:])
-    first = EpisodeSampler(pool(), Shape(5, 1, 2), ("a", 0)).draw(0, 1)
-    assert torch.equal(first.support_x, pool().images[whole[:1, :, :1]])
+    first = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0)).draw(0, 1)
+    assert torch.equal(first.support_x, pool().inputs[whole[:1, :, :1]])
 
 
 @pytest.mark.parametrize(("elements", "ahead"), [(0, 1024), (300, 5), (60, 1), (1, 1)])
 def test_as_many_episodes_are_planned_ahead_as_memory_allows(monkeypatch, elements, ahead):
     """An episode shuffles five decks of the largest class, of 12 images, so 60 elements."""
     monkeypatch.setattr(episodes, "PLAN_ELEMENTS", elements or episodes.PLAN_ELEMENTS)
-    sampler = EpisodeSampler(pool(), Shape(5, 1, 2), ("a",))
+    sampler = EpisodeSampler(pool(), Setting(5, 1, 2), ("a",))
     planned = []
 
     def rows(first: int, count: int) -> torch.Tensor:
@@ -109,20 +109,20 @@ def test_as_many_episodes_are_planned_ahead_as_memory_allows(monkeypatch, elemen
 
 
 def test_classes_are_known_of_episodes_with_one_image_each():
-    sampler = EpisodeSampler(pool(), Shape(4, 1, 0), ("a",))
+    sampler = EpisodeSampler(pool(), Setting(4, 1, 0), ("a",))
     assert torch.equal(sampler.classes(0, 9), sampler.draw(0, 9).support_x[:, :, 0, 0, 0, 0].long())
 
 
 def test_any_axis_makes_other_episodes():
-    def rows(shape: Shape, *axes: object) -> torch.Tensor:
+    def rows(shape: Setting, *axes: object) -> torch.Tensor:
         return EpisodeSampler(pool(), shape, axes).rows(0, 40)[:, :, :3]
 
-    base = rows(Shape(5, 1, 2), "digest", "test", 0)
+    base = rows(Setting(5, 1, 2), "digest", "test", 0)
     for other in (
-        rows(Shape(5, 1, 2), "digest", "test", 1),
-        rows(Shape(5, 1, 2), "digest", "val", 0),
-        rows(Shape(5, 1, 2), "other", "test", 0),
-        rows(Shape(5, 2, 1), "digest", "test", 0),
+        rows(Setting(5, 1, 2), "digest", "test", 1),
+        rows(Setting(5, 1, 2), "digest", "val", 0),
+        rows(Setting(5, 1, 2), "other", "test", 0),
+        rows(Setting(5, 2, 1), "digest", "test", 0),
     ):
         assert (other != base).any(-1).any(-1).float().mean() > 0.9
 
@@ -130,15 +130,15 @@ def test_any_axis_makes_other_episodes():
 def test_the_global_random_state_is_neither_used_nor_touched():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = EpisodeSampler(pool(), Shape(5, 1, 2), ("a",)).rows(0, 9)
+    first = EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).rows(0, 9)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(EpisodeSampler(pool(), Shape(5, 1, 2), ("a",)).rows(0, 9), first)
+    assert torch.equal(EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).rows(0, 9), first)
 
 
 def test_golden_episodes():
     """The very episodes of this version: should they change, all stored results are stale."""
-    sampler = EpisodeSampler(pool(), Shape(5, 1, 3), ("golden",))
+    sampler = EpisodeSampler(pool(), Setting(5, 1, 3), ("golden",))
     assert sampler.rows(0, 1).tolist() == GOLDEN_ROWS
     assert sampler.digest(100) == GOLDEN_DIGEST
     rows = sampler.rows(0, 100).numpy().tobytes()
@@ -158,17 +158,17 @@ GOLDEN_DIGEST = "afd20a9c9f04d34f"
 
 
 def test_digests_tell_lists_of_episodes_apart():
-    sampler = EpisodeSampler(pool(), Shape(5, 1, 3), ("a",))
-    assert sampler.digest(10) == EpisodeSampler(pool(), Shape(5, 1, 3), ("a",)).digest(10)
+    sampler = EpisodeSampler(pool(), Setting(5, 1, 3), ("a",))
+    assert sampler.digest(10) == EpisodeSampler(pool(), Setting(5, 1, 3), ("a",)).digest(10)
     assert sampler.digest(10) != sampler.digest(11)
-    assert sampler.digest(10) != EpisodeSampler(pool(), Shape(5, 1, 3), ("b",)).digest(10)
+    assert sampler.digest(10) != EpisodeSampler(pool(), Setting(5, 1, 3), ("b",)).digest(10)
 
 
 def test_draws_are_uniform_and_independent_of_place():
     """Chi-square over classes by label, images by place, and pairs in neighbouring episodes."""
     from scipy.stats import chisquare
 
-    many = EpisodeSampler(pool(classes=6, sizes=(5,)), Shape(3, 1, 2), ("u",)).rows(0, 20000)
+    many = EpisodeSampler(pool(classes=6, sizes=(5,)), Setting(3, 1, 2), ("u",)).rows(0, 20000)
     classes, within = many // 5, many % 5
     for label in range(3):
         assert chisquare(classes[:, label, 0].bincount(minlength=6)).pvalue > 1e-4
@@ -187,11 +187,11 @@ def test_uneven_classes_and_their_images_are_drawn_uniformly():
     from scipy.stats import chisquare
 
     source = pool(classes=6, sizes=(4, 40))
-    sampler = EpisodeSampler(source, Shape(2, 1, 1), ("u",))
+    sampler = EpisodeSampler(source, Setting(2, 1, 1), ("u",))
     rows, classes = sampler.rows(0, 12000), sampler.classes(0, 12000)
     for place in range(2):
         assert chisquare(classes[:, place].bincount(minlength=6)).pvalue > 1e-4
-        seen = rows[..., place].flatten().bincount(minlength=len(source.images))
+        seen = rows[..., place].flatten().bincount(minlength=len(source.inputs))
         for of_class in seen.split(source.sizes.tolist()):
             assert chisquare(of_class).pvalue > 1e-4
 
@@ -205,7 +205,7 @@ def test_whatever_fits_a_pool_is_drawn_without_repetition(sizes, data):
     shots = data.draw(st.integers(0, wanted), "shots")
     source = pool(len(sizes), tuple(sizes))
     axes = ("a", data.draw(st.integers(0, 99), "seed"))
-    sampler = EpisodeSampler(source, Shape(ways, shots, wanted - shots), axes)
+    sampler = EpisodeSampler(source, Setting(ways, shots, wanted - shots), axes)
     number = st.one_of(st.integers(0, 2100), st.integers(2**32 - 3, 2**32 + 3))
     for _ in range(2):  # the second draw may lie ahead of the first, before it or across its plan
         first, count = data.draw(number, "first"), data.draw(st.integers(1, 5), "count")
@@ -217,8 +217,8 @@ def test_whatever_fits_a_pool_is_drawn_without_repetition(sizes, data):
             assert task[..., 0].tolist() == [[c] * wanted for c in classes]
             assert len(set(classes)) == ways
             assert all(len(set(places)) == wanted for places in task[..., 1].tolist())
-        fresh = EpisodeSampler(source, sampler.shape, axes).rows(first, count)
-        assert torch.equal(images, source.images[fresh].flatten(-3))
+        fresh = EpisodeSampler(source, sampler.setting, axes).rows(first, count)
+        assert torch.equal(images, source.inputs[fresh].flatten(-3))
 
 
 def test_a_whole_deck_can_be_drawn():
@@ -234,10 +234,10 @@ def test_a_whole_deck_can_be_drawn():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        (Shape(31, 1, 1), "ways=31 is more than the 30 classes there are to draw from"),
+        (Setting(31, 1, 1), "ways=31 is more than the 30 classes there are to draw from"),
         (
-            Shape(5, 4, 4),
-            r"shots=4 plus queries=4 is 8 images a class, but class 'class 0' has only 7",
+            Setting(5, 4, 4),
+            r"shots=4 plus queries=4 is 8 examples a class, but class 'class 0' has only 7",
         ),
     ],
 )
@@ -248,7 +248,7 @@ def test_a_shape_that_does_not_fit_is_a_mistake(shape, message):
 
 def test_all_classes_and_all_images_can_be_asked_for():
     small = pool(classes=3, sizes=(4,))
-    rows = EpisodeSampler(small, Shape(3, 1, 3), ("a",)).rows(0, 5)
+    rows = EpisodeSampler(small, Setting(3, 1, 3), ("a",)).rows(0, 5)
     assert rows.flatten(1).sort().values.tolist() == [list(range(12))] * 5
 
 
@@ -267,16 +267,16 @@ def test_an_episode_has_one_turn_of_a_drawing_where_the_pool_says_so(split):
     plain = Dataset.of("x", {part: square(part, 8) for part in ("train", "val")})
     turned = plain.rotated(one_turn=True).pool(split)
     assert len(turned.choices) == 8 * len(split.split("+"))
-    classes = EpisodeSampler(turned, Shape(7, 1, 1), ("a",)).classes(0, 1000)
+    classes = EpisodeSampler(turned, Setting(7, 1, 1), ("a",)).classes(0, 1000)
     assert all(len(set(row)) == 7 for row in turned.base_class[classes].tolist())
     seen = classes.flatten().bincount(minlength=len(turned.names))
     expected = 7000 / len(turned.names)
     assert ((seen - expected) ** 2 / expected).sum() < 105  # chi-square of 63 at 0.1 %
-    every = EpisodeSampler(plain.rotated().pool(split), Shape(7, 1, 1), ("a",))
+    every = EpisodeSampler(plain.rotated().pool(split), Setting(7, 1, 1), ("a",))
     assert any(len(set(row)) < 7 for row in every.pool.base_class[every.classes(0, 99)].tolist())
 
 
 def test_more_ways_than_drawings_are_refused_where_an_episode_has_one_turn_of_each():
     dataset = Dataset.of("x", {"train": square("train", 3)}).rotated(one_turn=True)
     with pytest.raises(UserError, match="ways of at most 3"):
-        EpisodeSampler(dataset.pool("train"), Shape(4, 1, 1), ("a",))
+        EpisodeSampler(dataset.pool("train"), Setting(4, 1, 1), ("a",))

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.tasks.classification.leaks import check, check_once
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.leaks import check, check_once
+from bench.tasks.pool import Dataset, Pool
 
 Splits = dict[str, Pool]
 
@@ -32,7 +32,7 @@ def same_class(splits: Splits) -> None:
 
 
 def same_image(splits: Splits) -> None:
-    splits["val"].images[4] = splits["train"].images[0]
+    splits["val"].inputs[4] = splits["train"].inputs[0]
 
 
 def same_name(splits: Splits) -> None:
@@ -45,7 +45,7 @@ def lone_image(splits: Splits) -> None:
 
 def backward_offsets(splits: Splits) -> None:
     splits["val"] = Pool(
-        splits["val"].images, torch.tensor([0, 7, 3, 6]), ("val/a", "val/b", "val/c")
+        splits["val"].inputs, torch.tensor([0, 7, 3, 6]), ("val/a", "val/b", "val/c")
     )
 
 
@@ -58,11 +58,25 @@ def missing_name(splits: Splits) -> None:
 
 
 def float_images(splits: Splits) -> None:
-    splits["val"] = replace(splits["val"], images=splits["val"].images.float())
+    splits["val"] = replace(splits["val"], inputs=splits["val"].inputs.float())
 
 
 def no_channel(splits: Splits) -> None:
-    splits["val"] = replace(splits["val"], images=splits["val"].images[:, 0])
+    splits["val"] = replace(splits["val"], inputs=splits["val"].inputs[:, 0])
+
+
+def a_nan(splits: Splits) -> None:
+    for split, pool in splits.items():
+        splits[split] = replace(pool, inputs=pool.inputs.float())
+    splits["val"].inputs[3, 0, 1, 1] = torch.nan
+
+
+def token_ids(splits: Splits) -> None:
+    splits["train"] = replace(splits["train"], inputs=splits["train"].inputs.long())
+
+
+def short_targets(splits: Splits) -> None:
+    splits["val"] = replace(splits["val"], targets=torch.zeros(2, 1))
 
 
 def no_val(splits: Splits) -> None:
@@ -73,14 +87,17 @@ def no_val(splits: Splits) -> None:
     ("spoil", "message"),
     [
         (same_class, "train and test share 1 classes, such as train/b"),
-        (same_image, "1 images are in more than one split"),
+        (same_image, "1 examples are in more than one split"),
         (same_name, "val: two classes have the same name"),
-        (lone_image, "val: class val/a has fewer than 2 images"),
-        (backward_offsets, "val: class val/b has fewer than 2 images"),
+        (lone_image, "val: class val/a has fewer than 2 examples"),
+        (backward_offsets, "val: class val/b has fewer than 2 examples"),
         (short_offsets, "val: offsets do not fit"),
         (missing_name, "val: offsets do not fit"),
-        (float_images, "val: images must be uint8"),
-        (no_channel, "val: images must be uint8"),
+        (a_nan, "val: inputs must be uint8 or finite floats"),
+        (token_ids, "train: inputs must be uint8 or finite floats"),
+        (short_targets, "val: targets must be finite floats"),
+        (float_images, r"train has inputs of torch.uint8 \[.*\], and val of torch.float32"),
+        (no_channel, "train has inputs of torch.uint8 .*, and val of torch.uint8"),
         (no_val, "must be train, val and test"),
     ],
 )
@@ -95,7 +112,7 @@ def test_a_known_number_of_shared_images_is_accepted_and_no_other() -> None:
     splits = clean()
     same_image(splits)
     check(splits, expected_duplicates=1)
-    with pytest.raises(ValueError, match="0 images are in more than one split, expected 1"):
+    with pytest.raises(ValueError, match="0 examples are in more than one split, expected 1"):
         check(clean(), expected_duplicates=1)
 
 
@@ -104,7 +121,7 @@ def test_images_that_differ_in_one_pixel_are_different() -> None:
     for number, (split, pool) in enumerate(splits.items()):
         images = torch.zeros(6, 3, 2, 2, dtype=torch.uint8)
         images[:, 2, 1, 1] = torch.arange(6) + 6 * number
-        splits[split] = replace(pool, images=images)
+        splits[split] = replace(pool, inputs=images)
     check(splits)
 
 
@@ -112,7 +129,7 @@ def test_a_data_set_says_how_many_images_it_is_known_to_share() -> None:
     splits = clean()
     same_image(splits)
     made = Dataset.of("toy", splits)
-    with pytest.raises(ValueError, match="1 images are in more than one split, expected 0"):
+    with pytest.raises(ValueError, match="1 examples are in more than one split, expected 0"):
         check_once(made)
     check_once(replace(made, expected_duplicates=1))
 
@@ -120,6 +137,6 @@ def test_a_data_set_says_how_many_images_it_is_known_to_share() -> None:
 def test_repeats_within_a_class_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     splits = clean()
-    splits["test"].images[1] = splits["test"].images[0]
+    splits["test"].inputs[1] = splits["test"].inputs[0]
     check(splits)
-    assert caplog.messages == ["test: 1 images repeat one of their own class"]
+    assert caplog.messages == ["test: 1 examples repeat one of their own class"]

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.tasks.classification.pool import Dataset, Pool, content_digest
+from bench.tasks.pool import Dataset, Pool, content_digest
 
 
 def pool(names: tuple[str, ...] = ("a", "b"), sizes: tuple[int, ...] = (2, 3)) -> Pool:
@@ -18,7 +18,7 @@ def test_classes_keep_their_order_and_sizes() -> None:
     assert made.names == ("z", "a")
     assert made.offsets.tolist() == [0, 3, 5]
     assert made.sizes.tolist() == [3, 2]
-    assert made.images[:3].eq(9).all() and made.images[3:].eq(0).all()
+    assert made.inputs[:3].eq(9).all() and made.inputs[3:].eq(0).all()
 
 
 def test_rotated_turns_every_class_anticlockwise() -> None:
@@ -26,15 +26,15 @@ def test_rotated_turns_every_class_anticlockwise() -> None:
     turned = plain.rotated()
     assert turned.names[:4] == ("a", "b", "a@90", "b@90")
     assert turned.sizes.tolist() == [2, 3] * 4
-    assert len(turned.images) == 20
+    assert len(turned.inputs) == 20
     for number, name in enumerate(turned.names):
         start, end = turned.offsets[number : number + 2].tolist()
         base, _, angle = name.partition("@")
-        source = plain.images[:2] if base == "a" else plain.images[2:]
+        source = plain.inputs[:2] if base == "a" else plain.inputs[2:]
         expected = torch.rot90(source, int(angle or 0) // 90, (2, 3))
-        assert torch.equal(turned.images[start:end], expected)
+        assert torch.equal(turned.inputs[start:end], expected)
         if angle == "90":
-            assert torch.equal(turned.images[start:end][..., -1, 0], source[..., 0, 0])
+            assert torch.equal(turned.inputs[start:end][..., -1, 0], source[..., 0, 0])
 
 
 def test_turned_classes_know_which_class_was_turned() -> None:
@@ -68,7 +68,7 @@ def test_splits_together_have_the_classes_of_each_in_order() -> None:
     assert made.pool("val") is parts["val"]
     both = made.pool("train+val")
     assert both.names == ("a", "b", "c", "d", "e") and both.sizes.tolist() == [2, 3, 1, 4, 2]
-    assert torch.equal(both.images, torch.cat([parts["train"].images, parts["val"].images]))
+    assert torch.equal(both.inputs, torch.cat([parts["train"].inputs, parts["val"].inputs]))
     assert made.pool("train+val+test").names == ("a", "b", "c", "d", "e", "f")
     assert not both.one_turn and not made.rotated().pool("train+val").one_turn
     turned = made.rotated(one_turn=True)
@@ -79,16 +79,16 @@ def test_splits_together_have_the_classes_of_each_in_order() -> None:
 
 def test_digest_sees_pixels_names_sizes_splits_and_shapes() -> None:
     base = pool()
-    other = base.images.clone()
+    other = base.inputs.clone()
     other[-1, 0, 3, 3] ^= 1
     variants = [
         {"train": base, "val": base},
         {"train": Pool(other, base.offsets, base.names), "val": base},
-        {"train": base, "val": Pool(base.images, base.offsets, ("a", "c"))},
-        {"train": base, "val": Pool(base.images, base.offsets, ("a', 'b", ""))},
-        {"train": Pool(base.images, torch.tensor([0, 3, 5]), base.names), "val": base},
+        {"train": base, "val": Pool(base.inputs, base.offsets, ("a", "c"))},
+        {"train": base, "val": Pool(base.inputs, base.offsets, ("a', 'b", ""))},
+        {"train": Pool(base.inputs, torch.tensor([0, 3, 5]), base.names), "val": base},
         {
-            "train": Pool(base.images.reshape(5, 1, 2, 8), base.offsets, base.names),
+            "train": Pool(base.inputs.reshape(5, 1, 2, 8), base.offsets, base.names),
             "val": base,
         },
         {"train": base, "test": base},
@@ -99,8 +99,8 @@ def test_digest_sees_pixels_names_sizes_splits_and_shapes() -> None:
 
 def test_digest_does_not_see_how_memory_is_laid_out() -> None:
     base = pool()
-    strided = Pool(base.images.mT.contiguous().mT, base.offsets, base.names)
-    assert not strided.images.is_contiguous()
+    strided = Pool(base.inputs.mT.contiguous().mT, base.offsets, base.names)
+    assert not strided.inputs.is_contiguous()
     assert content_digest({"train": strided}) == content_digest({"train": base})
 
 

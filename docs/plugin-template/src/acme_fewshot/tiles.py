@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.datasets.io.cache import DataDirs, cached
-from bench.tasks.classification.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Pool
 
 VERSION = b"1"
 """To be changed with what is drawn, so that no older images are taken from the cache."""

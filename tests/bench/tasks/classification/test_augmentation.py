@@ -7,20 +7,20 @@ import pytest
 import torch
 from PIL import Image, ImageEnhance
 
-from algorithms.learner import Episodes, Shape
+from algorithms.learner import Setting, TaskBatch
 from bench.tasks.classification.augmentation import (
     ORDERS,
     Augmentation,
     color_jitter,
     crop_and_flip,
 )
-from bench.tasks.classification.episodes import EpisodeSampler
-from bench.tasks.classification.pool import Pool
+from bench.tasks.episodes import EpisodeSampler
+from bench.tasks.pool import Pool
 
 GENERATOR = torch.Generator().manual_seed(0)
 IMAGES = torch.randint(0, 256, (40, 3, 12, 10), dtype=torch.uint8, generator=GENERATOR)
 POOL = Pool.of({name: IMAGES[8 * i : 8 * i + 8] for i, name in enumerate("abcde")})
-SAMPLER = EpisodeSampler(POOL, Shape(3, 2, 2), ("t",))
+SAMPLER = EpisodeSampler(POOL, Setting(3, 2, 2), ("t",))
 ALL = Augmentation.of("axes", crop_padding=2, flip=True, jitter=0.4)
 
 
@@ -110,7 +110,7 @@ def test_shifts_flips_and_factors_are_uniform():
     ramp[0, 1] = torch.arange(1, 13)[:, None]
     images = ramp.expand(2000, -1, -1, -1)
     nothing = torch.zeros(1)
-    episodes = Episodes(images[None, :, None], nothing, images[None, :0], nothing, nothing)
+    episodes = TaskBatch(images[None, :, None], nothing, images[None, :0], nothing, nothing)
     found = Augmentation.of("axes", 1, True, 0.0)(episodes, 0).support_x[0, :, 0]
     columns = found[:, 0, 6, [4, 5]].long()
     flipped = columns[:, 1] < columns[:, 0]

@@ -1,0 +1,43 @@
+"""Regression: a task is a function, its examples are points of it; good is a small squared error."""
+
+from torch import Tensor
+
+from algorithms.learner import Learner, Setting, TaskBatch
+from algorithms.losses import SquaredError
+from bench.tasks.base import Domain, Metric, TaskSource
+from bench.tasks.regression.pictures import fitted
+
+
+class Regression(Domain):
+    """Regression of D numbers, measured by the mean squared error of the queries."""
+
+    metric = Metric(
+        name="mse",
+        label="mean squared error",
+        higher_is_better=False,
+        low=0,
+        scale="log",
+        digits=3,
+    )
+    has_classes = False
+    probes_runs = True
+
+    def loss(self, label_smoothing: float = 0.0) -> SquaredError:
+        """Return the squared error."""
+        if label_smoothing:
+            raise ValueError("regression has no labels to be smoothed")
+        return SquaredError()
+
+    def outputs(self, setting: Setting, targets: Tensor | None) -> int:
+        """Return the dimensions of the targets."""
+        assert targets is not None
+        return targets.shape[1]
+
+    def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
+        """Return the mean squared error of the queries of each task."""
+        outputs = learner(batch.support_x, batch.support_y, batch.query_x)
+        return {"score": SquaredError().score(outputs.cpu().double(), batch.query_y.cpu().double())}
+
+    def pictures(self, learner: Learner, source: TaskSource) -> dict[str, str]:
+        """Return ``functions.csv``: some functions and what the learner makes of them."""
+        return {"functions.csv": fitted(learner, source).to_csv(index=False)}
