@@ -1,0 +1,1 @@
+"""Data sets of functions, for few-shot regression."""
