@@ -111,7 +111,7 @@ def curve(row: Row, points: int = 13) -> pd.DataFrame:
     luck = np.random.default_rng(zlib.crc32(row["cell"].encode()))
     episodes = np.linspace(0, row["train_episodes"], points).astype(int)
     rise = 1 - np.exp(-5 * episodes / row["train_episodes"])
-    chance = 100 / row["ways"]
+    chance = 100 / (row["ways"] or 2)
     accuracy = chance + (row["score"] - chance) * rise + luck.normal(0, 0.4, points)
     return pd.DataFrame(
         {
@@ -132,7 +132,7 @@ def episodes(row: Row) -> pd.DataFrame:
     accuracy = (accuracy - accuracy.mean()) / accuracy.std(ddof=1)
     accuracy = row["score"] + accuracy * row["ci95"] / 1.96 * np.sqrt(row["episodes"])
     same = np.random.default_rng(zlib.crc32(row["episodes_digest"].encode()))
-    classes = [same.permutation(60)[: row["ways"]] for _ in accuracy]
+    classes = [same.permutation(60)[: row["ways"] or 1] for _ in accuracy]
     return pd.DataFrame(
         {
             "episode": range(len(accuracy)),

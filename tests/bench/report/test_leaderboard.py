@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.report import leaderboard, page, rankings, read, tables
+from bench.report import build, leaderboard, page, rankings, read, tables
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.stats import intervals
+from bench.tasks.regression.domain import Regression
 from tests.bench.report.samples import ACCURACY, Row, episodes, failed, folder, record
 
 DIFFICULTY = np.random.default_rng(0).normal(0, 8, 600)
@@ -430,3 +431,60 @@ def test_learners_over_all_settings() -> None:
     assert table.cells[0][2].startswith("90.50 (")
     assert table.title in tables.leaderboard_markdown(made)
     assert tables.aggregate_tables([board(FOUR)]) == []
+
+
+MSE = Regression.metric
+ERRORS = {"metric": MSE.model_dump(), "dataset": "sinusoid", "episodes": 600}
+
+
+def erring(algo: str, error: float, **changes: object) -> list[Row]:
+    rows = [record(algo, score=error, seed=s, **ERRORS, **changes) for s in range(3)]
+    return [each | {"ways": None, "cell": f"{algo}-sinusoid-1s-{each['seed']}"} for each in rows]
+
+
+def errors_of(rows: list[Row], outlier: str = "") -> dict[str, pd.DataFrame]:
+    """Log-normal errors around each row's, with the difficulty of a task in common."""
+    found = {}
+    for number, each in enumerate(rows):
+        luck = np.random.default_rng(number).normal(0, 0.5, 600)
+        values = each["score"] * np.exp(DIFFICULTY / 8 + luck)
+        values[300] = 1e14 if each["algo"] == outlier else values[300]
+        found[each["cell"]] = pd.DataFrame({"score": values})
+    return found
+
+
+def test_the_smallest_error_is_the_best():
+    rows = erring("maml", 0.3) + erring("reptile", 0.6) + erring("r2d2", 0.03)
+    (made,) = leaderboards(rows, errors_of(rows))
+    assert [entry.label for entry in made.standings] == ["R2D2", "MAML", "Reptile"]
+    assert made.winners == ["R2D2"]
+    assert all(pair.difference > 0 and pair.better for pair in made.pairs)
+    half = next(pair for pair in made.pairs if pair.second == "Reptile" and pair.first == "MAML")
+    assert half.difference == pytest.approx(np.log(2), abs=0.1)
+
+
+def test_one_diverged_task_of_600_ties_nobody():
+    rows = erring("maml", 0.3) + erring("r2d2", 0.03)
+    (made,) = leaderboards(rows, errors_of(rows, outlier="maml"))
+    assert made.winners == ["R2D2"] and made.pairs[0].better
+    assert made.standings[1].score > 1e10, "the mean is told as it is"
+    rows = erring("maml", 0.3) + erring("r2d2", 0.3)
+    (tied,) = leaderboards(rows, errors_of(rows, outlier="maml"))
+    assert not tied.pairs[0].better
+
+
+def test_a_folder_of_two_kinds_of_tasks_has_a_table_of_each(tmp_path: Path) -> None:
+    rows = erring("maml", 0.3) + [record("maml"), record("protonet")]
+    folder(tmp_path, rows)
+    for cell, tested in errors_of(erring("maml", 0.3)).items():
+        row = next(row for row in rows if row["cell"] == cell)
+        mean, half = intervals.mean_ci95(tested["score"])
+        run = tmp_path / "runs" / cell
+        (run / "record.json").write_text(json.dumps(row | {"score": mean, "ci95": half}))
+        tested.to_csv(run / "episodes.csv", index=False)
+    build(tmp_path)
+    assert pd.read_csv(tmp_path / "mse.csv")["dataset"].unique().tolist() == ["sinusoid"]
+    assert pd.read_csv(tmp_path / "accuracy.csv")["dataset"].unique().tolist() == ["omniglot"]
+    board = pd.read_csv(tmp_path / "leaderboard.csv").set_index("comparison")["metric"]
+    assert board["sinusoid"] == "mse" and set(board["omniglot"]) == {"accuracy"}
+    assert "### sinusoid, 1-shot" in (tmp_path / "leaderboard.md").read_text()
