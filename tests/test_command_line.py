@@ -216,6 +216,7 @@ def test_a_sweep_may_be_asked_for_among_the_overrides(here):
     assert done.returncode == 2 and "n_jobs=0 is not possible" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sweep", [[], ["-m"]])
 def test_a_cell_that_another_process_runs_again_is_not_finished(
     tmp_path, cache, here, monkeypatch, sweep

@@ -189,6 +189,7 @@ def test_a_logger_is_told_of_failures_alone(make, monkeypatch, error, failed):
     assert Told.ends == [failed]
 
 
+@pytest.mark.slow
 def test_in_mlflow_a_cell_that_begins_anew_has_a_run_of_its_own(make):
     pytest.importorskip("mlflow")
     from mlflow.tracking import MlflowClient

@@ -25,6 +25,7 @@ def threads():
     torch.set_num_threads(before)
 
 
+@pytest.mark.slow
 def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bits(
     tmp_path, make, threads
 ):

@@ -164,6 +164,7 @@ def test_of_a_longer_study_the_trials_asked_for_count(tune, checked):
     assert again == given and "trials:3," in given
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "call", "left"),
     [

@@ -101,11 +101,18 @@ def test_a_run_ends_with_an_error_and_can_be_verified(make, algo, tmp_path):
     assert np.isclose(tested["score"].mean(), record["score"])
     again = load_cell(cell.store, cell.name, {"data_root": None, "cache_dir": None})
     assert verify(again, cell.name) == []
+
+
+def test_its_report_has_a_table_of_the_error_and_pictures_of_functions(make):
+    cell = make("algo=maml")
+    record = running.run(cell)
     report.build(cell.store.root)
     table = pd.read_csv(cell.store.root / "mse.csv")
     assert table["mse"].tolist() == [record["score"]]
     assert not (cell.store.root / "accuracy.csv").exists()
     assert "10-shot" in (cell.store.root / "mse.md").read_text()
+    assert (cell.store.root / "figures" / "functions.png").exists()
+    assert (cell.store.root / "figures" / "adaptation.png").exists()
 
 
 def test_the_parameters_of_the_smallest_error_are_tested(make, monkeypatch):
