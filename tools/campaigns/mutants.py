@@ -78,7 +78,8 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     " -k '(test_laws and not all_learners and not data_sets_are)"
     " or odd_override or smoothed or mistakes or shared_out or in_two_splits"
     " or again_on_request or faults_of_an_author"
-    " or too_small or all_that_it_is_trained or untouched or damaged_record or does_not_hold"
+    " or too_small or with_its_threads or whole_recipe"
+    " or all_that_it_is_trained or untouched or damaged_record or does_not_hold"
     " or one_process or as_it_is_made or nothing_was_trained or alone_trains or arithmetic"
     " or one_reading'",
     "bench/engine/evaluate.py": "test_evaluate.py test_laws.py test_cell.py -k 'test_evaluate"

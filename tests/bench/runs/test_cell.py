@@ -114,6 +114,16 @@ def test_a_learner_of_classes_is_made_for_all_that_it_is_trained_on(make):
         assert learner.head.out_features == classes
 
 
+def test_a_cell_computes_with_its_threads(make):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            cells.build_components(make("algo=protonet", f"threads={threads}"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def loop_of(cell: cells.Cell) -> tuple[OuterLoop, cells.EpisodeSampler]:
     learner = cells.build_learner(cell.config, cell.dataset, cell.train_setting)
     pools = cell.dataset.splits
