@@ -211,8 +211,6 @@ class Learner(nn.Module):
 
         If not, the second value says why.
         """
-        if self.requires_classes and test.ways is None:
-            return False, "it needs tasks with classes, which this data set does not have"
         if not self.trainable:
             return True, ""
         if not self.accepts_any_ways and train.ways != test.ways:

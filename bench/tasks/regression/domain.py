@@ -4,7 +4,7 @@ from torch import Tensor
 
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.losses import SquaredError
-from bench.tasks.base import Domain, Metric, TaskSource
+from bench.tasks.base import MOST, Domain, Metric, TaskSource
 from bench.tasks.regression.pictures import fitted
 
 
@@ -34,9 +34,13 @@ class Regression(Domain):
         return targets.shape[1]
 
     def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
-        """Return the mean squared error of the queries of each task."""
+        """Return the mean squared error of the queries of each task.
+
+        A task on which the learner diverges, to NaN or infinity, has the largest possible error.
+        """
         outputs = learner(batch.support_x, batch.support_y, batch.query_x)
-        return {"score": SquaredError().score(outputs.cpu().double(), batch.query_y.cpu().double())}
+        errors = SquaredError().score(outputs.cpu().double(), batch.query_y.cpu().double())
+        return {"score": errors.nan_to_num(MOST, MOST).clamp(max=MOST)}
 
     def pictures(self, learner: Learner, source: TaskSource) -> dict[str, str]:
         """Return ``functions.csv``: some functions and what the learner makes of them."""

@@ -11,6 +11,7 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from bench import report
+from bench.check.domain import Told
 from bench.config import schema
 from bench.config.plugins import CONF
 from bench.core.errors import UserError
@@ -21,6 +22,7 @@ from bench.runs import run as running
 from bench.runs.reload import load_cell
 from bench.runs.verify import verify
 from bench.tasks import leaks
+from bench.tasks.base import MOST
 from bench.tasks.episodes import episodes_of
 
 DIGEST = "97d44c8e41c123f5"
@@ -121,6 +123,16 @@ def test_the_parameters_of_the_smallest_error_are_tested(make, monkeypatch):
     curve = cell.store.history(cell.name)
     record = json.loads((cell.store.runs / cell.name / "record.json").read_text())
     assert record["val_score"] == curve["val_score"].min()
+
+
+def test_a_task_that_diverges_has_the_largest_error(dataset, make):
+    cell = make("algo=maml")
+    batch = episodes_of(dataset, "test", cell.test_setting, cell.device, "test").draw(0, 3)
+    outputs = batch.query_y.double() + 2
+    outputs[1, 3], outputs[2, 4] = torch.nan, -torch.inf
+    score = dataset.domain.evaluate(Told(outputs), batch)["score"]
+    assert score.tolist() == [pytest.approx(4), MOST, MOST]
+    assert dataset.domain.metric.contains(MOST)
 
 
 @pytest.mark.parametrize(
