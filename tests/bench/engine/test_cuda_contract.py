@@ -17,6 +17,8 @@ from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Setting, TaskBatch
 from algorithms.maml import MAML
+from algorithms.r2d2 import R2D2
+from algorithms.reptile import Reptile
 from bench.check.tasks import random_episodes
 from bench.engine import cuda_graph as graph
 from bench.engine.evaluate import to_float
@@ -24,6 +26,8 @@ from bench.engine.train import Training
 from bench.tasks.classification.augmentation import Augmentation, constant
 from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Pool
+from tests.algorithms.test_regression import made as regression
+from tests.algorithms.test_regression import tasks
 from tests.bench.engine.test_cuda_graph import LEARNERS, loop_of
 
 aten = torch.ops.aten
@@ -71,12 +75,19 @@ def test_a_step_never_reads_a_value(name, monkeypatch):
     loop.learner.to("meta").meta_gradient(episodes)
 
 
+@pytest.mark.parametrize("method", [MAML, Reptile, R2D2])
+def test_a_step_of_regression_never_reads_a_value(method, monkeypatch):
+    monkeypatch.setattr(Backbone, "autocast", lambda self, x: contextlib.nullcontext())
+    batch = TaskBatch(*(part.to("meta") for part in tasks()))
+    regression(method).to("meta").meta_gradient(batch)
+
+
 def test_a_second_derivative_has_as_many_convolutions_for_many_tasks():
     counts = set()
-    for tasks in (2, 6):
+    for count in (2, 6):
         learner = MAML(Conv4((1, 16, 16), filters=4), 5).double()
         with Cuda() as cuda:
-            learner.meta_gradient(random_episodes(tasks, 5, 1, 3))
+            learner.meta_gradient(random_episodes(count, 5, 1, 3))
         counts.add(cuda.convolutions)
     assert len(counts) == 1
 
