@@ -44,6 +44,8 @@ def test_a_cell_leaves_a_whole_record_and_repeats_to_the_bit(make, algo):
     deviation = pd.Series(accuracies).std()
     assert first["ci95"] == pytest.approx(1.96 * deviation / math.sqrt(12), abs=1e-9)
     numbered = pd.read_csv(cell.store.runs / cell.name / "episodes.csv")
+    columns = ["episode", "score", "loss", "ece", "brier", "classes", "groups"]
+    assert numbered.columns.tolist() == columns
     for measure in ("score", "loss", "brier"):
         assert first[measure] == pytest.approx(numbered[measure].mean(), abs=1e-9)
     assert 0 <= first["ece"] <= numbered["ece"].mean() + 1e-9 <= 100  # more queries, less noise
