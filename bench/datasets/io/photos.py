@@ -10,6 +10,7 @@ the same pixels (a mean difference of 0.5 of 255).
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import BinaryIO, TypeVar
 
 import numpy as np
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 Source = TypeVar("Source")
@@ -27,16 +28,6 @@ Result = TypeVar("Result")
 UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 # a JPEG is decoded at no less than this many times the requested size
 GAP = 2
-# the transpose that makes an image upright, by its EXIF orientation
-TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 # limit of a decoded image, which takes up to 16 bytes of memory per pixel while it is downscaled
 MOST_PIXELS = 2**26
 # decoded images in the queue, per thread
@@ -71,23 +62,14 @@ def photo(
         if (pixels_in := image.width * image.height) > MOST_PIXELS:  # not yet decoded
             raise ValueError(f"it has {pixels_in:,} pixels, and {MOST_PIXELS:,} are the most")
         image.load()
-        turn = TURNS.get(orientation(image))
+        with suppress(Exception):  # damaged metadata does not make the image unreadable
+            ImageOps.exif_transpose(image, in_place=True)
         plain = flat(image, mode)
     edge = min(plain.size)
     left, top = (plain.width - edge) / 2, (plain.height - edge) / 2
     middle = (left, top, left + edge, top + edge)
     small = plain.resize((side, side), Image.Resampling.LANCZOS, middle)
-    pixels = np.asarray(small.transpose(turn) if turn is not None else small)
-    return pixels.reshape(side, side, channels).transpose(2, 0, 1)
-
-
-def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 to 8; 1 (upright) if it is missing or unreadable."""
-    try:
-        number: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    except Exception:  # damaged metadata does not make the image unreadable
-        return 1
-    return number
+    return np.asarray(small).reshape(side, side, channels).transpose(2, 0, 1)
 
 
 def flat(image: Image.Image, mode: str) -> Image.Image:
