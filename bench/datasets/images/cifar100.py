@@ -22,7 +22,7 @@ from torch import Tensor
 from bench.core.errors import UserError
 from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
-from bench.datasets.io.pickles import Type, is_array, read_pickle
+from bench.datasets.io.pickles import is_array, read_pickle
 from bench.datasets.io.tars import READ_ERRORS, members
 from bench.tasks.leaks import check
 from bench.tasks.pool import Dataset, Pool, content_digest
@@ -158,7 +158,7 @@ def column(member: Any, key: str, kind: type) -> list[Any]:
 def pixels(member: dict[str, Any], count: int) -> np.ndarray:
     """Return the images of a member, uint8 [count, 3072]; raise ValueError."""
     data = member.pop("data", None)  # frees the text, which is as large
-    if not is_array(data, Type.UINT8, (count, 3 * SIDE * SIDE)):
+    if not is_array(data, "u1", (count, 3 * SIDE * SIDE)):
         raise ValueError(f"its data are not {count} images of 3 x {SIDE} x {SIDE} bytes")
     return data.values()
 

@@ -19,7 +19,7 @@ import torch
 from bench.core.errors import UserError
 from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
-from bench.datasets.io.pickles import Type, is_array, read_mapped
+from bench.datasets.io.pickles import is_array, read_mapped
 from bench.tasks.leaks import check
 from bench.tasks.pool import Dataset, Pool
 
@@ -87,7 +87,7 @@ def arrange(content: Any, count: int) -> Pool:
         for key in ("image_data", "class_dict")
     )
     total = count * IMAGES
-    if not is_array(images, Type.UINT8, (total, SIDE, SIDE, 3)):
+    if not is_array(images, "u1", (total, SIDE, SIDE, 3)):
         raise ValueError(f"its image_data are not {total} images of {SIDE} x {SIDE} x 3 bytes")
     if not isinstance(classes, dict) or len(classes) != count:
         raise ValueError(f"its class_dict does not have {count} classes")

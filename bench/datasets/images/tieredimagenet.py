@@ -33,7 +33,7 @@ from bench.core.errors import UserError
 from bench.datasets.io import memmap
 from bench.datasets.io.archives import Reader, ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, prepared
-from bench.datasets.io.pickles import Array, Type, read_mapped
+from bench.datasets.io.pickles import Array, read_mapped
 from bench.tasks.leaks import check
 from bench.tasks.pool import Dataset, Pool
 
@@ -151,7 +151,7 @@ def labels_in(split: str) -> Reader[np.ndarray]:
         try:
             content = read_mapped(file, INSTRUCTIONS)
             labels = content.get("label_specific") if isinstance(content, dict) else None
-            if not isinstance(labels, Array) or labels.type is Type.UINT8:
+            if not isinstance(labels, Array) or labels.dtype == "u1":
                 raise ValueError("its label_specific are no array of numbers")
             if labels.shape != (IMAGES[split],):
                 raise ValueError(f"its label_specific are not those of {IMAGES[split]:,} images")
@@ -178,7 +178,7 @@ def images_in(split: str) -> Reader[list[Source]]:
             content = read_mapped(file, most)
             if not isinstance(content, list) or len(content) != IMAGES[split]:
                 raise ValueError(f"it is no list of {IMAGES[split]:,} images")
-            if not all(isinstance(each, Array) and each.type is Type.UINT8 for each in content):
+            if not all(isinstance(each, Array) and each.dtype == "u1" for each in content):
                 raise ValueError("its images are not arrays of bytes")
         except ValueError as error:
             raise UserError(

@@ -309,7 +309,7 @@ def hostile_name(made: Cifar) -> bytes:
         (another_class, "images of dog instead of 6|images of ant instead of 6"),
         (other_shape, "data are not 20 images of 3 x 32 x 32"),
         (fewer_images, "data are not 20 images of 3 x 32 x 32"),
-        (other_numbers, "a call that is not for data"),
+        (other_numbers, "something else than arrays of whole numbers"),
         (other_images, "holds other images than the official ones"),
         (swapped_files, "holds other images than the official ones"),
         (twice, "member cifar-100-python/meta is there twice"),

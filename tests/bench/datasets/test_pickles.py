@@ -74,7 +74,7 @@ def test_arrays_of_whole_numbers_are_read(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", [">i4", "f8", "u2", "?", "O"])
 def test_other_arrays_are_refused(kind: str) -> None:
-    with pytest.raises(ValueError, match="a call that is not for data|something else than arrays"):
+    with pytest.raises(ValueError, match="something else than arrays"):
         read_pickle(pickle.dumps(np.zeros(3, kind), 3), MOST)
 
 
@@ -156,38 +156,34 @@ ARRAY = b"cnumpy\nndarray\n"
         (b"\x80\x02", "ends too early"),
         (b"\x80\x02]q\x01", "ends too early"),
         (b"\x80\x02X\xff\xff\xff\xffabc.", "ends too early"),
-        (b"no pickle", "instruction b'n', which is not for data"),
-        (b"\x80\x02.", "do not fit each other"),
-        (b"\x80\x02K\x01\x86.", "do not fit each other"),
-        (b"\x80\x02h\x05.", "do not fit each other"),
-        (b"\x80\x02t.", "do not fit each other"),
-        (b"\x80\x02K\x01K\x02a.", "a int in the place of a list"),
-        (b"\x80\x02}K\x01K\x02s.", "a int in the place of a str"),
-        (b"\x80\x02]U\x01aK\x02s.", "a list in the place of a dict"),
-        (b"\x80\x02}(U\x01au.", "shorter"),
+        (b"no pickle", "no pickle of plain data"),
+        (b"\x80\x02.", "no pickle of plain data"),
+        (b"\x80\x02K\x01\x86.", "no pickle of plain data"),
+        (b"\x80\x02h\x05.", "no pickle of plain data"),
+        (b"\x80\x02t.", "no pickle of plain data"),
+        (b"\x80\x02K\x01K\x02a.", "no pickle of plain data"),
+        (b"\x80\x02}K\x01K\x02s.", "a key that is no text"),
+        (b"\x80\x02]U\x01aK\x02s.", "no pickle of plain data"),
+        (b"\x80\x02}(U\x01au.", "no pickle of plain data"),
         (b"\x80\x02X\x01\x00\x00\x00\xff.", "can't decode"),
         (b"\x80\x02cbuiltins\nbytearray\nJ\xff\xff\xff\x7f\x85R.", "asks for builtins.bytearray"),
         (b"\x80\x02c_codecs\ndecode\n.", "asks for _codecs.decode"),
-        (b"\x80\x02c_codecs\nencode\nU\x01aU\x04zlib\x86R.", "a call that is not for data"),
-        (b"\x80\x02" + ARRAY + b"K\x01\x85R.", "a call that is not for data"),
-        (b"\x80\x02cnumpy\ndtype\nU\x01O\x85R.", "a call that is not for data"),
-        (
-            b"\x80\x02cnumpy\ndtype\nU\x02u1\x85Rq\x01" + ARRAY + b"}b.",
-            "something else than arrays",
-        ),
-        (b"\x80\x02c" + b"a" * 1000, "not found"),
+        (b"\x80\x02c_codecs\nencode\nU\x02abR.", "a call that is not for data"),
+        (b"\x80\x02cnumpy\ndtype\nU\x01O\x85R.", "something else than arrays"),
+        (b"\x80\x02" + ARRAY + b"}b.", "no pickle of plain data"),
+        (b"\x80\x02c" + b"a" * 1000, "ends too early"),
         (b"\x80\x04\x95\xff\xff\xff\xff", "ends too early"),
-        (b"\x80\x04\x8e" + b"\xff" * 8 + b"abc.", "ends too early"),
-        (b"\x80\x04\x8d" + b"\xff" * 8 + b"abc.", "instruction b'.x8d'"),
-        (b"\x80\x04\x94.", "do not fit each other"),
+        (b"\x80\x04\x8e" + b"\xff" * 7 + b"\x0fabc.", "ends too early"),
+        (b"\x80\x04\x8d" + b"\xff" * 8 + b"abc.", "no pickle of plain data"),
+        (b"\x80\x04\x94.", "no pickle of plain data"),
         (b"\x80\x04\x8c\x02os\x8c\x06system\x93.", "asks for os.system"),
-        (b"\x80\x04]]\x93.", "a list in the place of a str"),
+        (b"\x80\x04]]\x93.", "no pickle of plain data"),
         (
             b"\x80\x02cnumpy.core.multiarray\n_reconstruct\nK\x01\x85R(K\x01K\x02\x85NK\x00U\x02abtb.",
             "something else than arrays",
         ),
-        (b"\x80\x02" + b"]" * 1001 + b".", "more than 1000 instructions"),
-        (b"\x80\x02}" + nested(200)[2:] + b"K\x01s.", "a tuple in the place of a str"),
+        (b"\x80\x02" + b"]" * 3000 + b".", "more than 1000 instructions"),
+        (b"\x80\x02}" + nested(200)[2:] + b"K\x01s.", "a key that is no text"),
     ],
 )
 def test_what_is_no_data_is_refused(content: bytes, message: str) -> None:
