@@ -22,6 +22,7 @@ import logging
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -33,7 +34,7 @@ from bench.datasets.io import photos
 from bench.datasets.io.archives import ascii_message, from_archive
 from bench.datasets.io.cache import DataDirs, cached
 from bench.datasets.io.photos import parallel_map, photo_or_reason
-from bench.datasets.io.tars import CHUNK, READ_ERRORS, members
+from bench.datasets.io.tars import READ_ERRORS, members
 from bench.tasks.leaks import check
 from bench.tasks.pool import Dataset, Pool
 
@@ -87,7 +88,9 @@ def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
     ``advice`` are as in `from_archive`.
     """
     try:
-        digest = md5_of(file)
+        md5 = partial(hashlib.md5, usedforsecurity=False)
+        digest = hashlib.file_digest(file, md5).hexdigest()  # type: ignore[arg-type]
+        file.seek(0)
         classes = arrange(*read_archive(file))
     except READ_ERRORS as error:
         raise UserError(
@@ -102,15 +105,6 @@ def images_in(file: BinaryIO, source: str, advice: str) -> dict[str, Tensor]:
             MD5,
         )
     return classes
-
-
-def md5_of(file: BinaryIO) -> str:
-    """Return the MD5 sum (hexadecimal) of a file, and rewind it."""
-    digest = hashlib.md5(usedforsecurity=False)
-    while chunk := file.read(CHUNK):
-        digest.update(chunk)
-    file.seek(0)
-    return digest.hexdigest()
 
 
 def read_archive(file: BinaryIO) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -1,19 +1,19 @@
 """Reading .tar.gz archives in memory, with limits on everything that they declare.
 
-``tarfile`` by itself accepts whatever an archive declares. Here the caller limits the size of each
-requested member, and of all others together; those are skipped, including links.
+``tarfile`` by itself accepts whatever an archive declares, such as a name of gigabytes; here it reads
+the headers alone. The caller limits the size of each requested member, and of all others together;
+those are skipped, including links.
 """
 
 import gzip
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
+from os import SEEK_CUR
 from typing import BinaryIO
 
 # errors on invalid content
 READ_ERRORS = (zlib.error, EOFError, OSError, tarfile.TarError, ValueError)
-
-CHUNK = 1 << 20
 
 
 def members(
@@ -42,13 +42,13 @@ def members(
             padding = -info.size % tarfile.BLOCKSIZE
             if wanted is None:
                 others -= tarfile.BLOCKSIZE + info.size + padding
-                skip(stream, info.size + padding)
+                stream.seek(info.size + padding, SEEK_CUR)
                 continue
             if name in seen or not info.isreg():
                 raise ValueError(f"its member {name} is there twice or is no plain file")
             seen.add(name)
             yield name, take(stream, info.size)
-            skip(stream, padding)
+            stream.seek(padding, SEEK_CUR)
 
 
 def take(stream: gzip.GzipFile, size: int) -> bytes:
@@ -57,9 +57,3 @@ def take(stream: gzip.GzipFile, size: int) -> bytes:
     if len(content) < size:
         raise EOFError("it ends too early")
     return content
-
-
-def skip(stream: gzip.GzipFile, size: int) -> None:
-    """Skip ``size`` bytes; raise EOFError if there are fewer."""
-    for first in range(0, size, CHUNK):
-        take(stream, min(CHUNK, size - first))
