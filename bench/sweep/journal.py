@@ -18,9 +18,9 @@ Direction = Literal["maximize", "minimize"]
 class Lock(JournalFileOpenLock):
     """Lock of the writing process, released by the kernel if that dies.
 
-    Optuna's own is a file that survives a kill, so other processes would wait for it. An incomplete
-    line that a writer left, as on a full disk, is truncated first, so that the next line does not
-    continue it.
+    Optuna's own is a file that survives a kill: others wait half a minute, then take it, even from a
+    slow writer that lives. An incomplete line that a writer left, as on a full disk, is truncated
+    first, so that the next line does not continue it.
     """
 
     def __init__(self, journal: Path) -> None:
