@@ -31,12 +31,12 @@ class Classifier(nn.Module):
                 # With weights per task there are no shared running statistics.
                 module.running_mean = module.running_var = module.num_batches_tracked = None
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the logits [T, B, N] of images.
 
-        ``rows`` limits batch-norm statistics to the first images of each task.
+        ``stats_from`` limits batch-norm statistics to the first images of each task.
         """
-        result: Tensor = self.head(self.backbone(x, rows))
+        result: Tensor = self.head(self.backbone(x, stats_from))
         return result
 
     def fast_weights(self, tasks: int) -> FastWeights:
@@ -46,17 +46,19 @@ class Classifier(nn.Module):
         """
         return {name: p.expand(tasks, *p.shape) for name, p in self.named_parameters()}
 
-    def logits(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
+    def logits(self, fast: FastWeights, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return logits [T, B, N] under each task's own weights.
 
-        Batch norm uses the statistics of the batch, see ``rows`` of `forward`.
+        Batch norm uses the statistics of the batch, see ``stats_from`` of `forward`.
         """
-        result: Tensor = with_tensors(self, fast)(x, rows)
+        result: Tensor = with_tensors(self, fast)(x, stats_from)
         return result
 
-    def forward_features(self, fast: FastWeights, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward_features(
+        self, fast: FastWeights, x: Tensor, stats_from: int | None = None
+    ) -> Tensor:
         """Return the features [T, B, F] that `logits` passes to the head."""
-        result: Tensor = with_tensors(self, fast).backbone(x, rows)
+        result: Tensor = with_tensors(self, fast).backbone(x, stats_from)
         return result
 
     def of_features(self, fast: FastWeights, features: Tensor) -> Tensor:

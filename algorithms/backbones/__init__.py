@@ -30,17 +30,17 @@ class Backbone(nn.Module):
     Set by the runner. Weights, accumulation and features keep their dtype.
     """
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the features [T, B, ``num_features``] of inputs.
 
-        ``rows`` limits batch-norm statistics to the first inputs of each task.
+        ``stats_from`` limits batch-norm statistics to the first inputs of each task.
         """
         raise NotImplementedError
 
-    def forward_per_task(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward_per_task(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the features, each task normalised by its own inputs, in evaluation as well."""
         weights = {name: p.expand(len(x), *p.shape) for name, p in self.named_parameters()}
-        result: Tensor = with_tensors(self, weights)(x, rows)
+        result: Tensor = with_tensors(self, weights)(x, stats_from)
         return result
 
     def forward_single_task(self, x: Tensor) -> Tensor:
@@ -81,25 +81,27 @@ class Convolutional(Backbone):
         self.average = spatial == "mean"
         self.noise = HashedDropout() if noisy else None
 
-    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+    def feature_map(
+        self, x: Tensor, stats_from: int | None, tasks: int, keys: Tensor | None
+    ) -> Tensor:
         """Return the last feature map of images; both are [B, G*C, H, W].
 
         Args:
             x: The images.
-            rows: Number of leading images that give the statistics, see `BatchNorm2d`.
+            stats_from: Number of leading images that give the statistics, see `BatchNorm2d`.
             tasks: Number of tasks in the batch, see `BatchNorm2d`.
             keys: Dropout keys of the images; None without dropout.
         """
         raise NotImplementedError
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the features of images.
 
-        ``rows`` limits batch-norm statistics to the first images of each task.
+        ``stats_from`` limits batch-norm statistics to the first images of each task.
         """
         first = next(module for module in self.modules() if isinstance(module, Conv2d))
         tasks, per_task = len(x), first.weight.dim() == 5
-        last = self._map(to_grouped(x, per_task), rows, tasks, self._keys(x))
+        last = self._map(to_grouped(x, per_task), stats_from, tasks, self._keys(x))
         return from_grouped(last, tasks, per_task)
 
     def forward_single_task(self, x: Tensor) -> Tensor:
@@ -112,9 +114,9 @@ class Convolutional(Backbone):
     def _keys(self, x: Tensor) -> Tensor | None:
         return self.noise.keys(x) if self.noise and self.training else None
 
-    def _map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+    def _map(self, x: Tensor, stats_from: int | None, tasks: int, keys: Tensor | None) -> Tensor:
         with self.autocast(x):
-            last = self.feature_map(x, rows, tasks, keys)
+            last = self.feature_map(x, stats_from, tasks, keys)
             if self.average:
                 last = last.mean((-2, -1), keepdim=True)
         return last.to(x.dtype)

@@ -49,10 +49,12 @@ class Conv4(Convolutional):
             height, width = ((n if self.pool else n + 1) // 2 for n in (height, width))
         self.num_features = filters * (1 if self.average else height * width)
 
-    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+    def feature_map(
+        self, x: Tensor, stats_from: int | None, tasks: int, keys: Tensor | None
+    ) -> Tensor:
         """Return the map of the last block, see `Convolutional`."""
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
-            x = norm(convolution(x), rows, tasks)
+            x = norm(convolution(x), stats_from, tasks)
             # Max-pooling commutes with the monotone ReLU; pooling first leaves it 4x less work.
             x = F.relu(F.max_pool2d(x, 2) if self.pool else x)
         return x

@@ -61,11 +61,13 @@ class Conv4Wide(Convolutional):
         self.third = each[2]
         self.num_features = sum(each[2:]) * (height // 8 - 1) * (width // 8 - 1)
 
-    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+    def feature_map(
+        self, x: Tensor, stats_from: int | None, tasks: int, keys: Tensor | None
+    ) -> Tensor:
         """Return the maps of the last two blocks, concatenated per task, see `Convolutional`."""
         maps = []
         for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            x = norm(convolution(x), rows, tasks)
+            x = norm(convolution(x), stats_from, tasks)
             # Max-pooling commutes with the monotone LeakyReLU; pooling first leaves it less work.
             x = F.leaky_relu(F.max_pool2d(x, 2, stride=1 if i == 3 else 2), SLOPE)
             if i >= 2:

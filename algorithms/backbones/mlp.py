@@ -13,7 +13,7 @@ class MLP(Backbone):
     """Hidden layers of ReLU units on the raw inputs of any shape, without normalisation.
 
     Maps inputs [T, B, ...] to features [T, B, ``num_features``]: the ``hidden`` units of the last
-    of ``layers`` layers. ``rows`` has no effect, as there is no batch norm.
+    of ``layers`` layers. ``stats_from`` has no effect, as there is no batch norm.
     """
 
     def __init__(self, input_shape: tuple[int, ...], *, hidden: int = 128, layers: int = 1) -> None:
@@ -24,7 +24,7 @@ class MLP(Backbone):
         self.hidden = nn.ModuleList(Linear(size, hidden) for size in sizes[:-1])
         self.num_features = hidden
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the features of inputs."""
         with self.autocast(x):
             features = x.flatten(2)

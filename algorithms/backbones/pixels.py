@@ -14,6 +14,6 @@ class Pixels(Backbone):
         super().__init__()
         self.num_features = math.prod(input_shape)
 
-    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the inputs [T, B, ...], such as images, as features [T, B, ``num_features``]."""
         return x.flatten(2)

@@ -36,12 +36,12 @@ class Block(nn.Module):
         self.shortcut = Conv2d(channels, filters, 1, bias=False)
         self.shortcut_norm = BatchNorm2d(filters)
 
-    def forward(self, x: Tensor, rows: int | None, tasks: int) -> Tensor:
-        """Return the output of the block; ``rows`` and ``tasks`` are those of `BatchNorm2d`."""
+    def forward(self, x: Tensor, stats_from: int | None, tasks: int) -> Tensor:
+        """Return the output of the block; ``stats_from`` and ``tasks`` are those of `BatchNorm2d`."""
         y = x
         for i, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-            y = norm(convolution(F.leaky_relu(y, SLOPE) if i else y), rows, tasks)
-        y = y + self.shortcut_norm(self.shortcut(x), rows, tasks)
+            y = norm(convolution(F.leaky_relu(y, SLOPE) if i else y), stats_from, tasks)
+        y = y + self.shortcut_norm(self.shortcut(x), stats_from, tasks)
         # Max-pooling commutes with the monotone LeakyReLU; pooling first leaves it 4x less work.
         return F.leaky_relu(F.max_pool2d(y, 2), SLOPE)
 
@@ -93,10 +93,12 @@ class ResNet12(Convolutional):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="leaky_relu")
         self.num_features = widths[-1] * (1 if self.average else (height // 16) * (width // 16))
 
-    def feature_map(self, x: Tensor, rows: int | None, tasks: int, keys: Tensor | None) -> Tensor:
+    def feature_map(
+        self, x: Tensor, stats_from: int | None, tasks: int, keys: Tensor | None
+    ) -> Tensor:
         """Return the map of the last block, see `Convolutional`."""
         for site, block in enumerate(self.blocks):
-            x = block(x, rows, tasks)
+            x = block(x, stats_from, tasks)
             if keys is not None and site < PLAIN:
                 x = dropout(x, keys, site, self.drop_rate)
             elif keys is not None and self.noise:

@@ -6,9 +6,9 @@ images. With
 
     xhat = (x - mean) rstd,     y = weight xhat + bias,     rstd = (variance + eps)^(-1/2),
 
-where mean and variance are over the n pixels of the first ``rows`` images, and g the gradient of y,
+where mean and variance are over the n pixels of the first ``stats_from`` images, and g the gradient of y,
 
-    dx = weight rstd (g - [row < rows] (sum g + xhat sum g xhat) / n),
+    dx = weight rstd (g - [row < stats_from] (sum g + xhat sum g xhat) / n),
 
 every derivative, including the second, is per channel a linear combination of x, g and (for the
 second) the gradient of dx. All sums come from the fused reductions of torch's native backward.
@@ -22,12 +22,14 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 
-def batch_norm(x: Tensor, weight: Tensor, bias: Tensor, rows: int | None, eps: float) -> Tensor:
-    """Normalise images [B, C, H, W] by the statistics of the first ``rows`` of them, or of all.
+def batch_norm(
+    x: Tensor, weight: Tensor, bias: Tensor, stats_from: int | None, eps: float
+) -> Tensor:
+    """Normalise images [B, C, H, W] by the statistics of the first ``stats_from`` of them, or of all.
 
     ``weight`` and ``bias`` are [C]. Twice differentiable; fastest in channels_last.
     """
-    result: Tensor = _BatchNorm.apply(x, weight, bias, rows, eps)
+    result: Tensor = _BatchNorm.apply(x, weight, bias, stats_from, eps)
     return result
 
 
@@ -86,45 +88,53 @@ class _EachTask(Function):
 class _BatchNorm(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, rows: int | None, eps: float
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stats_from: int | None, eps: float
     ) -> Tensor:
-        y, mean, rstd = torch.native_batch_norm(x[:rows], weight, bias, None, None, True, 0.0, eps)
-        if rows is not None:
+        y, mean, rstd = torch.native_batch_norm(
+            x[:stats_from], weight, bias, None, None, True, 0.0, eps
+        )
+        if stats_from is not None:
             scale = weight * rstd
             y = _combine(bias - mean * scale, (x, scale)).to(x.dtype)  # images may be bfloat16
         ctx.save_for_backward(x, weight, mean, rstd)
-        ctx.rows = rows
+        ctx.stats_from = stats_from
         return y
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, rstd = ctx.saved_tensors
-        if ctx.rows is None and not torch.is_grad_enabled():  # never differentiated again
+        if ctx.stats_from is None and not torch.is_grad_enabled():  # never differentiated again
             gradients = torch.ops.aten.native_batch_norm_backward(
                 g, x, weight, None, None, mean, rstd, True, 0.0, [True, True, True]
             )
         else:
-            gradients = _Backward.apply(g, x, weight, mean, rstd, ctx.rows)
+            gradients = _Backward.apply(g, x, weight, mean, rstd, ctx.stats_from)
         return *gradients, None, None
 
 
 class _Backward(Function):
     @staticmethod
     def forward(
-        ctx: Any, g: Tensor, x: Tensor, weight: Tensor, mean: Tensor, rstd: Tensor, rows: int | None
+        ctx: Any,
+        g: Tensor,
+        x: Tensor,
+        weight: Tensor,
+        mean: Tensor,
+        rstd: Tensor,
+        stats_from: int | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         sum_g, sum_gx = _sums(g, x, mean, rstd)
-        n = x[:rows, 0].numel()
+        n = x[:stats_from, 0].numel()
         scale = weight * rstd
         slope = -scale * rstd * sum_gx / n
         offset = -scale * sum_g / n - slope * mean
-        if rows is None:
+        if stats_from is None:
             dx = _combine(offset, (g, scale), (x, slope))
         else:
             dx = g * scale[:, None, None]
-            _add(dx[:rows], offset, (x[:rows], slope))
+            _add(dx[:stats_from], offset, (x[:stats_from], slope))
         ctx.save_for_backward(g, x, weight, mean, rstd, sum_g, sum_gx)
-        ctx.rows = rows
+        ctx.stats_from = stats_from
         return dx, sum_gx, sum_g
 
     @staticmethod
@@ -133,14 +143,14 @@ class _Backward(Function):
         # The gradient of <v, dx> + <vweight, sum g xhat> + <vbias, sum g>; mean and rstd are
         # functions of x here, so they get no gradients as arguments.
         g, x, weight, mean, rstd, sum_g, sum_gx = ctx.saved_tensors
-        rows = ctx.rows
-        n = x[:rows, 0].numel()
+        stats_from = ctx.stats_from
+        n = x[:stats_from, 0].numel()
         scale = weight * rstd
-        sum_v, sum_vx = _sums(v[:rows], x[:rows], mean, rstd)
+        sum_v, sum_vx = _sums(v[:stats_from], x[:stats_from], mean, rstd)
         sum_vg = _sums(v, g, torch.zeros_like(mean), torch.ones_like(mean))[1]
         dweight = rstd * (sum_vg - (sum_v * sum_g + sum_vx * sum_gx) / n)
 
-        by_g = vweight - scale * sum_vx / n  # d / d xhat = by_g g + [row < rows] by_v v
+        by_g = vweight - scale * sum_vx / n  # d / d xhat = by_g g + [row < stats_from] by_v v
         slope = by_g * rstd
         dg = _combine(vbias - scale * sum_v / n - slope * mean, (v, scale), (x, slope))
 
@@ -150,7 +160,7 @@ class _Backward(Function):
         slope = -rstd * rstd * sum_dx / n
         offset = -rstd * sum_d / n - slope * mean
         dx = g * (rstd * by_g)[:, None, None]
-        _add(dx[:rows], offset, (v[:rows], rstd * by_v), (x[:rows], slope))
+        _add(dx[:stats_from], offset, (v[:stats_from], rstd * by_v), (x[:stats_from], slope))
         return dg, dx, dweight, None, None, None
 
 

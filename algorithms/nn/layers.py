@@ -50,8 +50,8 @@ class BatchNorm2d(nn.BatchNorm2d):
     """Batch norm of [B, G*C, H, W] with scale and offset [C], or [T, C] for G = T.
 
     Statistics are those of the batch, or the running ones in evaluation mode, as in torch. With
-    ``rows``, they are computed from the first ``rows`` images and normalise the whole batch: so
-    queries that follow their support set are normalised independently of each other. If ``order``
+    ``stats_from``, they are computed from so many of the first images and normalise the whole batch:
+    so queries that follow their support set are normalised independently of each other. If ``order``
     is 2, the gradient will be differentiated again, for which torch's own batch norm is slow.
 
     With shared weights, the batch holds the images of ``tasks`` tasks, one task after the other,
@@ -60,16 +60,18 @@ class BatchNorm2d(nn.BatchNorm2d):
 
     order: int = 1
 
-    def forward(self, x: Tensor, rows: int | None = None, tasks: int = 1) -> Tensor:
+    def forward(self, x: Tensor, stats_from: int | None = None, tasks: int = 1) -> Tensor:
         """Return the normalised images."""
         weight, bias = self.weight, self.bias
-        if rows is None and weight.dim() == 1:
+        if stats_from is None and weight.dim() == 1:
             return self._each_task(x, tasks) if tasks > 1 and self.training else super().forward(x)
-        if rows is None and self.order == 1 and x[:, 0].numel() > 1:  # torch rejects single pixels
+        if (
+            stats_from is None and self.order == 1 and x[:, 0].numel() > 1
+        ):  # torch rejects single pixels
             return F.batch_norm(
                 x, None, None, weight.flatten(), bias.flatten(), training=True, eps=self.eps
             )
-        return batch_norm(x, weight.flatten(), bias.flatten(), rows, self.eps)
+        return batch_norm(x, weight.flatten(), bias.flatten(), stats_from, self.eps)
 
     def _each_task(self, x: Tensor, tasks: int) -> Tensor:
         """Normalise [T*B, C, H, W] task by task, in training mode with shared weights."""

@@ -28,8 +28,8 @@ def run_queries(
 ) -> Tensor:
     """Return the output of ``run`` for the queries [T, M, C, H, W], normalised by ``statistics``.
 
-    ``run(x, rows)`` returns [T, B, ...] for images [T, B, C, H, W]; batch norm uses the statistics
-    of the first ``rows`` images of each task, or of all. ``statistics`` is one of
+    ``run(x, stats_from)`` returns [T, B, ...] for images [T, B, C, H, W]; batch norm uses the statistics
+    of the first ``stats_from`` images of each task, or of all. ``statistics`` is one of
     `BATCH_STATISTICS`.
     """
     shots = support_x.shape[1]

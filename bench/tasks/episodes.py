@@ -52,8 +52,8 @@ class EpisodeSampler:
         """The device of the episodes."""
         return self.pool.inputs.device
 
-    def rows(self, first: int, count: int) -> Tensor:
-        """Return the examples of episodes ``first .. first+count-1`` as pool rows: [T, N, K+Q]."""
+    def indices(self, first: int, count: int) -> Tensor:
+        """Return the examples of episodes ``first .. first+count-1`` as pool indices: [T, N, K+Q]."""
         ways, per_class = self.setting.groups, self.setting.shots + self.setting.queries
         device = self.device
         number = torch.arange(first, first + count, device=device)[:, None]
@@ -75,11 +75,11 @@ class EpisodeSampler:
 
     def classes(self, first: int, count: int) -> Tensor:
         """Return the classes [T, N] of episodes ``first .. first+count-1``, in label order."""
-        return self._classes_of(self.rows(first, count))
+        return self._classes_of(self.indices(first, count))
 
-    def _classes_of(self, rows: Tensor) -> Tensor:
-        """Return the classes [T, N] that own rows [T, N, K+Q] of the pool."""
-        return torch.searchsorted(self.pool.offsets, rows[..., 0].contiguous(), right=True) - 1
+    def _classes_of(self, indices: Tensor) -> Tensor:
+        """Return the classes [T, N] that own indices [T, N, K+Q] of the pool."""
+        return torch.searchsorted(self.pool.offsets, indices[..., 0].contiguous(), right=True) - 1
 
     def draw(self, first: int, count: int) -> TaskBatch:
         """Return episodes ``first .. first+count-1`` as a meta-batch of ``count`` tasks.
@@ -88,7 +88,7 @@ class EpisodeSampler:
         """
         if not (first in self._planned and first + count <= self._planned.stop):
             self._planned = range(first, first + max(count, self._ahead))
-            self._plan = self.rows(first, len(self._planned))
+            self._plan = self.indices(first, len(self._planned))
             self._plan_classes = self._classes_of(self._plan)
         begin = first - self._planned.start
         plan = self._plan[begin : begin + count]
@@ -96,7 +96,7 @@ class EpisodeSampler:
         support, query = plan[..., :shots], plan[..., shots:].flatten(1)
         support_y, query_y = self._support_y.expand(count, -1, -1), self._query_y.expand(count, -1)
         if self.pool.targets is not None:
-            support_y, query_y = (_at(self.pool.targets, rows) for rows in (support, query))
+            support_y, query_y = (_at(self.pool.targets, indices) for indices in (support, query))
         return TaskBatch(
             _at(self.pool.inputs, support),
             support_y,
@@ -121,8 +121,8 @@ class EpisodeSampler:
 
         Equal digests mean equal images and labels.
         """
-        rows = self.rows(0, count).cpu().contiguous()
-        return hashlib.sha256(repr(self.key).encode() + rows.numpy().tobytes()).hexdigest()[:16]
+        indices = self.indices(0, count).cpu().contiguous()
+        return hashlib.sha256(repr(self.key).encode() + indices.numpy().tobytes()).hexdigest()[:16]
 
 
 def episodes_of(
@@ -133,9 +133,9 @@ def episodes_of(
     return EpisodeSampler(pool, setting, (dataset.digest, split, *axes), dataset.domain)
 
 
-def _at(values: Tensor, rows: Tensor) -> Tensor:
-    """Return the values of rows of any shape."""
-    return values.index_select(0, rows.flatten()).view(*rows.shape, *values.shape[1:])
+def _at(values: Tensor, indices: Tensor) -> Tensor:
+    """Return the values of indices of any shape."""
+    return values.index_select(0, indices.flatten()).view(*indices.shape, *values.shape[1:])
 
 
 def _joined(numbers: Tensor) -> list[str]:

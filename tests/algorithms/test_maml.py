@@ -17,7 +17,7 @@ class Pixel(nn.Module):
 
     num_features = 1
 
-    def forward(self, x, rows=None):
+    def forward(self, x, stats_from=None):
         return x.flatten(2)
 
 
@@ -144,7 +144,7 @@ def test_images_pass_the_backbone_of_anil_once(statistics, passes):
     seen = []
 
     class Counting(Pixel):
-        def forward(self, x, rows=None):
+        def forward(self, x, stats_from=None):
             seen.append(x.shape[1])
             return super().forward(x)
 

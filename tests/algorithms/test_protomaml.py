@@ -19,7 +19,7 @@ class Pixel(nn.Module):
 
     num_features = 1
 
-    def forward(self, x, rows=None):
+    def forward(self, x, stats_from=None):
         return x.flatten(2)
 
 

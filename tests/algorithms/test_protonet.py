@@ -12,7 +12,7 @@ from bench.check.tasks import random_episodes
 class Pixels(nn.Module):
     """A backbone whose features are the pixels."""
 
-    def forward(self, x, rows=None):
+    def forward(self, x, stats_from=None):
         return x.flatten(2)
 
 

@@ -101,7 +101,7 @@ def svm_heads(shape: Setting, device: torch.device) -> Sides:
     labels = torch.arange(ways, device=device).repeat_interleave(shots)
 
     class Given(torch.nn.Module):
-        def forward(self, x, rows=None):
+        def forward(self, x, stats_from=None):
             return x.flatten(2)
 
     learner = MetaOptNet(Given(), ways, initial_scale=1.0).to(device)

@@ -94,7 +94,9 @@ def test_weights_of_each_task_give_the_features_of_a_plain_network_with_them():
 
 def test_rows_limit_the_statistics_to_the_first_images():
     network = wide()
-    features = network.forward_per_task(torch.cat((IMAGES, IMAGES[:, 1:3].flip(3)), 1), rows=4)
+    features = network.forward_per_task(
+        torch.cat((IMAGES, IMAGES[:, 1:3].flip(3)), 1), stats_from=4
+    )
     torch.testing.assert_close(features[:, :4], network.forward_per_task(IMAGES))
 
 

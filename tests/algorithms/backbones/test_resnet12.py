@@ -108,7 +108,9 @@ def test_weights_of_each_task_give_the_features_of_a_plain_network_with_them():
 
 def test_rows_limit_the_statistics_to_the_first_images():
     network = resnet12()
-    features = network.forward_per_task(torch.cat((IMAGES, IMAGES[:, 1:3].flip(3)), 1), rows=5)
+    features = network.forward_per_task(
+        torch.cat((IMAGES, IMAGES[:, 1:3].flip(3)), 1), stats_from=5
+    )
     torch.testing.assert_close(features[:, :5], network.forward_per_task(IMAGES))
 
 

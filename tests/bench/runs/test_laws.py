@@ -244,8 +244,8 @@ def test_no_two_purposes_share_their_episodes(small):
     same = Dataset.of("same", dict.fromkeys(("train", "val", "test"), pool))
     cell = cells.check(small().config, replace(same, expected_duplicates=None))
     parts = cells.build_components(cell)
-    drawn = [s.rows(0, 4) for s in (parts.val_source, parts.test_source)]
-    drawn.append(EpisodeSampler(pool, cell.test_setting, parts.loop.source.key).rows(0, 4))
+    drawn = [s.indices(0, 4) for s in (parts.val_source, parts.test_source)]
+    drawn.append(EpisodeSampler(pool, cell.test_setting, parts.loop.source.key).indices(0, 4))
     assert len({str(rows.tolist()) for rows in drawn}) == 3
 
 
@@ -321,7 +321,7 @@ def test_other_images_are_another_name_and_other_episodes(small):
         names.add(cell.name)
         parts = cells.build_components(cell)
         for sampler in (parts.loop.source, parts.val_source, parts.test_source):
-            drawn.add(str(sampler.rows(0, 4).tolist()))
+            drawn.add(str(sampler.indices(0, 4).tolist()))
         trainings.add(training_digest(cell))
     assert (len(names), len(drawn), len(trainings)) == (2, 6, 2)
 

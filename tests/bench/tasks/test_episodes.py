@@ -74,8 +74,8 @@ def test_episodes_have_the_promised_shape_and_labels():
 def test_an_episode_is_a_function_of_its_number_alone():
     one = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0))
     other = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0))
-    whole = one.rows(0, 3000)
-    assert torch.equal(other.rows(2990, 10), whole[2990:])
+    whole = one.indices(0, 3000)
+    assert torch.equal(other.indices(2990, 10), whole[2990:])
     for first, count in ((1500, 7), (0, 3), (1016, 8), (1020, 8), (1021, 1), (2999, 1)):
         drawn, again = other.draw(first, count), one.draw(first, count)
         assert torch.equal(drawn.query_x, again.query_x)
@@ -83,9 +83,9 @@ def test_an_episode_is_a_function_of_its_number_alone():
         assert torch.equal(drawn.classes, classes) and torch.equal(again.classes, classes)
         rows = whole[first : first + count, :, :1]
         assert torch.equal(drawn.support_x, pool().inputs[rows])
-    far = one.rows(2**32 + 5, 1)
-    assert not torch.equal(far, one.rows(5, 1)), "numbers beyond 32 bits count"
-    assert torch.equal(far, other.rows(2**32, 6)[5:])
+    far = one.indices(2**32 + 5, 1)
+    assert not torch.equal(far, one.indices(5, 1)), "numbers beyond 32 bits count"
+    assert torch.equal(far, other.indices(2**32, 6)[5:])
     first = EpisodeSampler(pool(), Setting(5, 1, 2), ("a", 0)).draw(0, 1)
     assert torch.equal(first.support_x, pool().inputs[whole[:1, :, :1]])
 
@@ -97,11 +97,11 @@ def test_as_many_episodes_are_planned_ahead_as_memory_allows(monkeypatch, elemen
     sampler = EpisodeSampler(pool(), Setting(5, 1, 2), ("a",))
     planned = []
 
-    def rows(first: int, count: int) -> torch.Tensor:
+    def indices(first: int, count: int) -> torch.Tensor:
         planned.append((first, count))
-        return EpisodeSampler.rows(sampler, first, count)
+        return EpisodeSampler.indices(sampler, first, count)
 
-    monkeypatch.setattr(sampler, "rows", rows)
+    monkeypatch.setattr(sampler, "indices", indices)
     for number in range(2 * ahead):
         sampler.draw(number, 1)
     assert planned == [(0, ahead), (ahead, ahead)]
@@ -115,7 +115,7 @@ def test_classes_are_known_of_episodes_with_one_image_each():
 
 def test_any_axis_makes_other_episodes():
     def rows(shape: Setting, *axes: object) -> torch.Tensor:
-        return EpisodeSampler(pool(), shape, axes).rows(0, 40)[:, :, :3]
+        return EpisodeSampler(pool(), shape, axes).indices(0, 40)[:, :, :3]
 
     base = rows(Setting(5, 1, 2), "digest", "test", 0)
     for other in (
@@ -130,18 +130,18 @@ def test_any_axis_makes_other_episodes():
 def test_the_global_random_state_is_neither_used_nor_touched():
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    first = EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).rows(0, 9)
+    first = EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).indices(0, 9)
     assert torch.equal(torch.get_rng_state(), before)
     torch.manual_seed(1)
-    assert torch.equal(EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).rows(0, 9), first)
+    assert torch.equal(EpisodeSampler(pool(), Setting(5, 1, 2), ("a",)).indices(0, 9), first)
 
 
 def test_golden_episodes():
     """The very episodes of this version: should they change, all stored results are stale."""
     sampler = EpisodeSampler(pool(), Setting(5, 1, 3), ("golden",))
-    assert sampler.rows(0, 1).tolist() == GOLDEN_ROWS
+    assert sampler.indices(0, 1).tolist() == GOLDEN_ROWS
     assert sampler.digest(100) == GOLDEN_DIGEST
-    rows = sampler.rows(0, 100).numpy().tobytes()
+    rows = sampler.indices(0, 100).numpy().tobytes()
     assert sampler.digest(100) == hashlib.sha256(repr(sampler.key).encode() + rows).hexdigest()[:16]
 
 
@@ -168,7 +168,7 @@ def test_draws_are_uniform_and_independent_of_place():
     """Chi-square over classes by label, images by place, and pairs in neighbouring episodes."""
     from scipy.stats import chisquare
 
-    many = EpisodeSampler(pool(classes=6, sizes=(5,)), Setting(3, 1, 2), ("u",)).rows(0, 20000)
+    many = EpisodeSampler(pool(classes=6, sizes=(5,)), Setting(3, 1, 2), ("u",)).indices(0, 20000)
     classes, within = many // 5, many % 5
     for label in range(3):
         assert chisquare(classes[:, label, 0].bincount(minlength=6)).pvalue > 1e-4
@@ -188,7 +188,7 @@ def test_uneven_classes_and_their_images_are_drawn_uniformly():
 
     source = pool(classes=6, sizes=(4, 40))
     sampler = EpisodeSampler(source, Setting(2, 1, 1), ("u",))
-    rows, classes = sampler.rows(0, 12000), sampler.classes(0, 12000)
+    rows, classes = sampler.indices(0, 12000), sampler.classes(0, 12000)
     for place in range(2):
         assert chisquare(classes[:, place].bincount(minlength=6)).pvalue > 1e-4
         seen = rows[..., place].flatten().bincount(minlength=len(source.inputs))
@@ -217,7 +217,7 @@ def test_whatever_fits_a_pool_is_drawn_without_repetition(sizes, data):
             assert task[..., 0].tolist() == [[c] * wanted for c in classes]
             assert len(set(classes)) == ways
             assert all(len(set(places)) == wanted for places in task[..., 1].tolist())
-        fresh = EpisodeSampler(source, sampler.setting, axes).rows(first, count)
+        fresh = EpisodeSampler(source, sampler.setting, axes).indices(first, count)
         assert torch.equal(images, source.inputs[fresh].flatten(-3))
 
 
@@ -248,7 +248,7 @@ def test_a_shape_that_does_not_fit_is_a_mistake(shape, message):
 
 def test_all_classes_and_all_images_can_be_asked_for():
     small = pool(classes=3, sizes=(4,))
-    rows = EpisodeSampler(small, Setting(3, 1, 3), ("a",)).rows(0, 5)
+    rows = EpisodeSampler(small, Setting(3, 1, 3), ("a",)).indices(0, 5)
     assert rows.flatten(1).sort().values.tolist() == [list(range(12))] * 5
 
 
