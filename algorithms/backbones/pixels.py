@@ -15,5 +15,6 @@ class Pixels(Backbone):
         self.num_features = math.prod(input_shape)
 
     def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
-        """Return the inputs [T, B, ...], such as images, as features [T, B, ``num_features``]."""
-        return x.flatten(2)
+        """Return the inputs [T, B, ...] as features [T, B, ``num_features``]; integers as floats."""
+        features = x.flatten(2)
+        return features if features.is_floating_point() else features.float()
