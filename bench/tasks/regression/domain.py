@@ -43,5 +43,6 @@ class Regression(Domain):
         return {"score": errors.nan_to_num(MOST, MOST).clamp(max=MOST)}
 
     def pictures(self, learner: Learner, source: TaskSource) -> dict[str, str]:
-        """Return ``functions.csv``: some functions and what the learner makes of them."""
-        return {"functions.csv": fitted(learner, source).to_csv(index=False)}
+        """Return ``functions.csv``, functions of one number and what the learner makes of them."""
+        functions = fitted(learner, source)
+        return {} if functions.empty else {"functions.csv": functions.to_csv(index=False)}

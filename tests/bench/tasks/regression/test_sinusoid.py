@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import hydra
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
 
+from algorithms.backbones.pixels import Pixels
+from algorithms.learner import Setting
+from algorithms.nearest_neighbor import NearestNeighbor
 from bench import report
 from bench.check.domain import Told
 from bench.config import schema
@@ -23,7 +27,7 @@ from bench.runs.reload import load_cell
 from bench.runs.verify import verify
 from bench.tasks import leaks
 from bench.tasks.base import MOST
-from bench.tasks.episodes import episodes_of
+from bench.tasks.episodes import EpisodeSampler, episodes_of
 
 DIGEST = "97d44c8e41c123f5"
 SMALL = [
@@ -115,6 +119,18 @@ def test_its_report_has_a_table_of_the_error_and_pictures_of_functions(make):
     assert "10-shot" in (cell.store.root / "mse.md").read_text()
     assert (cell.store.root / "figures" / "functions.png").exists()
     assert (cell.store.root / "figures" / "adaptation.png").exists()
+
+
+def test_functions_of_two_numbers_have_no_pictures(dataset):
+    pool = dataset.splits["test"]
+    setting = Setting(None, shots=2, queries=3)
+    learner = NearestNeighbor(Pixels((1,)), 1)
+    learner.loss = dataset.domain.loss()
+    source = EpisodeSampler(pool, setting, ("test",), dataset.domain)
+    assert list(dataset.domain.pictures(learner, source)) == ["functions.csv"]
+    wide = replace(pool, inputs=pool.inputs.repeat(1, 2))
+    source = EpisodeSampler(wide, setting, ("test",), dataset.domain)
+    assert dataset.domain.pictures(learner, source) == {}
 
 
 def test_the_parameters_of_the_smallest_error_are_tested(make, monkeypatch):
