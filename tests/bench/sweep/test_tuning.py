@@ -1,6 +1,7 @@
 """Options found by trials: what they see, how a study goes on after a kill, what is refused."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -73,11 +74,13 @@ def test_spaces_are_those_of_learners():
     assert groups.names("space") == sorted(LEARNERS)
 
 
-def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, monkeypatch):
+def test_trials_see_no_test_episode_and_the_best_is_trained_anew(
+    tune, checked, monkeypatch, capsys
+):
     cell = checked([])
     test = cells.build_components(cell).test_source.key
     seen: list[tuple[int, int]] = []
-    for name in ("draw", "rows", "classes", "digest"):
+    for name in ("draw", "indices", "classes", "digest"):
         plain = getattr(EpisodeSampler, name)
 
         def noted(self, *arguments, plain=plain):
@@ -101,6 +104,8 @@ def test_trials_see_no_test_episode_and_the_best_is_trained_anew(tune, checked, 
     monkeypatch.undo()
 
     found = trials(cell)
+    told = re.findall(r"trial\d+: validation ([\d.]+) % with train.lr=", capsys.readouterr().out)
+    assert told == [f"{each.value:.1f}" for each in found]
     first, best = found[0], max(found, key=lambda t: t.value * (t.state.name == "COMPLETE"))
     assert first.params == {key: option(cell.config, key) for key in cell.config.tune.ranges}
     assert record["tuning"] == "3 trials of 240 examples with n_startup_trials 2 and batch_size 1"
