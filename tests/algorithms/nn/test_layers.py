@@ -60,10 +60,10 @@ def test_a_linear_layer_with_weights_of_each_task_is_one_layer_a_task():
 
 
 @pytest.mark.parametrize("order", [1, 2])
-@pytest.mark.parametrize("rows", [None, 2])
+@pytest.mark.parametrize("stats_from", [None, 2])
 @pytest.mark.parametrize(("tasks", "channels"), [(TASKS, 4), (1, 1)])
 def test_batch_norm_with_weights_of_each_task_is_one_batch_norm_a_task(
-    rows, order, tasks, channels
+    stats_from, order, tasks, channels
 ):
     """By the images of the task, or its first ones; a single pixel is its own mean."""
     layer = BatchNorm2d(channels).double()
@@ -72,11 +72,11 @@ def test_batch_norm_with_weights_of_each_task_is_one_batch_norm_a_task(
     layer._parameters |= {"weight": weights, "bias": biases}
     for images, size in ((IMAGES, 5), (IMAGES, 1), (1, 1)):
         x = random(tasks, images, channels, size, size)
-        mean = x[:, :rows].mean((1, 3, 4), keepdim=True)
-        variance = x[:, :rows].var((1, 3, 4), correction=0, keepdim=True)
+        mean = x[:, :stats_from].mean((1, 3, 4), keepdim=True)
+        variance = x[:, :stats_from].var((1, 3, 4), correction=0, keepdim=True)
         normal = (x - mean) / (variance + layer.eps).sqrt()
         expected = normal * weights[:, None, :, None, None] + biases[:, None, :, None, None]
-        found = from_grouped(layer(to_grouped(x, True), rows), tasks, True)
+        found = from_grouped(layer(to_grouped(x, True), stats_from), tasks, True)
         torch.testing.assert_close(found, expected.flatten(2))
 
 
