@@ -3,22 +3,18 @@
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from bench.core.atomic import Content, atomic_write
 from bench.core.errors import UserError
 from bench.report import (
     claims,
-    functions,
     leaderboard,
     page,
-    plots,
-    rankings,
     recipes,
     rows,
     shifts,
@@ -28,12 +24,15 @@ from bench.report import (
     tuning,
 )
 from bench.report.drawing import image
+from bench.report.figures import figures
+from bench.report.figures.description import Figure
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
 from bench.runs.store import Store
 from bench.stats.intervals import mean_ci95
 
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 Stores = dict[str, Store]
@@ -151,14 +150,15 @@ def gather(
     stored, stores = read(results_dir, others)
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
     records = rows.merge_across(rows.with_scores(stored, tested), across)
+    trained = [row for row in done(records) if row.get("train_examples") != 0]
     return Gathered(
         stored,
         records,
         leaderboards(records, tested, margin),
-        _curves(stores, records),
-        _tried(stores, records, "probe.csv", Store.trials),
-        _tried(stores, records, "shift.csv", Store.shifts),
-        _tried(stores, records, "functions.csv", Store.functions),
+        _each(stores, trained, Store.history, "history.csv", "Left out of the learning curves"),
+        _each(stores, done(records), Store.trials, "probe.csv"),
+        _each(stores, done(records), Store.shifts, "shift.csv"),
+        _each(stores, done(records), Store.functions, "functions.csv"),
         claimed(stored, stores),
         recipes.factorial_designs(records, tested),
     )
@@ -167,66 +167,55 @@ def gather(
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
     """Return the published figures on the data sets of these records, each with its measurement."""
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    return claims.checks(rows.with_scores(stored, tested), _configs(stores, stored))
+    return claims.checks(
+        rows.with_scores(stored, tested),
+        _each(stores, stored, Store.config, "config.yaml", "Held to no published figure"),
+    )
 
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """Return all views except the page and the figures, by file name; None if nothing to show."""
     stored, records, boards, curves, probed, shifted, _, claimed, crossed = found
-    tried, claim = trials.trials_table(records, probed), claims.claims_table(claimed)
-    elsewhere = shifts.shift_table(records, shifted)
-    views = {
-        "throughput.csv": tables.to_csv(tables.throughput_table(stored)),
-        "throughput.md": tables.throughput_markdown(records),
-        "saturation.md": tables.saturation_markdown(records),
-        "leaderboard.csv": tables.to_csv(leaderboard.standings_table(boards)),
-        "pairs.csv": tables.to_csv(leaderboard.pairs_table(boards)),
-        "leaderboard.md": tables.leaderboard_markdown(boards),
-        "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
-        "claimed.csv": None if claim is None else tables.to_csv(claim),
-        "claimed.md": claims.claims_markdown(claimed),
-        "probe.csv": None if tried is None else tables.to_csv(tried),
-        "recipes.md": recipes.recipes_markdown(crossed),
-        "tuning.md": tuning.tuning_markdown(records),
-        "transduction.md": trials.transduction_markdown(records, probed),
-        "shift.csv": None if elsewhere is None else tables.to_csv(elsewhere),
-        "shift.md": shifts.shift_markdown(records, shifted),
-    }
-    scores = {
-        metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()
-    }
-    views |= {f"{name}.md": tables.joined(made) for name, made in scores.items()}
-    for metric, of in rows.by_metric(stored).items():
-        views[f"{metric.name}.csv"] = tables.to_csv(tables.score_table(of, metric))
-    for name, made in {
-        **scores,
-        "leaderboard": [
-            t for b in boards for t in (tables.standing_table(b), tables.pair_table(b))
-        ],
+    made = {
+        **{metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()},
         "throughput": tables.throughput_tables(records),
-        "claimed": [claims.table(claimed)] if claimed else [],
         "tuning": tuning.tuning_tables(records),
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
         "shift": shifts.shift_tables(records, shifted),
+    }
+    views = {f"{name}.md": tables.joined(each) for name, each in made.items()}
+    made["leaderboard"] = [
+        each for b in boards for each in (tables.standing_table(b), tables.pair_table(b))
+    ]
+    made["claimed"] = [claims.table(claimed)] if claimed else []
+    for name, each in made.items():
+        views[f"{name}.tex"] = tables.latex(table for table in each if table.cells)
+    views |= {
+        "throughput.md": views["throughput.md"] or "No cell has been timed.\n",
+        "saturation.md": tables.joined(tables.saturation_tables(records)),
+        "leaderboard.md": tables.leaderboard_markdown(boards),
+        "time_to_accuracy.md": targets.time_to_accuracy_markdown(records, curves),
+        "claimed.md": claims.claims_markdown(claimed),
+    }
+    for name, frame in {
+        "throughput": tables.throughput_table(stored),
+        "leaderboard": leaderboard.standings_table(boards),
+        "pairs": leaderboard.pairs_table(boards),
+        "claimed": claims.claims_table(claimed),
+        "probe": trials.trials_table(records, probed),
+        "shift": shifts.shift_table(records, shifted),
+        **{m.name: tables.score_table(of, m) for m, of in rows.by_metric(stored).items()},
     }.items():
-        views[f"{name}.tex"] = tables.latex(table for table in made if table.cells)
+        views[f"{name}.csv"] = None if frame is None else tables.to_csv(frame)
     return views
 
 
-def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure | None]]:
-    """Return all text files and all figures of a report, by name; None if nothing to show."""
-    records, boards, curves = found.records, found.boards, found.curves
-    probed, shifted = found.probed, found.shifted
-    written = texts(found) | {
-        "report.html": page.html(
-            records, boards, curves, probed, shifted, found.claimed, found.crossed
-        )
-    }
-    drawn = plots.figures(records, curves)
-    drawn |= rankings.figures(boards) | trials.figures(records, probed)
-    drawn["functions"] = functions.functions(records, found.fitted)
-    return written, drawn | shifts.figures(records, shifted)
+def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure]]:
+    """Return all text files, None if nothing to show, and all figures of a report, by name."""
+    drawn = figures(*found[1:7])
+    made = page.html(*found[1:6], found.claimed, found.crossed, drawn)
+    return texts(found) | {"report.html": made}, drawn
 
 
 def build(
@@ -246,11 +235,11 @@ def build(
         UserError: See `read`; or the folder cannot be written.
     """
     found = gather(results_dir, across, others, margin)
-    written, figures = views(found)
+    written, drawn = views(found)
     contents: dict[str, Content | None] = dict(written)
-    for name, figure in figures.items():
+    for name, figure in drawn.items():
         for kind in ("png", "pdf"):
-            contents[f"figures/{name}.{kind}"] = image(figure, kind) if figure else None
+            contents[f"figures/{name}.{kind}"] = image(figure, kind) if figure.panels else None
 
     root = Path(results_dir)
     try:
@@ -269,49 +258,24 @@ def build(
     return Report(paths, found.records, found.boards)
 
 
-def _tried(
+def _each(
     stores: Stores,
-    records: list[Row],
+    records: Iterable[Row],
+    read: Callable[[Store, str], T | None],
     file: str,
-    read: Callable[[Store, str], pd.DataFrame | None],
-) -> dict[str, pd.DataFrame]:
-    """Return the `bench.probe` results of each cell, from ``file``; warn about unreadable ones."""
+    without: str = "Left out of the probes",
+) -> dict[str, T]:
+    """Return what ``read`` gives of each cell, unless that is None; warn about unreadable files."""
     found = {}
-    for row in done(records):
+    for row in records:
         store = stores[row["cell"]]
         try:
-            if (tried := read(store, row["cell"])) is not None:
-                found[row["cell"]] = tried
+            if (each := read(store, row["cell"])) is not None:
+                found[row["cell"]] = each
         except (ValueError, OSError) as error:
             path = store.runs / row["cell"] / file
-            _log.warning("Left out of the probes: %s: %s", path, _first_line(error))
+            _log.warning("%s: %s: %s", without, path, _first_line(error))
     return found
-
-
-def _configs(stores: Stores, records: list[Row]) -> dict[str, Any]:
-    """Return the configuration of each cell; warn about unreadable ones."""
-    configs = {}
-    for row in records:
-        try:
-            configs[row["cell"]] = stores[row["cell"]].config(row["cell"])
-        except (ValueError, OSError) as error:
-            _log.warning("Held to no published figure: %s", _first_line(error))
-    return configs
-
-
-def _curves(stores: Stores, records: list[Row]) -> dict[str, pd.DataFrame]:
-    """Return the learning curve of each trained cell; warn about unreadable ones."""
-    curves = {}
-    for row in done(records):
-        if row.get("train_examples") == 0:  # nothing was trained, so there is no curve
-            continue
-        store = stores[row["cell"]]
-        path = store.runs / row["cell"] / "history.csv"
-        try:
-            curves[row["cell"]] = store.history(row["cell"])
-        except (ValueError, OSError) as error:
-            _log.warning("Left out of the learning curves: %s: %s", path, _first_line(error))
-    return curves
 
 
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:

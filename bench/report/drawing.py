@@ -1,45 +1,35 @@
-"""Style of all figures: colours, panels, legends, notes, ticks, and non-overlapping labels."""
+"""Figures drawn by matplotlib, in the house style: panels, legends, notes, and labels apart."""
 
 import io
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis as Ticks
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter, NullLocator
-from matplotlib.transforms import Bbox
+from matplotlib.ticker import NullLocator
+from numpy.typing import NDArray
 
-from bench.report.rows import DAGGER, TRANSDUCTIVE_NOTE, Comparison, Row, learners, shared_facts
-from bench.tasks.base import Metric
+from bench.report.figures.description import Axis, Bars, Figure, Line, Matrix, Panel, Points, Series
+from bench.report.figures.parts import short
+from bench.report.figures.styles import GREY, INK, Style
 
-# The Okabe-Ito palette, which is safe for colour-blind readers: four colours for the methods of
-# this project, four for any other algorithm in the results folder.
-KNOWN = {
-    "maml": ("#0072B2", "o"),
-    "reptile": ("#E69F00", "s"),
-    "protonet": ("#009E73", "^"),
-    "metaoptnet": ("#CC79A7", "D"),
-}
-OTHERS = (("#D55E00", "v"), ("#56B4E9", "P"), ("#000000", "X"), ("#F0E442", "h"))
 # Learners that share a colour differ in these.
 HATCHES = ("", "//////", "......", "xxxxxx", "------")
 DASHES = ("-", "--", ":", "-.", (0, (6, 1, 1, 1, 1, 1)))
 FILLS = ("full", "none", "left", "bottom", "top")
 
 DOTS = 200
-INK, GREY = "#222222", "#666666"
-CHANCE, FLOOR = (0, (3, 2)), (0, (1, 1))
-"""Dash patterns of the lines for chance and for floors."""
 RC: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
@@ -59,86 +49,6 @@ RC: dict[Any, Any] = {
     "legend.frameon": False,
 }
 VALUE_SIZE, LABEL_SIZE = 6.5, 7
-MOST_TEXT = 120  # characters that fit between the points of a panel
-
-P = ParamSpec("P")
-
-
-@dataclass(frozen=True)
-class Style:
-    """Appearance of one learner in all figures."""
-
-    colour: str
-    marker: str
-    kind: int
-
-    def bar(self) -> dict[str, Any]:
-        """Return keywords of a bar: filled for the first learner of a colour, else hatched."""
-        filled = self.kind == 0
-        face = self.colour if filled else "white"
-        edge = INK if self.colour == OTHERS[3][0] else self.colour
-        return {"facecolor": face, "edgecolor": edge, "hatch": HATCHES[self.kind % len(HATCHES)]}
-
-    def point(self) -> dict[str, Any]:
-        """Return keywords of a marker."""
-        return {
-            "marker": self.marker,
-            "color": self.colour,
-            "fillstyle": FILLS[self.kind % len(FILLS)],
-            "markersize": 5,
-            "markeredgewidth": 1.0,
-            "markeredgecolor": INK if self.colour == OTHERS[3][0] else self.colour,
-            "markerfacecoloralt": "white",
-        }
-
-    def line(self) -> dict[str, Any]:
-        """Return keywords of a line with markers."""
-        return {
-            **self.point(),
-            "markersize": 3.8,
-            "linestyle": DASHES[self.kind % len(DASHES)],
-            "linewidth": 1.1,
-        }
-
-
-def styles(rows: Iterable[Row], found: Iterable[Comparison] = ()) -> dict[str, Style]:
-    """Return a style for each label of all `rows` and of the comparisons built from some of them.
-
-    The project's methods have their own colour; their variants and peers share it and differ in
-    hatch, dash and fill. Other learners take the remaining colours in the order of their names.
-    """
-    algos = {row["label"]: row["algo"] for row in rows}
-    order = learners({"label": label, "algo": algo} for label, algo in algos.items())
-    for comparison in found:
-        algos |= {row["label"]: row["algo"] for row in comparison.rows}
-        order += [label for label in comparison.labels if label not in order]
-
-    looks: dict[str, Style] = {}
-    strangers: list[str] = []
-    for label in order:
-        family = algos[label].rsplit("/", 1)[-1]
-        if family in KNOWN:
-            colour, marker = KNOWN[family]
-            # Only the plain method is filled, even where its peers are shown without it.
-            first = 0 if algos[label] == family else 1
-        else:
-            strangers += [algos[label]] if algos[label] not in strangers else []
-            colour, marker = OTHERS[strangers.index(algos[label]) % len(OTHERS)]
-            first = 0
-        taken = [look.kind for look in looks.values() if look.colour == colour]
-        looks[label] = Style(colour, marker, max([first, *(kind + 1 for kind in taken)]))
-    return looks
-
-
-def house_style(draw: Callable[P, Figure | None]) -> Callable[P, Figure | None]:
-    """Make a function draw in the style of this project, regardless of the caller's rcParams."""
-
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure | None:
-        with matplotlib.rc_context(RC):
-            return draw(*args, **kwargs)
-
-    return styled
 
 
 def image(figure: Figure, kind: str) -> bytes:
@@ -146,53 +56,193 @@ def image(figure: Figure, kind: str) -> bytes:
     metadata = {"CreationDate": None} if kind == "pdf" else {"Software": None}
     buffer = io.BytesIO()
     with matplotlib.rc_context(RC):
-        figure.savefig(buffer, format=kind, dpi=DOTS, metadata=metadata)
+        draw(figure).savefig(buffer, format=kind, dpi=DOTS, metadata=metadata)
     return buffer.getvalue()
 
 
-def new_figure(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with `count` axes in at most `columns` columns.
-
-    `width` (of the figure) and `height` (of a row of axes) are in inches.
-    """
-    columns = min(columns, count)
-    rows = math.ceil(count / columns)
-    figure = Figure(figsize=(width, height * rows + 0.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, [figure.add_subplot(rows, columns, i + 1) for i in range(count)]
-
-
-def labels_of(found: Iterable[Comparison]) -> list[str]:
-    """Return the learners of all comparisons, in legend order."""
-    return learners(row for comparison in found for row in comparison.rows)
-
-
-def write_value(ax: Axes, x: float, y: float, text: str, upright: bool, colour: str = INK) -> None:
-    """Write a number just above the point (x, y)."""
-    ax.annotate(
-        text,
-        (x, y),
-        (0, 2.5),
-        textcoords="offset points",
-        ha="center",
-        va="bottom",
-        rotation=90 if upright else 0,
-        fontsize=VALUE_SIZE,
-        color=colour,
-        path_effects=[withStroke(linewidth=1.5, foreground="white")],
-    )
+def draw(figure: Figure) -> Drawing:
+    """Draw a figure that has panels, regardless of the caller's rcParams."""
+    with matplotlib.rc_context(RC):
+        width = figure.width or (7.2 if len(figure.panels) > 1 else 4.8)
+        columns = min(figure.columns, len(figure.panels))
+        rows = math.ceil(len(figure.panels) / columns)
+        drawing = Drawing(figsize=(width, figure.height * rows + 0.3), layout="constrained")
+        FigureCanvasAgg(drawing)
+        if any(panel.brackets for panel in figure.panels):
+            drawing.set_layout_engine("constrained", w_pad=0.15)
+        axes = [drawing.add_subplot(rows, columns, i + 1) for i in range(len(figure.panels))]
+        for ax, panel in zip(axes, figure.panels, strict=True):
+            _panel(ax, panel, width / columns)
+        legend = {label: each for panel in figure.panels for label, each in panel.legend.items()}
+        if figure.legend:
+            _legend(drawing, [_key(label, series) for label, series in legend.items()])
+        if figure.note:
+            lines = math.ceil(len(figure.note) / (width * 20))
+            text = wrap(figure.note, len(figure.note) // lines + 12)
+            drawing.supxlabel(text, fontsize=6.5, color=GREY)
+        layout = drawing.get_layout_engine()
+        assert layout is not None
+        layout.execute(drawing)
+        drawing.set_layout_engine(None)  # otherwise each save would draw twice, to lay out again
+        return drawing
 
 
-def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+def _panel(ax: Axes, panel: Panel, width: float) -> None:
+    """Draw a panel that is ``width`` inches wide with its labels."""
+    for axis, ticks in ((panel.x, ax.xaxis), (panel.y, ax.yaxis)):
+        name = ticks.axis_name
+        ax.set(**{f"{name}label": axis.label, f"{name}scale": "log" if axis.log else "linear"})
+        ticks.grid(axis.grid)
+    for series in panel.series:
+        _draw(series, ax)
+    if panel.matrix:
+        _matrix(ax, panel.matrix)
+    for column, (first, last) in enumerate(panel.brackets):
+        x, across = 2 * [1.02 + 0.03 * column], ax.get_yaxis_transform()
+        ends = [first - 0.15, last + 0.15]
+        ax.plot(x, ends, transform=across, clip_on=False, color=GREY, linewidth=2.6)
+    ax.set_xlim(panel.x.low, panel.x.high)
+    ax.set_ylim(panel.y.low, panel.y.high)
+    bars = [series for series in panel.series if isinstance(series, Bars)]
+    if bars:
+        _write_values(ax, bars, width)
+    for axis, ticks in ((panel.x, ax.xaxis), (panel.y, ax.yaxis)):
+        _ticks(ticks, axis)
+    ax.set_title(wrap(panel.title, int(15 * (width - 0.5))))
+
+
+def _ticks(ticks: Ticks, axis: Axis) -> None:
+    """Set the ticks of an axis: none outside its bounds, where margins and intervals may extend."""
+    ticks.set_major_formatter(short)
+    if axis.ticks:
+        ticks.set_ticks(list(axis.ticks), labels=list(axis.ticks.values()))
+        ticks.set_minor_locator(NullLocator())
+    else:
+        (low, high), (least, most) = sorted(ticks.get_view_interval()), axis.bounds
+        low, high = (
+            max(low, low if least is None else least),
+            min(high, high if most is None else most),
+        )
+        ticks.set_ticks([tick for tick in ticks.get_majorticklocs() if low <= tick <= high])
+
+
+@singledispatch
+def _draw(series: Series, ax: Axes) -> None:
+    raise TypeError(type(series))
+
+
+@_draw.register
+def _(series: Line, ax: Axes) -> None:
+    look = series.style
+    if series.ends:
+        low, high = series.ends
+        ax.fill_between(series.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
+    ax.plot(series.x, series.y, markevery=max(1, len(series.x) // 6), **_line(look))
+
+
+@_draw.register
+def _(series: Points, ax: Axes) -> None:
+    look = _point(series.style) | {"ecolor": series.style.colour, "linestyle": "none"}
+    ax.errorbar(series.x, series.y, _errors(series), capsize=2, elinewidth=1.0, **look)
+
+
+@_draw.register
+def _(series: Bars, ax: Axes) -> None:
+    ax.bar(series.x, series.y, series.width, linewidth=0.8, **_bar(series.style))
+    ends = _errors(series)
+    ax.errorbar(series.x, series.y, ends, fmt="none", ecolor=INK, capsize=1.5, elinewidth=0.7)
+
+
+def _errors(series: Series) -> NDArray[np.float64] | None:
+    """Return the lengths of error bars below and above each value."""
+    return np.abs(np.array(series.ends) - series.y) if series.ends else None
+
+
+def _write_values(ax: Axes, bars: Sequence[Bars], width: float) -> None:
+    """Write the text of each bar above it, upright where it is narrow, and make room for that."""
+    low, high = ax.get_xlim()
+    upright = bars[0].width * 72 * (width - 0.7) / (high - low) < 21
+    (bottom, top), scale = ax.get_ylim(), ax.yaxis.get_transform()
+    ends = scale.transform([bottom, top])
+    room = (0.25 if upright else 0.1) * (ends[1] - ends[0])
+    ax.set_ylim(bottom, scale.inverted().transform([ends[1] + room])[0])
+    for series in bars:
+        for x, y, text in zip(series.x, series.tops, series.texts, strict=True):
+            failed = math.isnan(y)
+            ax.annotate(
+                text,
+                (x, 0 if failed else y),
+                (0, 2.5),
+                xycoords=("data", "axes fraction" if failed else "data"),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                rotation=90 if upright or failed else 0,
+                fontsize=VALUE_SIZE,
+                color=GREY if failed else INK,
+                path_effects=[withStroke(linewidth=1.5, foreground="white")],
+            )
+
+
+def _matrix(ax: Axes, matrix: Matrix) -> None:
+    for (row, column), value in np.ndenumerate(np.array(matrix.values)):
+        colour = "white" if abs(value - 0.5) > 0.25 else INK
+        text = matrix.texts[row][column]
+        ax.text(column, row, text, ha="center", va="center", fontsize=VALUE_SIZE, color=colour)
+    ax.imshow(matrix.values, cmap=matplotlib.colormaps["PuOr"], vmin=0, vmax=1, aspect="auto")
+    ax.tick_params(length=0, labelsize=LABEL_SIZE)
+    ax.tick_params(axis="x", rotation=90)
+    ax.spines[:].set_visible(False)
+
+
+def _bar(look: Style) -> dict[str, Any]:
+    """Return keywords of a bar: filled for the first learner of a colour, else hatched."""
+    face = look.colour if look.kind == 0 else "white"
+    hatch = HATCHES[look.kind % len(HATCHES)]
+    return {"facecolor": face, "edgecolor": look.edge, "hatch": hatch}
+
+
+def _point(look: Style) -> dict[str, Any]:
+    """Return keywords of a marker."""
+    return {
+        "marker": look.marker,
+        "color": look.colour,
+        "fillstyle": FILLS[look.kind % len(FILLS)],
+        "markersize": 5,
+        "markeredgewidth": 1.0,
+        "markeredgecolor": look.edge,
+        "markerfacecoloralt": "white",
+    }
+
+
+def _line(look: Style) -> dict[str, Any]:
+    """Return keywords of a line, with markers if there are any."""
+    return {
+        **_point(look),
+        "markersize": 3.8,
+        "linestyle": DASHES[look.kind % len(DASHES)],
+        "linewidth": look.width,
+        "alpha": look.opacity,
+    }
+
+
+def _key(label: str, series: Series) -> Artist:
+    """Return the entry of a series in the legend."""
+    name = wrap(label, 36)
+    if isinstance(series, Bars):
+        return Patch(label=name, linewidth=0.8, **_bar(series.style))
+    look = _point(series.style) if isinstance(series, Points) else _line(series.style)
+    return Line2D([], [], label=name, **({"linestyle": "none"} | look))
+
+
+def _legend(drawing: Drawing, handles: Sequence[Artist]) -> None:
     """Add a legend above the panels, in as many columns as fit; the figure grows accordingly."""
-    for handle in handles:
-        handle.set_label(wrap(str(handle.get_label()), 36))
     names = [str(handle.get_label()).split("\n") for handle in handles]
     longest = max(len(line) for name in names for line in name)
-    columns = max(1, int(figure.get_figwidth() / (0.062 * longest + 0.5)))
+    columns = max(1, int(drawing.get_figwidth() / (0.062 * longest + 0.5)))
     lines = math.ceil(len(handles) / columns)
-    figure.set_figheight(figure.get_figheight() + 0.15 * lines * max(map(len, names)))
-    figure.legend(
+    drawing.set_figheight(drawing.get_figheight() + 0.15 * lines * max(map(len, names)))
+    drawing.legend(
         handles=handles,
         loc="outside upper center",
         ncols=math.ceil(len(handles) / lines),
@@ -200,143 +250,6 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     )
 
 
-def finish(figure: Figure, text: str, found: Iterable[Comparison]) -> None:
-    """Write a note below the panels, explain the marks, and fix the layout."""
-    if any(DAGGER in label for label in labels_of(found)):
-        text += f" {TRANSDUCTIVE_NOTE}"
-    if text:
-        lines = math.ceil(len(text) / (figure.get_figwidth() * 20))
-        text = wrap(text.strip(), len(text) // lines + 12)
-        figure.supxlabel(text, fontsize=6.5, color=GREY)
-    layout = figure.get_layout_engine()
-    assert layout is not None
-    layout.execute(figure)
-    figure.set_layout_engine(None)  # otherwise each save would draw twice, to lay out again
-
-
 def wrap(text: str, width: int) -> str:
     """Wrap text without separating a dagger from its word."""
     return textwrap.fill(text.replace("† ", "†\u00a0").replace(" †", "\u00a0†"), width)
-
-
-def machine(found: Iterable[Comparison]) -> str:
-    """Return a sentence on the machine that all of it was measured on."""
-    rows = [row for comparison in found for row in comparison.rows]
-    facts = shared_facts(rows, ("device", "device_name", "threads", "processes", "launcher"))
-    return f"Measured with {facts}." if facts else ""
-
-
-def panel_title(comparison: Comparison, setting: str) -> str:
-    """Return the title of a setting of a comparison, wrapped to fit."""
-    return textwrap.fill(f"{comparison.title}, {setting}", 48)
-
-
-def score_axis(ax: Axes, metric: Metric, of: str = "Test") -> None:
-    """Label the y axis by a metric, with ticks in percent or on a log scale where it has those."""
-    ax.set_ylabel(metric.axis(of))
-    if metric.scale == "log":
-        ax.set_yscale("log")
-    elif metric.unit == "%":
-        percent_ticks(ax)
-
-
-def bar_axis(ax: Axes, metric: Metric, tops: Sequence[float], upright: bool) -> None:
-    """Set the y axis of bars from zero, with room for their values; of errors, on a log scale."""
-    ax.set_ylabel(metric.axis())
-    ax.grid(axis="y")
-    top = max([*tops, metric.high or 0])
-    if metric.scale == "log":
-        ax.set_yscale("log")
-        ax.set_ylim(min(tops) / 3, top * (6 if upright else 3))
-    elif metric.unit == "%":
-        ax.set_ylim(0, top + (15 if upright else 9))
-        ax.set_yticks(range(0, 101, 20))
-
-
-def percent_ticks(ax: Axes) -> None:
-    """Remove ticks outside 0 to 100, where margins or intervals may extend."""
-    low, high = ax.get_ylim()
-    ax.set_yticks([tick for tick in ax.get_yticks() if max(low, 0) <= tick <= min(high, 100)])
-
-
-def short(value: float, _: object = None) -> str:
-    """Return a number as axis text: 0.5, 20, 1.5k; below 1, a prefix such as m would mislead."""
-    return f"{value:g}" if abs(value) < 1 else str(EngFormatter(sep="")(value))
-
-
-def log_ticks(axis: Axis, low: float, high: float) -> None:
-    """Set plain tick labels (100, 1k, 10k) at decades, and between them if decades are few."""
-    subs = (1.0, 2.0, 5.0) if high / low < 50 else (1.0,)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=20))
-    axis.set_major_formatter(short)
-    axis.set_minor_locator(NullLocator())
-    axis.set_minor_formatter(NullFormatter())
-
-
-def label_points(ax: Axes, points: Sequence[tuple[float, float, float, str]]) -> None:
-    """Write the text of each (x, y, half-width, text) next to its point, without overlaps.
-
-    The layout of the figure must be final. A label without room nearby gets a thin leader line.
-    """
-    figure = ax.get_figure(root=True)
-    assert figure is not None
-    dot = figure.dpi / 72
-    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    frame = ax.get_window_extent(renderer)
-    centres = [ax.transData.transform((x, y)) for x, y, _, _ in points]
-    taken = []
-    for (x, y, half, _), (cx, cy) in zip(points, centres, strict=True):
-        low, high = (ax.transData.transform((x, y + sign * half))[1] for sign in (-1, 1))
-        taken.append(Bbox([[cx - 4 * dot, cy - 4 * dot], [cx + 4 * dot, cy + 4 * dot]]))
-        taken.append(Bbox([[cx - 3 * dot, low - dot], [cx + 3 * dot, high + dot]]))
-    texts: list[Bbox] = []
-    for (x, y, _, text), (cx, cy) in zip(points, centres, strict=True):
-        text = wrap(text, 30)
-        draft = ax.text(x, y, text, ha="center", va="center", fontsize=LABEL_SIZE)
-        size = draft.get_window_extent(renderer).padded(dot)
-        draft.remove()
-        for offset in _around(size.width / 2, size.height / 2, dot):
-            far, dx, dy = offset
-            box = _moved_into(frame, size, cx + dx, cy + dy)
-            dx, dy = (box.x0 + box.x1) / 2 - cx, (box.y0 + box.y1) / 2 - cy
-            line = [(cx + part * dx / 20, cy + part * dy / 20) for part in range(20)]
-            if not any(box.overlaps(other) for other in taken) and not any(
-                other.contains(*spot) for other in texts for spot in line
-            ):
-                break
-        texts.append(box)
-        taken += [box, *(Bbox([spot, spot]).padded(dot) for spot in line)]
-        ax.annotate(
-            text,
-            (x, y),
-            (dx / dot, dy / dot),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=LABEL_SIZE,
-            color=INK,
-            zorder=1,
-            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.5} if far else None,
-        )
-
-
-def _around(width: float, height: float, dot: float) -> Iterator[tuple[bool, float, float]]:
-    """Yield candidate offsets of a text of this half size from its point, nearest first.
-
-    The first value says whether the text is so far from its point that it needs a leader line.
-    """
-    for far in range(0, 200, 6):
-        for turn in range(16):
-            angle = turn * math.pi / 8
-            yield (
-                far > 6,
-                math.cos(angle) * (width + (5 + far) * dot),
-                math.sin(angle) * (height + (5 + far) * dot),
-            )
-
-
-def _moved_into(frame: Bbox, size: Bbox, x: float, y: float) -> Bbox:
-    """Return a box of this size around (x, y), or as near to it as the frame allows."""
-    left = min(max(x - size.width / 2, frame.x0), frame.x1 - size.width)
-    bottom = min(max(y - size.height / 2, frame.y0), frame.y1 - size.height)
-    return Bbox.from_bounds(left, bottom, size.width, size.height)

@@ -15,8 +15,6 @@ from plotly.offline import get_plotlyjs
 from bench.report import (
     claims,
     interactive,
-    plots,
-    rankings,
     recipes,
     shifts,
     tables,
@@ -25,7 +23,7 @@ from bench.report import (
     tuning,
 )
 from bench.report.claims import Check
-from bench.report.interactive import Plot
+from bench.report.figures.description import Figure, Panel
 from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard, Pair
 from bench.report.recipes import Cross
 from bench.report.rows import (
@@ -36,6 +34,7 @@ from bench.report.rows import (
     TRANSDUCTIVE_NOTE,
     Comparison,
     Row,
+    by_metric,
     comparisons,
     done,
     incompatibilities,
@@ -58,10 +57,6 @@ CONFIG = {
     "modeBarButtons": [["zoom2d", "pan2d", "resetScale2d", "toImage"]],
 }
 PROVENANCE = facts(Role.PROVENANCE)
-COST_NOTE = (
-    "Up and left is better. The dotted line is the best mean accuracy for so much cost or less; ties "
-    "count as differences there."
-)
 MISSING_NOTE = (
     "To fill the gaps, give *python -m bench -m* the options of the other cells and this results folder: "
     "it runs what is missing, with *retry_failed=true* what failed too, and leaves alone what is done."
@@ -81,11 +76,11 @@ class Details:
 
 @dataclass(frozen=True)
 class Section:
-    """Part of the page under a heading; not shown without plots, tables or details."""
+    """Part of the page under a heading; not shown without figures, tables or details."""
 
     title: str
     note: str = ""
-    plots: Sequence[Plot] = ()
+    figures: Sequence[Figure] = ()
     tables: Sequence[Table] = ()
     details: Sequence[Details] = ()
 
@@ -97,7 +92,7 @@ class Section:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to show."""
-        return not (self.plots or self.tables or any(each.tables for each in self.details))
+        return not (self.figures or self.tables or any(each.tables for each in self.details))
 
 
 @dataclass(frozen=True)
@@ -120,18 +115,20 @@ def html(
     probed: trials.Trials,
     shifted: shifts.Shifts,
     claimed: Sequence[Check],
-    crossed: Sequence[Cross] = (),
+    crossed: Sequence[Cross],
+    drawn: Mapping[str, Figure],
 ) -> str:
-    """Return the page, which does not depend on the order of records."""
+    """Return the page with the figures of these names, which does not depend on the order of records."""
     records = sorted(records, key=row_order)
     rows = with_labels(records)
-    found = sections(records, boards, curves, probed, shifted)
+    found = sections(records, boards, curves, probed, shifted, drawn)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
     found += [contributions, tuned, published(claimed), *background(records)]
     shown = [compared(records), *found]
     shown = [section for section in shown if not section.empty]
-    numbers = {id(p): i for i, p in enumerate(plot for s in shown for plot in s.plots)}
+    panels = [panel for s in shown for figure in s.figures for panel in figure.panels]
+    numbers = {id(panel): i for i, panel in enumerate(panels)}
     return _template().render(
         subtitle=subtitle(rows),
         summary=summary(boards),
@@ -140,7 +137,7 @@ def html(
         places=list(dict.fromkeys(setting_title(row) for row in done(rows))),
         sections=shown,
         reading=reading(rows, boards),
-        drawn=lambda plot: _drawn(plot, numbers[id(plot)]),
+        drawn=lambda figure, panel: _drawn(figure, panel, numbers[id(panel)]),
         plotlyjs=Markup(get_plotlyjs()),
     )
 
@@ -269,56 +266,56 @@ def sections(
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
     shifted: shifts.Shifts,
+    drawn: Mapping[str, Figure],
 ) -> list[Section]:
     """Return the sections of results, some of which may be empty."""
     several = [board for board in boards if board.pairs]
     reached = targets.time_to_accuracy_tables(records, curves)
-    by_episodes = interactive.learning_curves(records, curves, "episodes")
-    by_seconds = interactive.learning_curves(records, curves, "seconds")
+
+    def figures(*names: str) -> list[Figure]:
+        return [drawn[name] for name in names if drawn[name].panels]
+
     return [
         Section(
             "Leaderboard",
-            rankings.noted(rankings.ranking_note(several), several),
-            interactive.ranking(several),
-            [
+            figures=figures("ranking"),
+            tables=[
                 *(tables.standing_table(board) for board in boards),
                 *tables.aggregate_tables(boards),
             ],
-            [Details("What the columns mean", note=tables.leaderboard_note(boards))],
+            details=[Details("What the columns mean", note=tables.leaderboard_note(boards))],
         ),
         Section(
             "Scores",
-            plots=interactive.scores(records),
+            figures=figures(*(metric.name for metric in by_metric(records))),
             tables=tables.score_tables(records),
         ),
         Section(
             "Pair by pair",
-            rankings.noted(rankings.PAIRS_NOTE, several),
-            interactive.pairs(several),
+            figures=figures("pairs"),
             details=[Details("All pairs as tables", [tables.pair_table(b) for b in several])],
         ),
-        Section("Score against cost", COST_NOTE, interactive.cost(records)),
+        Section("Score against cost", figures=figures("score_throughput")),
         Section(
             "Learning curves",
-            plots.curves_note(plots.curve_panels(records, curves, "episodes")),
-            [*by_episodes, *by_seconds],
+            figures=figures("learning_curves_episodes", "learning_curves_seconds"),
             details=[Details("Time to accuracy", reached, targets.note(curves))] if reached else [],
         ),
+        Section("Single functions", figures=figures("functions")),
         Section(
             "Adaptation",
-            f"The trained learners under other conditions. {trials.BANDS_NOTE}",
-            interactive.adaptation(records, probed),
+            "The trained learners under other conditions.",
+            figures("adaptation"),
         ),
         Section("Transduction gaps", tables=trials.transduction_tables(records, probed)),
         Section(
             "Other data sets",
-            shifts.BARS_NOTE.removesuffix(" Dashed: chance."),
-            interactive.shift(records, shifted),
-            shifts.shift_tables(records, shifted),
+            figures=figures("shift"),
+            tables=shifts.shift_tables(records, shifted),
         ),
         Section(
             "Throughput",
-            plots=[*interactive.throughput(records), *interactive.throughput_meta_batch(records)],
+            figures=figures("throughput", "throughput_meta_batch"),
             tables=[*tables.throughput_tables(records), *tables.saturation_tables(records)],
         ),
     ]
@@ -454,7 +451,7 @@ def _cheapest(rows: Mapping[str, Sequence[Row]]) -> str:
     if len(rows) < 2 or len(comparisons(every, THROUGHPUT)) > 1 or not all(map(is_timed, every)):
         return ""
     fastest = min(rows, key=lambda x: sum(r["train_seconds"] for r in rows[x]) / len(rows[x]))
-    times = {x: ms for x, seeds in rows.items() if (ms := interactive.adapting(seeds))}
+    times = {x: ms for x, seeds in rows.items() if (ms := tables.adapting(seeds))}
     quickest = min(times, key=lambda x: times[x]) if times else fastest
     if fastest == quickest:
         return f"Cheapest of these: {fastest}."
@@ -507,7 +504,7 @@ def _failed(board: Leaderboard, rows: Iterable[Row]) -> str:
 
 
 def _milliseconds(rows: Sequence[Row]) -> str:
-    spent = interactive.adapting(rows)
+    spent = tables.adapting(rows)
     return f"{tables.number(spent)} ms" if spent else ABSENT
 
 
@@ -520,14 +517,14 @@ def _count(number: float, what: str) -> str:
     return f"{number:g} {what}" if number == 1 else f"{number:g} {what}s"
 
 
-def _drawn(plot: Plot, number: int) -> Markup:
-    """Return the HTML element of a plot and the call that draws it."""
+def _drawn(figure: Figure, panel: Panel, number: int) -> Markup:
+    """Return the HTML element of a panel and the call that draws it."""
     text = to_html(
-        {"data": plot.data, "layout": plot.layout},
+        interactive.draw(figure, panel),
         config=CONFIG,
         include_plotlyjs=False,
         full_html=False,
-        default_height=f"{plot.height}px",
+        default_height=f"{interactive.height(figure, panel)}px",
         div_id=f"plot-{number}",
         validate=False,
     )

@@ -20,7 +20,7 @@ from bench.report.rows import (
     shared_facts,
     with_labels,
 )
-from bench.report.tables import ABSENT, Table, joined
+from bench.report.tables import ABSENT, Table
 from bench.stats.intervals import estimate
 
 NOTE = (
@@ -69,11 +69,6 @@ def factorial_designs(records: Iterable[Row], tested: Episodes) -> list[Cross]:
             runs = [[_runs(rows, tested, one_seed) for rows in line] for line in cells]
             found.append(Cross(comparison, setting, list(several), recipes, cells, runs))
     return found
-
-
-def recipes_markdown(found: Sequence[Cross]) -> str | None:
-    """Return the tables as Markdown, each with a legend of its recipes; None without tables."""
-    return joined([table(cross) for cross in found]) or None
 
 
 def table(cross: Cross) -> Table:

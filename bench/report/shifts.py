@@ -1,30 +1,11 @@
-"""Transfer of trained learners to other data sets: results of `bench.probe` with datasets=...
-
-They are shown as tables and a figure.
-"""
+"""Transfer of trained learners to other data sets: tables of `bench.probe` with datasets=..."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
 from typing import Any, NamedTuple
 
 import pandas as pd
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from bench.report.drawing import (
-    INK,
-    bar_axis,
-    finish,
-    house_style,
-    labels_of,
-    legend,
-    new_figure,
-    panel_title,
-    styles,
-    write_value,
-)
-from bench.report.plots import bar_places, group_pitch
 from bench.report.rows import (
     SCORE,
     Comparison,
@@ -36,7 +17,7 @@ from bench.report.rows import (
     score,
     with_labels,
 )
-from bench.report.tables import ABSENT, Table, joined
+from bench.report.tables import ABSENT, Table
 
 Shifts = Mapping[str, pd.DataFrame]
 """Maps each cell to its tests on other data sets, rows of `bench.runs.transfer.Shift`."""
@@ -53,10 +34,6 @@ SHIFT_NOTE = (
     "other seeds and episodes where there are several. Difference: that less the score on the "
     "learner's own test set, in points; of two tests on episodes of their own. "
     "Seen: the tested images that training or validation had, to the pixel."
-)
-BARS_NOTE = (
-    "The first group is the test on the data set trained on. Error bars: 95 % interval over episodes of "
-    "one trained model, or for other seeds and episodes where there are several. Dashed: chance."
 )
 
 
@@ -92,11 +69,6 @@ def shift_table(records: Iterable[Row], shifts: Shifts) -> pd.DataFrame | None:
                 }
             )
     return pd.DataFrame(lines, columns=COLUMNS) if lines else None
-
-
-def shift_markdown(records: Iterable[Row], shifts: Shifts) -> str | None:
-    """Return Markdown of learners on other data sets, one table per setting; None without tests."""
-    return joined(shift_tables(records, shifts)) or None
 
 
 def shift_tables(records: Iterable[Row], shifts: Shifts) -> list[Table]:
@@ -160,51 +132,3 @@ def _shifted(pairs: Sequence[tuple[Row, Any]]) -> TransferResults:
     ]
     tests = [test for _, test in pairs]
     return TransferResults(score(tests), score(differences), max(test["seen"] for test in tests))
-
-
-def figures(records: Iterable[Row], shifts: Shifts) -> dict[str, Figure | None]:
-    """Return all figures by name, None without tests."""
-    return {"shift": shift(list(records), shifts)}
-
-
-@house_style
-def shift(records: Sequence[Row], shifts: Shifts) -> Figure | None:
-    """Draw test scores on the learners' own data set and on others, as bars from zero."""
-    panels = transfer_settings(records, shifts)
-    if not panels:
-        return None
-    found = list({id(comparison): comparison for comparison, _ in panels}.values())
-    looks = styles(chain.from_iterable(c.rows for c in found), found)
-    figure, axes = new_figure(len(panels), 1, 7.2, 2.3)
-    for ax, (comparison, setting) in zip(axes, panels, strict=True):
-        groups = tested_on(comparison, setting, shifts)
-        labels = [label for label in comparison.labels if label in next(iter(groups.values()))]
-        pitch = group_pitch(len(labels))
-        upright = 6.4 * 72 * pitch / max(1.3, len(groups)) < 24
-        tops = []
-        for x, label, name in bar_places(ax, labels, list(groups), pitch):
-            if (result := groups[name].get(label)) is not None:
-                ax.bar(x, result.mean, 0.86 * pitch, linewidth=0.8, **looks[label].bar())
-                ax.errorbar(x, result.mean, result.half, color=INK, capsize=1.5, linewidth=0.7)
-                top, value = result.mean + result.half, comparison.metric.number(result.mean)
-                write_value(ax, x, top, value, upright)
-                tops += [result.mean, top]
-        ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
-        if ways:
-            ax.axhline(100 / ways, color=INK, linestyle=(0, (3, 2)), linewidth=0.9)
-        bar_axis(ax, comparison.metric, tops, upright)
-        ax.set_title(panel_title(comparison, f"trained for {setting}"))
-    keys = [Patch(label=x, linewidth=0.8, **looks[x].bar()) for x in labels_of(found)]
-    legend(figure, keys)
-    finish(figure, BARS_NOTE, found)
-    return figure
-
-
-def tested_on(comparison: Comparison, setting: str, shifts: Shifts) -> dict[str, dict[str, Score]]:
-    """Return scores by data set, the learners' own first, of each learner tested elsewhere."""
-    found = shifted(comparison, setting, shifts)
-    own = comparison.rows[0]["dataset"]
-    groups = {f"{own} (own)": {x: score(comparison.at(x, setting)) for x in found}}
-    for name in sorted({name for tests in found.values() for name in tests}):
-        groups[name] = {x: tests[name].score for x, tests in found.items() if name in tests}
-    return groups

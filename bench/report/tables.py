@@ -40,43 +40,14 @@ from bench.stats import intervals
 from bench.tasks.base import Metric
 
 SCORE_LEADING = (
-    "algo",
-    "dataset",
-    "ways",
-    "shots",
-    "seed",
-    "score",
-    "ci95",
-    "episodes",
-    "transductive",
-    "episodes_digest",
-    "status",
-    "reason",
+    *("algo", "dataset", "ways", "shots", "seed", "score", "ci95", "episodes"),
+    *("transductive", "episodes_digest", "status", "reason"),
 )
 THROUGHPUT_LEADING = (
-    "algo",
-    "dataset",
-    "ways",
-    "shots",
-    "device",
-    "phase",
-    "tasks_per_s",
-    "examples_per_s",
-    "ms_median",
-    "peak_mib",
-    "gflop_per_task",
-    "gflop_per_s",
-    "matmul_share",
-    "power_w",
-    "joules_per_1000_tasks",
-    "seed",
-    "ms_iqr",
-    "tasks_per_call",
-    "calls",
-    "device_name",
-    "threads",
-    "torch",
-    "cell",
+    *("algo", "dataset", "ways", "shots", "device", "phase", "tasks_per_s"),
+    *("examples_per_s", "ms_median", "peak_mib", "gflop_per_task", "gflop_per_s"),
+    *("matmul_share", "power_w", "joules_per_1000_tasks", "seed", "ms_iqr"),
+    *("tasks_per_call", "calls", "device_name", "threads", "torch", "cell"),
 )
 PHASES = ("train", "adapt", "infer")  # shown in readable tables and figures
 ORDER = ("draw", "train", "train_alone", "evaluate", "adapt", "infer")  # all, as in the CSV
@@ -86,29 +57,12 @@ SATURATION_NOTE = (
     f"{SATURATED:.0%} of the best rate of its line."
 )
 STANDINGS = [
-    "Learner",
-    "rank",
-    "score",
-    "± episodes",
-    "± seeds and episodes",
-    "± classes",
-    "seeds",
-    "episodes",
-    "loss",
-    "Brier",
-    "ECE",
+    *("Learner", "rank", "score", "± episodes", "± seeds and episodes", "± classes"),
+    *("seeds", "episodes", "loss", "Brier", "ECE"),
 ]
 PAIRS = [
-    "Pair",
-    "difference",
-    "± episodes",
-    "± seeds and episodes",
-    "± classes",
-    "p",
-    "equivalent",
-    "P(better)",
-    "effect size",
-    "episodes needed",
+    *("Pair", "difference", "± episodes", "± seeds and episodes", "± classes", "p"),
+    *("equivalent", "P(better)", "effect size", "episodes needed"),
 ]
 LEADERBOARD_NOTE = (
     "Accuracies, their differences, half-widths of 95 % intervals and ECE are in %; differences of "
@@ -251,11 +205,6 @@ def _latex(table: Table) -> str:
         column_format="l" + "r" * (len(table.headers) - 1),
         caption=_escaped(f"{table.title}. {table.note}" if table.note else table.title),
     )
-
-
-def throughput_markdown(records: Iterable[Row]) -> str:
-    """Return Markdown of throughput, learners by settings, one table per data set and machine."""
-    return joined(throughput_tables(records)) or "No cell has been timed.\n"
 
 
 def throughput_tables(records: Iterable[Row]) -> list[Table]:
@@ -465,11 +414,6 @@ def one_seed(board: Leaderboard) -> str:
     )
 
 
-def saturation_markdown(records: Iterable[Row]) -> str | None:
-    """Return Markdown of training tasks/s by meta-batch; None if no learner has several."""
-    return joined(saturation_tables(records)) or None
-
-
 def saturation_tables(records: Iterable[Row]) -> list[Table]:
     """Return tables of training tasks/s by meta-batch, one per setting with several."""
     tables = []
@@ -641,6 +585,12 @@ def _saturated(rates: Mapping[int, float]) -> str:
     return f"> {size}" if len(rates) > 1 and size == max(rates) else str(size)
 
 
+def adapting(rows: Sequence[Row]) -> float | None:
+    """Return ms per task to adapt a batch of tasks, the mean over seeds; None if untimed."""
+    speed = phase_throughput(rows, "adapt")
+    return 1000 / speed if speed else None
+
+
 def train_time(rows: Sequence[Row]) -> str:
     """Return the mean training time over seeds as text, from rows whose speed was measured."""
     timed = [row["train_seconds"] for row in rows if is_timed(row)]
@@ -690,9 +640,9 @@ def _columns(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(printed)
 
 
-def joined(tables: Sequence[Table]) -> str:
-    """Return tables as the text of a Markdown file, empty without tables."""
-    return "\n\n".join(table.markdown() for table in tables) + "\n" if tables else ""
+def joined(tables: Sequence[Table]) -> str | None:
+    """Return tables as the text of a Markdown file; None without tables."""
+    return "\n\n".join(table.markdown() for table in tables) + "\n" if tables else None
 
 
 def markdown(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from bench.report.rows import SCORE, Row, comparisons, done, with_labels
-from bench.report.tables import Table, duration, joined
+from bench.report.tables import Table, duration
 
 HEADERS = [
     *("Learner", "setting", "trials", "stopped early", "failed", "images", "training"),
@@ -16,11 +16,6 @@ NOTE = (
     "which is flattered, being the best of many. All seeds of a learner share its trials, none of which "
     "saw a test episode."
 )
-
-
-def tuning_markdown(records: Iterable[Row]) -> str | None:
-    """Return the tables as Markdown; None if no learner was tuned."""
-    return joined(tuning_tables(records)) or None
 
 
 def tuning_tables(records: Iterable[Row]) -> list[Table]:

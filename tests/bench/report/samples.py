@@ -143,6 +143,14 @@ def episodes(row: Row) -> pd.DataFrame:
     )
 
 
+def fits(row: Row) -> pd.DataFrame:
+    """Two functions and what the learner makes of them, before adaptation if it has inner steps."""
+    found = pd.DataFrame({"x": [0.0, 2.0, 1.0, -1.0], "part": 2 * ["support"] + 2 * ["query"]})
+    found["y"], found["after"] = found["x"] ** 2, found["x"]
+    found["before"] = 1.0 if row["algo"] == "maml" else np.nan
+    return pd.concat([found.assign(task=0), found.assign(task=1, y=-found["y"])])
+
+
 def folder(root: Path, rows: list[Row]) -> Path:
     """A results folder with these cells."""
     for row in rows:

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.report import interactive, page, plots, rankings, rows, tables
+from bench.report import page, rows, tables
+from bench.report.figures import ranking, scores
 from bench.report.leaderboard import leaderboards, pairs_table, standings_table
 from bench.report.rows import ALL_FACTS, SCORE, THROUGHPUT, comparisons, is_above, with_labels
-from tests.bench.report.samples import ACCURACY, record
+from tests.bench.report.samples import record
 
 LABEL = "Nearest centroid (pixels)"
 UNTRAINED = {
@@ -127,16 +128,10 @@ def test_the_page_counts_and_misses_learners_alone():
 
 def test_figures_draw_it_as_a_line():
     records = some(floor(), record("maml", shots=5), floor(shots=5, cell="of five"))
-    figure = plots.scores(records, ACCURACY)
-    assert f"floor: {LABEL}" in [text.get_text() for text in figure.legends[0].get_texts()]
-    heights = {path[0, 1] for lines in figure.axes[0].collections for path in lines.get_segments()}
-    assert {20.0, 40.0} <= heights
+    figure = scores(records)
+    line = figure.panels[0].legend[f"floor: {LABEL}"]
+    assert {40.0} == {y for y in line.y if y == y} and line.hover[0] == f"{LABEL}, a floor\n40.0 %"
     boards = leaderboards(records, episodes_of(records))
-    figure = rankings.ranking([board for board in boards if board.pairs])
-    assert any(list(line.get_xdata()) == [boards[0].floors[0].score] * 2
-               for line in figure.axes[0].lines)  # fmt: skip
-    assert LABEL in rankings.ranking_note(boards)
-    (drawn,) = interactive.scores(records)
-    assert drawn.data[-1]["name"] == f"{LABEL}, a floor" and drawn.data[-1]["y"] == [40.0, 40.0]
-    shapes = interactive.ranking(boards)[0].layout["shapes"]
-    assert shapes[-1]["x0"] == boards[0].floors[0].score
+    figure = ranking(boards)
+    assert figure.panels[0].legend[LABEL].x == 2 * [boards[0].floors[0].score]
+    assert LABEL in figure.note

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.report import build, leaderboard, page, rankings, read, tables
+from bench.report import build, leaderboard, page, read, tables
+from bench.report.figures.pairs import matrix
+from bench.report.figures.ranking import ranking, ties
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.stats import intervals
 from bench.tasks.regression.domain import Regression
@@ -76,7 +78,7 @@ def test_ranks_know_ties() -> None:
     ranks = [(entry.label, entry.rank) for entry in made.standings]
     assert ranks == [("ProtoNet", "1–2"), ("MetaOptNet", "1–2"), ("MAML", "3"), ("Reptile", "4")]
     assert made.winners == ["ProtoNet", "MetaOptNet"]
-    assert rankings.ties(made) == [(0, 1)]
+    assert ties(made) == [(0, 1)]
     said = "Best at omniglot, 5-way 1-shot: ProtoNet, tied with MetaOptNet."
     assert tables.winners([made]).split("\n")[0] == said
     assert "over seeds and episodes" in tables.winners([made])
@@ -111,11 +113,10 @@ def test_one_seed_ranks_models_and_calls_no_learner_better() -> None:
     text = tables.leaderboard_markdown([made])
     assert "| ProtoNet / MAML | 3.20 |" in text and "| < 0.001 (models) |" in text
     assert " > " not in text.split(" is better")[0] and "≈" not in text.split(" a tie")[0][:-1]
-    _, _, cells = rankings.matrix(made)
+    cells = matrix(made).texts
     assert cells[0][1:3] == ["(≈ +0.1)", "(+3.2)"]
     assert [entry.short_rank for entry in made.standings] == ["(1–2)", "(1–2)", "(3)", "(4)"]
-    assert rankings.MODELS_NOTE in rankings.noted("", [made])
-    assert rankings.MODELS_NOTE not in rankings.noted("", [board(FOUR)])
+    assert "of models" in ranking([made]).note and "of models" not in ranking([board(FOUR)]).note
 
 
 @given(
@@ -180,7 +181,7 @@ def test_ties_need_not_be_transitive() -> None:
     rows = [("maml", 90), ("reptile", 90.3), ("protonet", 90.6)]
     made = board([each for algo, mean in rows for each in trained(algo, mean, 0.12)])
     assert [entry.rank for entry in made.standings] == ["1–2", "1–3", "2–3"]
-    assert rankings.ties(made) == [(0, 1), (1, 2)]
+    assert ties(made) == [(0, 1), (1, 2)]
 
 
 def test_the_order_is_that_of_ranks_and_need_not_be_that_of_means() -> None:

@@ -10,15 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import plotly.graph_objects as go
 import pytest
 
-from bench.report import claims, interactive, page
-from bench.report.drawing import KNOWN
+from bench.report import claims, page
+from bench.report.figures import figures
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import with_labels
-from tests.bench.report.samples import ACCURACY, Row, curve, episodes, failed, record
+from tests.bench.report.samples import Row, curve, episodes, failed, fits, record
 from tests.bench.report.test_leaderboard import FOUR, ONE_SEED, board, row, trained
 from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
@@ -67,21 +65,16 @@ class Page(HTMLParser):
 def rendered(rows: list[Row], **more: Any) -> str:
     finished = [each for each in rows if each["status"] == "done"]
     boards = leaderboards(rows, {each["cell"]: episodes(each) for each in finished})
-    curves = {each["cell"]: curve(each) for each in finished}
+    curves = more.get("curves", {each["cell"]: curve(each) for each in finished})
     probed = {
         e["cell"]: tried(e, STATISTICS) for e in finished if e["algo"] in ("maml", "protonet")
     }
     shifted = {
         e["cell"]: elsewhere({"glyphs": 60.0, "<b>": 9.0}) for e in finished if e["seed"] == 0
     }
-    return page.html(
-        rows,
-        boards,
-        curves,
-        more.get("probed", probed),
-        more.get("shifted", shifted),
-        more.get("claimed", []),
-    )
+    probed, shifted = more.get("probed", probed), more.get("shifted", shifted)
+    drawn = figures(rows, boards, curves, probed, shifted, {e["cell"]: fits(e) for e in finished})
+    return page.html(rows, boards, curves, probed, shifted, more.get("claimed", []), [], drawn)
 
 
 def large() -> list[Row]:
@@ -234,11 +227,6 @@ def test_summary_over_settings() -> None:
     assert page.summary([one]) == ""
 
 
-def test_the_front_of_cost_and_accuracy() -> None:
-    points = {"dear": (9.0, 95.0), "poor": (3.0, 80.0), "cheap": (1.0, 90.0), "same": (1.0, 85.0)}
-    assert interactive.front(points, ACCURACY) == ["cheap", "dear"]
-
-
 def test_sections_of_a_large_folder(whole: Page) -> None:
     sections = [each["id"] for each in whole.all("section")]
     assert sections == [
@@ -249,6 +237,7 @@ def test_sections_of_a_large_folder(whole: Page) -> None:
         "pair-by-pair",
         "score-against-cost",
         "learning-curves",
+        "single-functions",
         "adaptation",
         "transduction-gaps",
         "other-data-sets",
@@ -273,6 +262,7 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
         "scores",
         "score-against-cost",
         "learning-curves",
+        "single-functions",
         "throughput",
         "provenance",
         "how-to-read-this",
@@ -283,11 +273,10 @@ def test_one_learner_with_one_seed_has_no_empty_section() -> None:
 
 def test_learning_curves_need_a_history() -> None:
     rows = [record("maml"), record("protonet")]
-    boards = leaderboards(rows, {each["cell"]: episodes(each) for each in rows})
-    without = page.html(rows, boards, {}, {}, {}, [])
+    without = rendered(rows, curves={})
     assert "learning-curves" not in Page(without).texts and "Time to accuracy" not in without
     low = {each["cell"]: curve(each).assign(val_score=30.0) for each in rows}
-    never = page.html(rows, boards, low, {}, {}, [])
+    never = rendered(rows, curves=low)
     assert "learning-curves" in Page(never).texts and "Time to accuracy" not in never
 
 
@@ -333,14 +322,6 @@ def test_free_text_stays_text(html: str, whole: Page) -> None:
     assert EVIL in whole.texts["th"]
 
 
-def test_plotly_gets_names_as_text_too() -> None:
-    rows = [record(EVIL), record("maml")]
-    (plot,) = interactive.throughput(rows)
-    assert plot.data[1]["name"] == "&lt;/script&gt;&lt;b&gt;evil&lt;/b&gt; %{x}"
-    assert plot.data[1]["hovertext"][0].startswith("<b>&lt;/script&gt;&lt;b&gt;evil")
-    assert not any("template" in key for key in plot.data[1])
-
-
 def test_the_same_bytes_from_rows_in_any_order(html: str) -> None:
     rows = large()
     random.Random(0).shuffle(rows)
@@ -383,98 +364,6 @@ def test_every_setting_can_be_chosen(html: str, whole: Page) -> None:
     for value in values[1:]:
         rule = f':checked) [data-place]:not([data-place="{value}"])'
         assert f'body:has(option[value="{value}"]{rule}' in html
-
-
-def figures(rows: list[Row]) -> dict[str, list[interactive.Plot]]:
-    finished = [each for each in rows if each["status"] == "done"]
-    boards = leaderboards(rows, {each["cell"]: episodes(each) for each in finished})
-    curves = {each["cell"]: curve(each) for each in finished}
-    probed = {each["cell"]: tried(each, STATISTICS) for each in finished}
-    return {
-        "ranking": interactive.ranking(boards),
-        "pairs": interactive.pairs(boards),
-        "score": interactive.scores(rows),
-        "episodes": interactive.learning_curves(rows, curves, "episodes"),
-        "seconds": interactive.learning_curves(rows, curves, "seconds"),
-        "cost": interactive.cost(rows),
-        "adaptation": interactive.adaptation(rows, probed),
-        "shift": interactive.shift(rows, {e["cell"]: elsewhere({"x": 9.0}) for e in finished}),
-        "throughput": interactive.throughput(rows),
-        "meta_batch": interactive.throughput_meta_batch(rows),
-    }
-
-
-def test_plotly_knows_every_word_of_the_figures() -> None:
-    rows = large()[:20] + [record(meta_batch=n, cell=f"maml{n}", episodes=60) for n in (1, 4)]
-    found = figures(rows)
-    assert all(found.values())
-    for plot in itertools.chain(*found.values()):
-        go.Figure({"data": plot.data, "layout": plot.layout})
-
-
-def test_learners_look_as_in_the_other_figures() -> None:
-    found = figures([record(algo, shots=s) for algo in KNOWN for s in (1, 5)])
-    for name in ("score", "cost", "throughput", "episodes"):
-        seen = {
-            each["name"].lower(): each["marker"]["color"]
-            for each in found[name][0].data
-            if "marker" in each
-        }
-        assert seen == {algo: colour for algo, (colour, _) in KNOWN.items()}
-    symbols = [each["marker"]["symbol"] for each in found["score"][0].data]
-    assert symbols == ["circle", "square", "triangle-up", "diamond"]
-
-
-def test_learners_of_one_colour_differ_in_more() -> None:
-    rows = [record("maml"), record("learn2learn/maml"), record("maml", order=1, cell="other")]
-    found = figures(rows)
-    lines = [each for each in found["episodes"][0].data if "lines+markers" in each["mode"]]
-    assert len({each["line"]["color"] for each in lines}) == 1
-    assert len({each["line"]["dash"] for each in lines}) == 3
-    assert len({each["marker"]["symbol"] for each in lines}) == 3
-    bars = [each["marker"].get("pattern", {}).get("shape") for each in found["throughput"][0].data]
-    assert len(set(bars)) == 3
-
-
-def test_the_matrix_has_its_numbers_written_in_it() -> None:
-    (plot,) = interactive.pairs([board(FOUR)])
-    (heat,) = plot.data
-    assert heat["text"][0] == ["", "≈ +0.1", "+3.2", "+11.2"]
-    assert heat["texttemplate"] == "%{text}"
-    assert heat["z"][0][0] is None and heat["z"][0][3] > 0.9
-    assert "a tie" in heat["hovertext"][1][0] and "-0.10 ± " in heat["hovertext"][1][0]
-
-
-def test_curves_of_one_seed_and_of_several() -> None:
-    rows = [record("maml"), *(record("protonet", seed=seed) for seed in (0, 1))]
-    (plot,) = interactive.learning_curves(rows, {r["cell"]: curve(r) for r in rows}, "episodes")
-    band, line, *thin, mean = plot.data
-    first = curve(rows[0])
-    assert band["fill"] == "toself" and line["y"] == list(first["val_score"])
-    assert band["y"][0] == first["val_score"][0] - first["val_ci95"][0]
-    assert len(thin) == 2 and all(each["line"]["width"] == 1 for each in thin)
-    both = pd.concat([curve(each)["val_score"] for each in rows[1:]], axis=1).mean(axis=1)
-    assert mean["y"] == pytest.approx(list(both))
-    assert "±" in line["hovertext"][0] and "±" not in mean["hovertext"][0]
-
-
-def test_cost_is_training_time_and_the_time_to_adapt() -> None:
-    slow = record("maml", train_seconds=200.0, score=90.0)
-    fast = record("protonet", train_seconds=50.0, score=95.0)
-    slow["throughput"][1]["tasks_per_s"], fast["throughput"][1]["tasks_per_s"] = 50.0, 500.0
-    training, adapting = interactive.cost([slow, fast])
-    assert [each["x"] for each in training.data] == [[50.0, 200.0], [200.0], [50.0]]
-    assert [each["x"] for each in adapting.data] == [[2.0, 20.0], [20.0], [2.0]]
-    assert training.data[0]["y"] == [95.0, 95.0]
-    assert training.place == adapting.place == "omniglot, 5-way 1-shot"
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "ticks"), [(3.0, 40.0, ["5", "10", "20"]), (1.0, 1e4, ["1", "10", "1,000"])]
-)
-def test_log_axes_have_plain_ticks(low: float, high: float, ticks: list[str]) -> None:
-    axis = interactive._log([low, high])
-    assert set(ticks) <= set(axis["ticktext"]) and ("2" in axis["ticktext"]) == (high < 100)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

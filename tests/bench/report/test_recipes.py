@@ -51,7 +51,6 @@ def test_what_is_not_crossed_has_no_table():
     assert (
         recipes.factorial_designs([row for row in rows if row["algo"] == "protonet"], tested) == []
     )
-    assert recipes.recipes_markdown([]) is None
     gap = recipes.factorial_designs(*crossed("metaoptnet-sgd"))
     assert len(gap[0].recipes) == 2, "those that all have"
 

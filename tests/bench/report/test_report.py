@@ -9,17 +9,17 @@ import random
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from bench import report
 from bench.core.errors import UserError
-from bench.report import build, plots, rankings
+from bench.report import build
 from bench.report.command import main
+from bench.report.figures.description import Figure
 from tests.bench.report.samples import Row, curve, failed, folder, record
 from tests.bench.report.test_shifts import elsewhere
 from tests.bench.report.test_trials import STATISTICS, tried
@@ -57,8 +57,7 @@ def command(*arguments: str, cwd: Path, **environment: str) -> subprocess.Comple
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, where these do not matter."""
-    monkeypatch.setattr(plots, "figures", lambda records, curves: {})
-    monkeypatch.setattr(rankings, "figures", lambda boards: {})
+    monkeypatch.setattr(report, "figures", lambda *_: defaultdict(lambda: Figure([])))
 
 
 @pytest.mark.slow
@@ -94,18 +93,6 @@ def all_kinds() -> list[Row]:
     return [row | {"episodes": 60} if row["status"] == "done" else row for row in rows]
 
 
-def what_is_drawn(figure: Figure, kind: str) -> bytes:
-    """What a figure consists of, from back to front; to write two files of each takes seconds."""
-    facts = ("text", "label", "xydata", "xy", "width", "height", "offsets", "facecolor", "color")
-    seen = [
-        (type(artist).__name__, fact, np.asarray(getattr(artist, f"get_{fact}")()).tolist())
-        for artist in figure.findobj()
-        for fact in facts
-        if hasattr(artist, f"get_{fact}")
-    ]
-    return repr(seen).encode()
-
-
 def test_the_order_in_which_rows_are_read_changes_no_byte(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,7 +104,7 @@ def test_the_order_in_which_rows_are_read_changes_no_byte(
             trials.to_csv(tmp_path / "runs" / row["cell"] / "probe.csv", index=False)
             tests = elsewhere({"glyphs": 60.0})
             tests.to_csv(tmp_path / "runs" / row["cell"] / "shift.csv", index=False)
-    monkeypatch.setattr(report, "image", what_is_drawn)
+    monkeypatch.setattr(report, "image", lambda figure, kind: repr(figure).encode())
     before = {path: path.read_bytes() for path in build(tmp_path).paths}
     wanted = {
         f"figures/{name}.png" for name in (*FIGURES, "throughput_meta_batch", "adaptation", "shift")

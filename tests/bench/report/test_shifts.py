@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from bench import report
-from bench.report import interactive, shifts
+from bench.report import shifts
+from bench.report.figures import shift
+from bench.report.tables import joined
 from bench.stats import intervals
 from tests.bench.report.samples import folder, record
-from tests.bench.report.test_plots import FOUR, assert_texts_apart
 
 MAML = record("maml", score=96.0, ci95=0.3)
 PROTONET = record("protonet", score=97.0, ci95=0.4)
@@ -38,7 +39,7 @@ BY_CELL = {
 
 
 def test_markdown_golden() -> None:
-    text = shifts.shift_markdown([MAML, PROTONET, record("reptile")], BY_CELL)
+    text = joined(shifts.shift_tables([MAML, PROTONET, record("reptile")], BY_CELL))
     assert text is not None
     assert text.split("\n")[:9] == [
         "### omniglot, 5-way 1-shot",
@@ -92,35 +93,20 @@ def test_table_has_a_row_a_cell_and_data_set() -> None:
     assert table["difference_ci95"].dropna().tolist() == pytest.approx([0.5, 0.5, math.sqrt(0.32)])
 
 
-@pytest.mark.parametrize("count", [1, 6])
-def test_figure_has_a_group_a_data_set(count: int) -> None:
-    rows = [record(a, n, s) for a in FOUR for n, s in ((5, 1), (20, 5))][: 2 if count == 1 else 8]
-    found = {row["cell"]: elsewhere({f"set{i}": 40.0 + i for i in range(count)}) for row in rows}
-    figure = shifts.figures(rows, found)["shift"]
-    assert figure is not None and len(figure.axes) == 2
-    first = figure.axes[0]
-    names = [tick.get_text() for tick in first.get_xticklabels()]
-    assert names == ["omniglot (own)", *(f"set{i}" for i in range(count))]
-    heights = [bar.get_height() for bar in first.patches]
-    own = [row["score"] for row in rows if row["ways"] == 5]
-    assert heights == [*own, *(40.0 + i for i in range(count) for _ in own)]
-    assert first.lines[-1].get_ydata()[0] == 20
-    assert_texts_apart("shift", figure)
-
-
-def test_the_page_has_the_same_bars() -> None:
-    (plot,) = interactive.shift([MAML, PROTONET], BY_CELL)
-    maml, protonet = plot.data
-    assert maml["x"] == ["omniglot (own)", "fc100", "glyphs"]
-    assert (maml["y"], maml["error_y"]["array"]) == ([96.0, 30.0, 80.0], [0.3, 0.4, 0.4])
-    assert protonet["x"] == ["omniglot (own)", "fc100"]
-    assert plot.place == "omniglot, 5-way 1-shot"
+def test_figure_has_a_group_a_data_set() -> None:
+    (panel,) = shift([MAML, PROTONET], BY_CELL).panels
+    maml, protonet, chance = panel.series
+    assert list(panel.x.ticks.values()) == ["omniglot (own)", "fc100", "glyphs"]
+    assert maml.y == [96.0, 30.0, 80.0] and maml.ends[1] == pytest.approx([96.3, 30.4, 80.4])
+    assert [round(x) for x in protonet.x] == [0, 1] and protonet.y == [97.0, 97.5]
+    assert chance.y[0] == 20 and panel.title == "omniglot, trained for 5-way 1-shot"
+    assert panel.place == "omniglot, 5-way 1-shot"
 
 
 def test_nothing_is_shown_where_nothing_was_tried(tmp_path) -> None:
-    assert shifts.shift_markdown([MAML], {}) is None
+    assert not shifts.shift_tables([MAML], {})
     assert shifts.shift_table([MAML], {}) is None
-    assert shifts.figures([MAML], {}) == {"shift": None}
+    assert not shift([MAML], {}).panels
     folder(tmp_path, [MAML])
     path = tmp_path / "runs" / MAML["cell"] / "shift.csv"
     BY_CELL[MAML["cell"]].to_csv(path, index=False)

@@ -87,7 +87,7 @@ def test_latex_of_signs_and_weights() -> None:
 
 
 def test_throughput_markdown_golden() -> None:
-    assert tables.throughput_markdown(FIXED) == (
+    assert tables.joined(tables.throughput_tables(FIXED)) == (
         "### omniglot\n"
         "\n"
         "| Learner | 5-way 1-shot |\n"
@@ -107,7 +107,7 @@ def test_how_well_training_scales_is_a_row() -> None:
     ]
     for row, share in zip(rows, (0.9, 0.8), strict=False):
         next(e for e in row["throughput"] if e["phase"] == "train")["scaling_efficiency"] = share
-    text = tables.throughput_markdown(rows)
+    text = tables.joined(tables.throughput_tables(rows))
     assert "| MAML, scaling efficiency | 0.85 |" in text and "processes 2" in text
     assert text.count("scaling efficiency |") == 1 and tables.EFFICIENCY_NOTE in text
 
@@ -159,7 +159,7 @@ def test_saturation_markdown_golden() -> None:
         for size, speed in each.items()
     ]
     rows.append(record("maml", shots=5, cell="of one meta-batch alone"))
-    assert tables.saturation_markdown(rows) == (
+    assert tables.joined(tables.saturation_tables(rows)) == (
         """### omniglot, 5-way 1-shot
 
 | Meta-batch | 1 | 4 | 16 | saturated at |
@@ -172,7 +172,7 @@ best rate of its line. Backbone conv4, filters 64, queries 15, precision fp32, d
 device name Some CPU @ 2.0 GHz, threads 2, torch 2.15.0.
 """
     )
-    assert tables.saturation_markdown([rows[0], rows[-2]]) is None
+    assert not tables.saturation_tables([rows[0], rows[-2]])
 
 
 def test_csv_keeps_every_digit() -> None:
@@ -191,7 +191,7 @@ def test_order_of_reading_does_not_matter() -> None:
             tables.to_csv(tables.score_table(records, ACCURACY)),
             tables.to_csv(tables.throughput_table(records)),
             score_markdown(records),
-            tables.throughput_markdown(records),
+            tables.joined(tables.throughput_tables(records)),
             tables.terminal_table(records),
         ]
 
@@ -229,7 +229,7 @@ def test_other_protocol_gets_its_own_table(change: str) -> None:
 def test_other_machine_gets_its_own_throughput_table(change: str) -> None:
     other = 77 if change == "threads" else "otherone"
     rows = [record("maml"), record("protonet", **{change: other})]
-    assert tables.throughput_markdown(rows).count("### omniglot, ") == 2
+    assert tables.joined(tables.throughput_tables(rows)).count("### omniglot, ") == 2
     if change != "precision":
         assert score_markdown(rows).count("### omniglot\n") == 1
 

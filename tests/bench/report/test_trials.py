@@ -3,8 +3,9 @@
 import pandas as pd
 
 from bench.report import build, trials
+from bench.report.figures import adaptation
+from bench.report.tables import joined
 from tests.bench.report.samples import Row, folder, record
-from tests.bench.report.test_plots import assert_texts_apart
 
 STATISTICS = {"support": 90.0, "query": 25.0, "all_queries": 94.5}
 
@@ -26,7 +27,7 @@ BY_CELL = {
 
 
 def test_transduction_markdown_golden() -> None:
-    text = trials.transduction_markdown([MAML, PROTONET, record("reptile")], BY_CELL)
+    text = joined(trials.transduction_tables([MAML, PROTONET, record("reptile")], BY_CELL))
     assert text is not None
     assert text.split("\n")[:6] == [
         "### omniglot, 5-way 1-shot",
@@ -49,13 +50,12 @@ def test_table_has_a_row_a_cell_and_trial() -> None:
 
 
 def test_figure_has_a_panel_for_what_was_varied() -> None:
-    figure = trials.figures([MAML, PROTONET], BY_CELL)["adaptation"]
-    assert figure is not None
-    steps, shots = figure.axes
-    assert (steps.get_xlabel(), shots.get_xlabel()) == ("Inner steps at test", "Shots at test")
-    assert [len(ax.lines) for ax in (steps, shots)] == [1, 2]
-    assert steps.lines[0].get_xydata().tolist() == [[1, 81], [5, 85]]
-    assert_texts_apart("adaptation", figure)
+    steps, shots = adaptation([MAML, PROTONET], BY_CELL).panels
+    assert steps.x.label == "Inner steps at test (log scale)" and shots.x.label.startswith("Shots")
+    assert [list(panel.legend) for panel in (steps, shots)] == [["MAML"], ["MAML", "ProtoNet"]]
+    assert (steps.series[0].x, steps.series[0].y) == ([1, 5], [81, 85])
+    assert steps.series[0].ends == ([80, 84], [82, 86])
+    assert list(shots.x.ticks.values()) == ["1", "2", "5"]
 
 
 def test_seeds_are_averaged() -> None:
@@ -64,14 +64,14 @@ def test_seeds_are_averaged() -> None:
         row["cell"]: tried(row, {"support": 90.0 + row["seed"], "all_queries": 95.0})
         for row in rows
     }
-    text = trials.transduction_markdown(rows, found)
+    text = joined(trials.transduction_tables(rows, found))
     assert text is not None and "| **90.5** | – | – | 95.0 | +4.5 |" in text
 
 
 def test_nothing_is_shown_where_nothing_was_tried(tmp_path, undrawn) -> None:
-    assert trials.transduction_markdown([MAML], {}) is None
+    assert trials.transduction_tables([MAML], {}) == []
     assert trials.trials_table([MAML], {}) is None
-    assert trials.figures([MAML], {}) == {"adaptation": None}
+    assert not adaptation([MAML], {}).panels
     folder(tmp_path, [MAML])
     path = tmp_path / "runs" / MAML["cell"] / "probe.csv"
     BY_CELL[MAML["cell"]].to_csv(path, index=False)

@@ -3,7 +3,8 @@
 from bench.config.schema import Tuned
 from bench.report import build
 from bench.report.rows import SCORE, comparisons, incompatibilities, merge_across, with_labels
-from bench.report.tuning import tuning_markdown
+from bench.report.tables import joined
+from bench.report.tuning import tuning_tables
 from bench.runs.records import check
 from tests.bench.report.samples import Row, folder, record
 
@@ -80,10 +81,10 @@ def test_two_studies_of_one_learner_are_two_learners() -> None:
 
 def test_the_cost_is_told_once_a_study(tmp_path, undrawn) -> None:
     rows = [tuned(), tuned(seed=1, cell="maml-omniglot-seed1"), record("protonet")]
-    text = tuning_markdown(rows) or ""
+    text = joined(tuning_tables(rows)) or ""
     line = "| MAML (tuned) | 5-way 1-shot | 20 | 7 | 1 | 812,345 | 1h 07m | 91.2 | 94.5 | "
     assert text.count("| MAML") == 1 and line + "lr 0.0123, inner_steps 3 |" in text
-    assert tuning_markdown([record("protonet")]) is None
+    assert not tuning_tables([record("protonet")])
     build(folder(tmp_path, rows))
     assert line in (tmp_path / "tuning.md").read_text()
     for table in ("accuracy.md", "leaderboard.md"):
