@@ -94,7 +94,7 @@ def parse(arguments: list[str]) -> tuple[int, str, list[str]]:
             overrides.append(argument)
     if not given["workers"].isdecimal() or not 0 < int(given["workers"]) < 100_000:
         raise UserError(
-            f"workers={given['workers']} is not possible: it should be a number from 1 to 99999."
+            f"workers={given['workers']} is invalid: it should be a number from 1 to 99999."
         )
     overrides = overrides_of(overrides)
     of_sweep = [o.partition("=")[2] for o in overrides if o.startswith("results_dir=")]

@@ -99,7 +99,7 @@ def parse(arguments: list[str]) -> dict[str, str | None]:
         given[key] = value
     episodes = given["episodes"] or "100"
     if not episodes.isdecimal() or int(episodes) < 2:
-        raise UserError(f"episodes={episodes} is not possible: it should be a number from 2 on.")
+        raise UserError(f"episodes={episodes} is invalid: it should be a number from 2 on.")
     return given
 
 

@@ -63,9 +63,9 @@ def parse(arguments: list[str]) -> Given:
         values[key] = value
     seeds = values.get("seeds", "").split(",") if "seeds" in values else []
     if not all(seed.isdecimal() for seed in seeds):
-        raise UserError(f"seeds={values['seeds']} is not possible: it should be like 0,1,2.")
+        raise UserError(f"seeds={values['seeds']} is invalid: it should be like 0,1,2.")
     if not values["threads"].isdecimal() or values["threads"] == "0":
-        raise UserError(f"threads={values['threads']} is not possible: it should be 1 or more.")
+        raise UserError(f"threads={values['threads']} is invalid: it should be 1 or more.")
     return Given(
         seconds_of(values["until"]) if "until" in values else None,
         values.get("only", ""),

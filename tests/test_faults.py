@@ -25,7 +25,7 @@ def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
     """And what was trained until then is saved, and gone on with by the same command."""
     endless = ["train.examples=100000000", "validation.times=20000"]
     folders = [f"results_dir={tmp_path}", f"cache_dir={tmp_path}"]
-    for number, said in enumerate([": validation 1 of", "goes on from step"]):
+    for number, said in enumerate([": validation 1 of", "resumes at step"]):
         log = tmp_path / f"{number}.log"
         run = Started(started("bench", *SMALL, *endless, *folders, log=log), log)
         (cell,) = wait_for(run, said)

@@ -70,7 +70,7 @@ def checked(arguments: list[str]) -> Counter[str]:
     found: Counter[str] = Counter()
     method = cell.algo.resolve()
     if not (isinstance(method, type) and issubclass(method, Learner)):
-        raise UserError(f"{cell.algo.target} is no subclass of algorithms.learner.Learner.")
+        raise UserError(f"{cell.algo.target} is not a subclass of algorithms.learner.Learner.")
     for group in groups.GROUPS:
         schema.check_options(getattr(cell, group), group)
     for group, name in chosen.items():

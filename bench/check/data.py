@@ -66,7 +66,7 @@ def digests(code: Component, folders: DataDirs) -> tuple[str, str]:
 def can_be_prepared(given: Prepared) -> None:
     """It can be prepared."""
     found = type(given.dataset)
-    require(issubclass(found, Dataset), f"its code gives a {found.__name__}, and no Dataset")
+    require(issubclass(found, Dataset), f"its code gives a {found.__name__}, not a Dataset")
 
 
 def nothing_leaks(given: Prepared) -> None:
@@ -96,7 +96,7 @@ def episodes_can_be_drawn(given: Prepared) -> None:
 def the_digest_is_of_the_content(given: Prepared) -> None:
     """Its digest is that of examples, class names and splits, as `Dataset.of` works it out."""
     digest = given.dataset.digest
-    require(re.fullmatch("[0-9a-f]{64}", digest) is not None, f"{digest!r} is no SHA-256")
+    require(re.fullmatch("[0-9a-f]{64}", digest) is not None, f"{digest!r} is not a SHA-256 digest")
     if digest != content_digest(given.dataset.splits):
         raise NotApplicableError("it is another one, as of data that is derived by a rule")
 

@@ -134,11 +134,11 @@ def predictions_are_numbers(learner: Learner) -> None:
         loss = fresh.meta_gradient(each)["loss"]
         require(loss.isfinite(), f"the outer loss{kind} is {loss.item()}")
         for gradient in gradients_of(fresh):
-            require(gradient.isfinite().all(), f"the outer gradient{kind} holds what is no number")
+            require(gradient.isfinite().all(), f"the outer gradient{kind} holds NaN or infinity")
         queries = random_episodes(4, WAYS, shots=2, queries=2).query_x
         fresh = copy.deepcopy(learner).eval()
         logits = classify(fresh, each._replace(query_x=queries))
-        require(logits.isfinite().all(), f"a logit{kind} is no number")
+        require(logits.isfinite().all(), f"a logit{kind} is NaN or infinite")
 
 
 def takes_other_ways(learner: Learner) -> None:

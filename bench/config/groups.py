@@ -78,7 +78,7 @@ def targets(group: str) -> dict[str, str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return the content of a YAML file; nothing if it is no YAML, as Hydra then tells its user."""
+    """Return the content of a YAML file; empty if it is not YAML, which Hydra reports."""
     with suppress(yaml.YAMLError):
         return yaml.safe_load(file.read_text()) or {}
     return {}

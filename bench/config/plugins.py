@@ -61,7 +61,7 @@ def extension(point: EntryPoint) -> Extension:
             return Extension(point.dist.name, point.dist.version, point.module, conf)
     raise UserError(
         f"The package {point.dist.name} names the module {point.module!r} for its learners and data "
-        "sets, where there is no folder conf: mend its entry point, or uninstall the package."
+        "sets, where there is no folder conf: fix its entry point, or uninstall the package."
     )
 
 

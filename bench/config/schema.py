@@ -317,4 +317,4 @@ def user_error(error: ValidationError, prefix: str = "") -> UserError:
     if first["type"] == "missing":
         return UserError(f"{key} is missing.")
     message = first["msg"].replace("Input should", "it should")
-    return UserError(f"{key}={first['input']} is not possible: {message[0].lower()}{message[1:]}.")
+    return UserError(f"{key}={first['input']} is invalid: {message[0].lower()}{message[1:]}.")

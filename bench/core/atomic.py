@@ -48,7 +48,7 @@ def read_plain(path: Path, most: int) -> bytes:
     with os.fdopen(handle, "rb") as file:
         facts = os.fstat(handle)
         if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no file")
+            raise ValueError("it is not a file")
         if facts.st_size > most:
             raise ValueError(f"it has {facts.st_size:,} bytes, and {most:,} are the most")
         content = file.read(most + 1)

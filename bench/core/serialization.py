@@ -25,7 +25,7 @@ def read(path: Path) -> Any:
         OSError: If the file does not exist or cannot be read.
     """
     if not path.is_file():  # also excludes pipes, which would block
-        raise FileNotFoundError(f"{path} is no file")
+        raise FileNotFoundError(f"{path} is not a file")
     most = path.stat().st_size
     try:
         with zipfile.ZipFile(path) as archive:

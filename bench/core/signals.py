@@ -168,7 +168,7 @@ def run_command(command: Callable[[list[str]], int]) -> int:
         sys.stdout.flush()
         return status
     except Interrupted as interrupted:
-        said = "\ninterrupted: what was saved is kept; the same command goes on from there"
+        said = "\ninterrupted: what was saved is kept; the same command resumes from there"
         print(said, file=sys.stderr)
         return interrupted.status
     except BrokenPipeError:

@@ -21,7 +21,7 @@ def parse(text: str) -> float:
     seconds = float(found[1]) * UNITS[found[2]] if found else math.nan
     if not 0 < seconds <= threading.TIMEOUT_MAX:
         raise UserError(
-            f"until={text} is not possible: it should be a time such as 90s, 170m or 2h, above 0."
+            f"until={text} is invalid: it should be a time such as 90s, 170m or 2h, above 0."
         )
     return seconds
 

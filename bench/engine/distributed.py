@@ -163,5 +163,5 @@ def _others() -> Iterator[None]:
         group = process_group()
         raise PeerLostError(
             f"Process {group.rank} of {group.size} goes no further, as another one has ended or does "
-            f"not answer ({cause}); what was saved is kept, and the same command goes on from there."
+            f"not answer ({cause}); what was saved is kept, and the same command resumes from there."
         ) from error

@@ -120,7 +120,7 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
         )
     world = process_group()
     if world.size > 1 and config.dry_run:
-        raise UserError("dry_run=true foretells for one process: leave out torchrun.")
+        raise UserError("dry_run=true estimates the time of one process: leave out torchrun.")
     if world.size > 1 and plan.examples and not learner.supports_data_parallel:
         raise UserError(f"{config.algo.name} takes tasks one after the other, in one process.")
     if plan.examples and plan.meta_batch < world.size:
@@ -165,9 +165,7 @@ def check_names(config: Config) -> None:
             )
         if code.name not in known and code.target in known.values():
             own = " or ".join(name for name, target in known.items() if target == code.target)
-            raise UserError(
-                f"{group}.name={code.name} is not possible: {code.target} is called {own}."
-            )
+            raise UserError(f"{group}.name={code.name} is invalid: {code.target} is called {own}.")
 
 
 def check_threads(threads: int | None) -> None:

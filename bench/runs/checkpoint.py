@@ -35,14 +35,14 @@ class Checkpointer:
         if stored := cell.world.broadcast(self._load_compatible):
             self.training.load_state_dict(stored["training"])
             self.elapsed_before = stored["elapsed"]
-            print(f"{cell.name} goes on from step {loop.step:,} of {loop.steps:,}")
+            print(f"{cell.name} resumes at step {loop.step:,} of {loop.steps:,}")
         self.last = time.monotonic()
 
     def _load_compatible(self) -> Any:
         """Return the checkpoint, or None if there is none or another version of the code wrote it."""
         stored = load_checkpoint(self.cell)
         if stored and stored["fingerprint"] != self.fingerprint:
-            print(f"{self.cell.name} starts anew: what was saved of it is by another version")
+            print(f"{self.cell.name} restarts: its checkpoint is of another version of the code")
             return None
         return stored
 
@@ -76,5 +76,5 @@ def load_checkpoint(cell: Cell) -> Any:
             raise ValueError("it holds no training")
         return found
     except (ValueError, OSError) as error:
-        print(f"{cell.name} starts anew: {path} is damaged ({error})")
+        print(f"{cell.name} restarts: {path} is damaged ({error})")
         return None

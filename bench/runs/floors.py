@@ -31,7 +31,7 @@ def of(cell: Cell) -> list[Cell]:
         config = config_of(cell.config, name)
         if cells.build_learner(config, cell.dataset, cell.test_setting).trainable:
             raise UserError(
-                f"floors=[{name}] is not possible: {name} is trained. A floor, such as nearest, is not."
+                f"floors=[{name}] is invalid: {name} is trained. A floor, such as nearest, is not."
             )
         found.append(replace(cells.check(config, cell.dataset), world=SINGLE_PROCESS))
     return found

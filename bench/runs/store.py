@@ -120,8 +120,8 @@ class Store:
                 left.unlink(missing_ok=True)
         except OSError as error:
             raise StorageError(
-                f"Cannot write the results of {cell} to {folder} ({error.strerror}): mend that and run "
-                "the same command again; it goes on from what was saved before."
+                f"Cannot write the results of {cell} to {folder} ({error.strerror}): fix this and run "
+                "the same command again; it resumes from what was saved."
             ) from None
         return folder
 
@@ -190,7 +190,9 @@ class Store:
         self._check_scores(cell, table["score"])
         counted = table["varied"].isin(COUNTED)
         if not table.loc[counted, "value"].str.fullmatch("[1-9][0-9]{0,8}").fillna(False).all():
-            raise ValueError("its column value holds what is no number of steps, shots or ways")
+            raise ValueError(
+                "its column value holds something other than a number of steps, shots or ways"
+            )
         if table.duplicated(["varied", "value"]).any():
             raise ValueError("it has a trial twice")
         return table
@@ -203,7 +205,7 @@ class Store:
         _check_within(table, {"ci95": MOST, "seen": 100, "episodes": 2**31})
         self._check_scores(cell, table["score"])
         if not table["dataset"].str.fullmatch(NAME).fillna(False).all():
-            raise ValueError("its column dataset holds what is no name")
+            raise ValueError("its column dataset holds something other than a name")
         if table["dataset"].duplicated().any():
             raise ValueError("it has a data set twice")
         return table
@@ -232,7 +234,7 @@ class Store:
                 raise ValueError(f"it has no column {column}")
         for column in numbers:
             if table[column].dtype.kind not in "iuf" or not np.isfinite(table[column]).all():
-                raise ValueError(f"its column {column} holds what is no number")
+                raise ValueError(f"its column {column} holds something other than a number")
         return table
 
     def _check_scores(self, cell: str, scores: pd.Series) -> None:

@@ -441,14 +441,14 @@ def _check_range(config: Config, key: str, span: Range) -> None:
     except KeyError:
         raise UserError(f"{where} is of no use: {config.algo.name} has no option {key}.") from None
     if key in BUDGET:
-        raise UserError(f"{where} is not possible: {key} belongs to the budget, the same for all.")
+        raise UserError(f"{where} is invalid: {key} belongs to the budget, the same for all.")
     if not (math.isfinite(span.low) and math.isfinite(span.high)):
         raise UserError(f"{where} goes from {span.low} to {span.high}: both should be finite.")
     if span.low >= span.high or (span.scale == "log" and span.low <= 0):
         positive = " above zero" if span.scale == "log" else ""
         raise UserError(f"{where} goes from {span.low} to {span.high}: it should rise{positive}.")
     if isinstance(own, bool) or not isinstance(own, int | float):
-        raise UserError(f"{where} is not possible: {key}={own} is no number.")
+        raise UserError(f"{where} is invalid: {key}={own} is not a number.")
     if isinstance(span.low, int) and isinstance(span.high, int) and not float(own).is_integer():
         raise UserError(
             f"{where} has whole numbers alone, and {key}={own} is none: write its ends as {span.low}.0 "
@@ -473,6 +473,6 @@ def _storage_errors(store: Store) -> Iterator[None]:
         yield
     except OSError as error:
         raise StorageError(
-            f"Cannot write the trials to {store.root} ({error.strerror}): mend that and run the same "
-            "command again; it goes on from what was saved before."
+            f"Cannot write the trials to {store.root} ({error.strerror}): fix this and run the same "
+            "command again; it resumes from what was saved."
         ) from None

@@ -66,7 +66,7 @@ def check_joblib(launcher: DictConfig) -> None:
 
     if launcher.n_jobs == 0:
         raise UserError(
-            "hydra.launcher.n_jobs=0 is not possible: it should be 1 or more, or -1 for all."
+            "hydra.launcher.n_jobs=0 is invalid: it should be 1 or more, or -1 for all."
         )
     options: Any = OmegaConf.to_container(launcher)
     del options["_target_"]
@@ -134,6 +134,6 @@ def explain_crash(error: Exception) -> UserError | None:
     if isinstance(error, BrokenExecutor) or (of_ray and type(error).__name__ in LOST):
         return WorkerDiedError(
             "A worker died before its cell was finished (was it killed, or had it no memory?); run the "
-            "same command again: it goes on from what was saved."
+            "same command again: it resumes from what was saved."
         )
     return UserError(f"Ray could not run a cell: {one_line(error)}.") if of_ray else None

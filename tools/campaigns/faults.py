@@ -99,7 +99,7 @@ def campaign(
         processes += len(hit)
         for each in running:
             lost += wrong_end(each, number if each in hit else None, broken, len(running) > 1)
-            resumed += len(each.cells("goes on from step"))
+            resumed += len(each.cells("resumes at step"))
         lost += [*unreadable(broken), *unreadable(cache)]
         now = records(broken)
         lost += [f"{cell} was finished and is no more" for cell in finished if cell not in now]
@@ -108,7 +108,7 @@ def campaign(
     saved = {path.parent.name for path in broken.glob("runs/*/checkpoint.pt")}
     last = sweep(broken, cache)
     lost += wrong_end(last, None, broken)
-    again = last.cells("goes on from step")
+    again = last.cells("resumes at step")
     lost += [f"{cell} was saved and began anew" for cell in sorted(saved - again)]
     lost += wrong_end(undisturbed, None, whole)
     lost += differences(whole, broken)

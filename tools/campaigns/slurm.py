@@ -201,7 +201,7 @@ def time_limit(root: Path) -> list[str]:
     if status:
         wrong.append(f"the repeated command ended with {status}: {output[-500:]}")
     said = logs(root / "slurm")
-    if said.count(" goes on from step ") < 2 or "Requeued job" not in said:
+    if said.count(" resumes at step ") < 2 or "Requeued job" not in said:
         wrong.append("no job was requeued and went on from what was saved")
     return wrong or differences(root / "whole", root / "slurm")
 

@@ -298,7 +298,7 @@ class Photos:
             broken = [f"{files[n].name} ({why})" for n, why in facts.unreadable.items()]
             raise UserError(
                 f"{len(broken)} of {len(files)} files in {self.root} cannot be read: {some(broken)}; "
-                "mend or delete them, or leave them out with dataset.skip_unreadable=true"
+                "repair or delete them, or leave them out with dataset.skip_unreadable=true"
             )
         readable = iter([n not in facts.unreadable for n in range(len(files))])
         sizes = {

@@ -152,7 +152,7 @@ def labels_in(split: str) -> Reader[np.ndarray]:
             content = read_mapped(file, INSTRUCTIONS)
             labels = content.get("label_specific") if isinstance(content, dict) else None
             if not isinstance(labels, Array) or labels.dtype == "u1":
-                raise ValueError("its label_specific are no array of numbers")
+                raise ValueError("its label_specific are not an array of numbers")
             if labels.shape != (IMAGES[split],):
                 raise ValueError(f"its label_specific are not those of {IMAGES[split]:,} images")
             values = labels.values()
@@ -177,7 +177,7 @@ def images_in(split: str) -> Reader[list[Source]]:
             most = INSTRUCTIONS + IMAGES[split] * INSTRUCTIONS_PER_IMAGE
             content = read_mapped(file, most)
             if not isinstance(content, list) or len(content) != IMAGES[split]:
-                raise ValueError(f"it is no list of {IMAGES[split]:,} images")
+                raise ValueError(f"it is not a list of {IMAGES[split]:,} images")
             if not all(isinstance(each, Array) and each.dtype == "u1" for each in content):
                 raise ValueError("its images are not arrays of bytes")
         except ValueError as error:

@@ -121,9 +121,7 @@ def seeded(options: Config, overrides: list[str]) -> Config:
     try:
         return Config.model_validate(options.model_dump() | {"seed": yaml.safe_load(given[-1])})
     except (ValidationError, yaml.YAMLError):
-        raise UserError(
-            f"seed={given[-1]} is not possible: it should be a number from 0 on."
-        ) from None
+        raise UserError(f"seed={given[-1]} is invalid: it should be a number from 0 on.") from None
 
 
 def is_left(record: Row | None, options: Config) -> bool:

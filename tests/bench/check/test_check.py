@@ -352,7 +352,7 @@ def raising(folders: DataDirs) -> Dataset:
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (nothing, "its code gives a NoneType, and no Dataset"),
+        (nothing, "its code gives a NoneType, not a Dataset"),
         (of_no_folders, "TypeError: of_no_folders() takes 0 positional arguments but 1 was given"),
         (raising, "OSError: an author's own mistake"),
     ],
@@ -383,12 +383,12 @@ def test_a_data_set_shall_have_episodes_of_the_test_alone(cell, ways, word):
             ["algorithms.protonet:Proto"],
             "'Proto' cannot be loaded from 'algorithms.protonet.Proto'",
         ),
-        (["algorithms.nn.layers:Linear"], "algorithms.nn.layers.Linear is no subclass of"),
+        (["algorithms.nn.layers:Linear"], "algorithms.nn.layers.Linear is not a subclass of"),
         (["algo=mamml"], "There is no algo 'mamml'"),
-        (["algo=maml", "algo.inner_steps=some"], "algo.inner_steps=some is not possible"),
+        (["algo=maml", "algo.inner_steps=some"], "algo.inner_steps=some is invalid"),
         (
             ["algorithms.maml:MAML", "+algo.inner_steps=some"],
-            "algo.inner_steps=some is not possible",
+            "algo.inner_steps=some is invalid",
         ),
         (["algo"], "Cannot read algo: a choice is written as in algo=maml"),
         (["dataset=glyphs", f"dataset.target={__name__}.missing"], "There is no archive."),

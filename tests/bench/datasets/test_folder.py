@@ -300,7 +300,7 @@ def known_name(root: Path) -> dict[str, object]:
         (
             broken,
             r"2 of 42 files in .* cannot be read: (ant/0.png|bee/0.png) \(it is no image that Pillow "
-            r"knows\), .*; mend or delete them, or leave them out with dataset.skip_unreadable=true",
+            r"knows\), .*; repair or delete them, or leave them out with dataset.skip_unreadable=true",
         ),
         (broken_class, "classes of fewer than 2 images: fox;"),
         (
@@ -309,7 +309,10 @@ def known_name(root: Path) -> dict[str, object]:
         ),
         (layout_of_splits, "Val, test, train, which are splits and no classes; .* dataset.splits="),
         (link_to_itself, "all is a link to a folder that it is in itself; delete it"),
-        (huge, "ant/0.png .it has 81,000,000 pixels, and 67,108,864 are the most.; mend or delete"),
+        (
+            huge,
+            "ant/0.png .it has 81,000,000 pixels, and 67,108,864 are the most.; repair or delete",
+        ),
         (known_name, "'omniglot' is the name of another data set; .* dataset.label="),
     ],
 )

@@ -108,14 +108,14 @@ IMAGE = Image.new("RGB", (84, 84))
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (of_images(lambda images: images[:-1]), "it is no list of 8 images"),
-        (of_images(lambda images: {"images": images}), "it is no list of 8 images"),
+        (of_images(lambda images: images[:-1]), "it is not a list of 8 images"),
+        (of_images(lambda images: {"images": images}), "it is not a list of 8 images"),
         (of_images(lambda images: [*images[:-1], 3]), "its images are not arrays of bytes"),
         (of_images(lambda images: [*images[:-1], images[7][:900]]), CUT),
         (of_images(lambda images: [*images[:-1], png_array(IMAGE.resize((85, 84)))]), CUT),
         (of_images(lambda images: [*images[:-1], png_array(IMAGE.convert("L"))]), CUT),
-        (of_labels(np.array([2, 0, 1, 0, 2, 2, 1, 1], np.uint8)), "are no array of numbers"),
-        (of_labels([2, 0, 1, 0, 2, 2, 1, 1]), "are no array of numbers"),
+        (of_labels(np.array([2, 0, 1, 0, 2, 2, 1, 1], np.uint8)), "are not an array of numbers"),
+        (of_labels([2, 0, 1, 0, 2, 2, 1, 1]), "are not an array of numbers"),
         (of_labels(np.array([2, 0, 1], np.int32)), "are not those of 8 images"),
         (of_labels(np.array([3, 0, 1, 0, 2, 2, 1, 1])), "are not the numbers of 3 classes"),
         (of_labels(np.array([-1, 0, 1, 0, 2, 2, 1, 1])), "are not the numbers of 3 classes"),

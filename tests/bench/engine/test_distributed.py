@@ -82,7 +82,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
 
     again = subprocess.run(command, cwd=ROOT, env=ONE_THREAD, capture_output=True, text=True)
     assert again.returncode == 0, again.stdout + again.stderr
-    begun = re.search(r"goes on from step (\d+) of 50", again.stdout)
+    begun = re.search(r"resumes at step (\d+) of 50", again.stdout)
     assert begun and int(begun[1]) >= 5, again.stdout
     assert again.stdout.count("MAML") == 1, "one process prints"
     record = json.loads(next(tmp_path.glob("runs/*/record.json")).read_text())

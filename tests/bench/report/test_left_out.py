@@ -69,12 +69,15 @@ def odd_value(run):
         (fast, "record.json: its throughput.0.tasks_per_s is '1e+300': it should be less than or"),
         (lambda run: edit(run, train_seconds=1e300), "record.json: its train_seconds is '1e+300'"),
         (lambda run: edit(run, device_name="\x1b[2J"), "its device_name is '\\x1b[2J': "),
-        (endless, "record.json: it is no file"),
-        (pipe, "episodes.csv: it is no file"),
-        (piped_configuration, "config.yaml cannot be read: it is no file"),
+        (endless, "record.json: it is not a file"),
+        (pipe, "episodes.csv: it is not a file"),
+        (piped_configuration, "config.yaml cannot be read: it is not a file"),
         (repeated, "history.csv: its column episodes does not rise from line to line"),
         (tried_twice, "probe.csv: it has a trial twice"),
-        (odd_value, "probe.csv: its column value holds what is no number of steps, shots or ways"),
+        (
+            odd_value,
+            "probe.csv: its column value holds something other than a number of steps, shots or ways",
+        ),
     ],
 )
 def test_a_bad_file_is_left_out_and_named(root, caplog, undrawn, damage, said):

@@ -310,7 +310,7 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(make):
         (["algo=reptile", "train.shots=5", "train.queries=1"], r"train.queries must be 0"),
         (["train.queries=0"], r"train.queries must be at least 1"),
         (["device=cuda"], r"device=cuda was asked for"),
-        (["algo=maml", "algo.inner_steps=one"], r"algo.inner_steps=one is not possible"),
+        (["algo=maml", "algo.inner_steps=one"], r"algo.inner_steps=one is invalid"),
     ],
 )
 def test_mistakes_are_told_before_any_work(make, tmp_path, overrides, message):
@@ -381,7 +381,7 @@ def test_a_backbone_that_memory_does_not_hold_is_a_mistake(make, monkeypatch):
 
 def test_a_forecast_is_for_one_process(make, monkeypatch):
     monkeypatch.setattr(cells, "process_group", lambda: ProcessGroup(0, 2))
-    with pytest.raises(UserError, match="dry_run=true foretells for one process"):
+    with pytest.raises(UserError, match="dry_run=true estimates the time of one process"):
         make("dry_run=true", "train.meta_batch=2")
 
 

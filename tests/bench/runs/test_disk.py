@@ -79,7 +79,7 @@ def test_results_that_cannot_be_kept_end_the_command_and_harm_nothing(make, full
 
     monkeypatch.setattr(run, "measure", fill)
     with pytest.raises(
-        StorageError, match="No space left on device.*it goes on from what was saved"
+        StorageError, match="No space left on device.*it resumes from what was saved"
     ):
         attempt(cell)
     assert StorageError.status == os.EX_IOERR

@@ -399,7 +399,7 @@ def test_what_was_trained_before_another_process_ended_is_saved(small, monkeypat
     with recording(Scripted) as noted:
         run.run(cell)
     assert [n for seen in noted.of("train") for n in seen.numbers] == list(range(4, 16))
-    assert "goes on from step 2 of 8" in capsys.readouterr().out
+    assert "resumes at step 2 of 8" in capsys.readouterr().out
 
 
 def test_a_bar_is_for_a_terminal_that_one_cell_has_to_itself(small, monkeypatch):

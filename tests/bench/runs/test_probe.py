@@ -89,8 +89,8 @@ def test_the_command_writes_trials_and_rebuilds_the_report(results, cache, capsy
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["episodes=1"], "episodes=1 is not possible"),
-        (["episodes=many"], "episodes=many is not possible"),
+        (["episodes=1"], "episodes=1 is invalid"),
+        (["episodes=many"], "episodes=many is invalid"),
         (["steps=3"], "Cannot read the argument 'steps=3'"),
         (["results_dir=/nowhere"], "No finished runs under /nowhere"),
     ],
@@ -117,5 +117,5 @@ def test_other_data_and_lost_parameters_are_told(results, cache, tmp_path, capsy
     with pytest.raises(UserError, match="trained on other data than glyphs is now"):
         load_cell(cells.Store(tmp_path), cell.name, folders)
     (folder / "config.yaml").write_text("algo: 3\n")
-    with pytest.raises(UserError, match=r"is of another version: algo=3 is not possible"):
+    with pytest.raises(UserError, match=r"is of another version: algo=3 is invalid"):
         load_cell(cells.Store(tmp_path), cell.name, folders)

@@ -82,7 +82,7 @@ def test_a_run_interrupted_twice_ends_as_one_that_was_not(
     assert record["status"] == "done" and broken.finished
     assert saved < record["elapsed_seconds"] < saved + time.monotonic() - began
     assert record["elapsed_seconds"] > record["train_seconds"]
-    assert capsys.readouterr().out.count(f"{broken.name} goes on from step ") == 2
+    assert capsys.readouterr().out.count(f"{broken.name} resumes at step ") == 2
     assert not broken.store.checkpoint(broken.name)
     history, accuracies, weights = ends(whole)
     assert len(history) == 3
@@ -115,7 +115,7 @@ def test_a_training_that_ended_is_kept_though_its_test_did_not(make, monkeypatch
             run.run(cell)
     steps = cells.build_components(cell).loop.steps
     assert run.run(cell)["status"] == "done"
-    assert f"goes on from step {steps} of {steps}" in capsys.readouterr().out
+    assert f"resumes at step {steps} of {steps}" in capsys.readouterr().out
 
 
 def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
@@ -129,7 +129,7 @@ def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(Interrupted):
         run.run(cell)
-    assert f"starts anew: {path} is damaged" in capsys.readouterr().out
+    assert f"restarts: {path} is damaged" in capsys.readouterr().out
     torch.save({"other": 1}, path)
     with pytest.raises(Interrupted):
         run.run(cell)
@@ -138,12 +138,12 @@ def test_what_cannot_be_used_is_not(make, monkeypatch, capsys):
     torch.save(state, path)
     with pytest.raises(Interrupted):
         run.run(cell)
-    assert "what was saved of it is by another version" in capsys.readouterr().out
+    assert "its checkpoint is of another version" in capsys.readouterr().out
     run.run(cell)
-    assert "goes on from step 5 of" in capsys.readouterr().out
+    assert "resumes at step 5 of" in capsys.readouterr().out
 
 
-def test_a_training_starts_anew_when_its_code_was_edited(make, monkeypatch, capsys, tmp_path):
+def test_a_training_restarts_when_its_code_was_edited(make, monkeypatch, capsys, tmp_path):
     """Also that of a third party, and where no commit tells."""
     monkeypatch.syspath_prepend(tmp_path)
     learner = tmp_path / "edited.py"
@@ -151,8 +151,8 @@ def test_a_training_starts_anew_when_its_code_was_edited(make, monkeypatch, caps
     cell = make(*QUICK, "algo.name=mine", "algo.target=edited.Mine")
     for step, text, said in (
         (2, "", ""),
-        (3, "", "goes on from step 2 of"),
-        (4, "# changed\n", "what was saved of it is by another version"),
+        (3, "", "resumes at step 2 of"),
+        (4, "# changed\n", "its checkpoint is of another version"),
     ):
         learner.write_text(learner.read_text() + text)
         interrupt_at(monkeypatch, {step})

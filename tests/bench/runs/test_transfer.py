@@ -30,7 +30,7 @@ MISTAKES = {
     "dataset.path=photos": "dataset.path=photos is an option of one data set; name that alone, ",
     "datasets=glyphs,folder dataset.side=9": "dataset.side=9 is an option of one data set; ",
     "datasets=folder dataset.pth=x": "There is no option 'dataset.pth'; did you mean 'dataset.path'?",
-    "datasets=folder dataset.side=x": "dataset.side=x is not possible: it should be a valid integer.",
+    "datasets=folder dataset.side=x": "dataset.side=x is invalid: it should be a valid integer.",
 }
 
 
@@ -144,9 +144,9 @@ def test_too_few_images_are_told(make, data_root, cache):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"dataset": "a|b"}, "its column dataset holds what is no name"),
-        ({"score": "high"}, "its column score holds what is no number"),
-        ({"seen": None}, "its column seen holds what is no number"),
+        ({"dataset": "a|b"}, "its column dataset holds something other than a name"),
+        ({"score": "high"}, "its column score holds something other than a number"),
+        ({"seen": None}, "its column seen holds something other than a number"),
     ],
 )
 def test_what_is_no_test_is_refused(tmp_path, change, complaint):

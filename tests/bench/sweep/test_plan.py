@@ -206,13 +206,13 @@ def test_rows_of_several_processes_tell_nothing_of_one(make, said, cache, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["algo=maml", "workers=0"], "workers=0 is not possible"),
+        (["algo=maml", "workers=0"], "workers=0 is invalid"),
         (["algo=maml", "workers=100000"], "a number from 1 to 99999"),
         (["tune=optuna", "seed=0,1000", "from={reference}"], "seed=1000 is that of the trials"),
         (["algo=maml", "from=nowhere"], "There are no finished runs under nowhere/runs"),
         ([], "There is no sweep in results/sweeps"),
         (["algo=mamml", "from={reference}"], "There is no algo 'mamml'"),
-        (["seed=0,x", "from={reference}"], "seed=x is not possible"),
+        (["seed=0,x", "from={reference}"], "seed=x is invalid"),
     ],
 )
 def test_mistakes(said, arguments, sentence, tmp_path, monkeypatch, cache):

@@ -196,9 +196,9 @@ def test_data_that_is_not_here_is_left_out_with_a_sentence(command, monkeypatch)
 @pytest.mark.parametrize(
     ("argument", "sentence"),
     [
-        ("until=soon", "until=soon is not possible: it should be a time such as"),
-        ("seeds=0,x", "seeds=0,x is not possible: it should be like 0,1,2"),
-        ("threads=0", "threads=0 is not possible"),
+        ("until=soon", "until=soon is invalid: it should be a time such as"),
+        ("seeds=0,x", "seeds=0,x is invalid: it should be like 0,1,2"),
+        ("threads=0", "threads=0 is invalid"),
         ("only=mamml", "only=mamml names no published cell"),
         ("seed=1", "Cannot read the argument 'seed=1'"),
         ("only=", "Cannot read the argument 'only='"),

@@ -98,7 +98,7 @@ def test_no_code_of_a_stranger_is_run(said, cache, tmp_path):
     ("arguments", "sentence"),
     [
         (["algo=mamml"], "There is no algo 'mamml'"),
-        (["seed=-1"], "seed=-1 is not possible"),
+        (["seed=-1"], "seed=-1 is invalid"),
         ([], "There is no sweep in results/sweeps"),
     ],
 )
