@@ -145,6 +145,8 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     """Return the differences between stored test episodes and those evaluated now."""
     if len(before) != len(now):
         return [f"episodes.csv holds {len(before)} episodes instead of {len(now)}"]
+    if missing := [column for column in now if column not in before]:
+        return [f"episodes.csv has no {', '.join(missing)}"]
     findings = []
     other = np.flatnonzero((before["score"] - now["score"]).abs() > 1e-9)
     if len(other):
@@ -154,12 +156,12 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
             f"{before['score'][first]} stored, {now['score'][first]} now"
         )
     for column, tolerance in TOLERANCES.items():
-        if column not in before:
-            continue
-        if not np.allclose(before[column], now[column], rtol=tolerance, atol=tolerance):
+        if column in now and not np.allclose(
+            before[column], now[column], rtol=tolerance, atol=tolerance
+        ):
             findings.append(f"episodes.csv holds another {column} than the episodes have")
     for column in ("classes", "groups"):
-        if column in before and (before[column].astype(str) != now[column]).any():
+        if (before[column].astype(str) != now[column]).any():
             findings.append(f"episodes.csv names other {column} than the episodes have")
     return findings
 

@@ -62,6 +62,17 @@ def test_where_and_by_how_many_processes_it_was_run_is_no_finding(run, said):
     assert said(run)[0] == 0
 
 
+def test_where_rounding_differs_is_told_beside_what_was_found(run, said):
+    edited_record_alone(run)
+    assert "rounding differs" not in said(run)[1]
+    edit_json(run / "record.json", torch="1.0", device_name="Another CPU")
+    assert "the run had device_name Another CPU, torch 1.0, where rounding differs" in said(run)[1]
+
+
+def without_loss(run):
+    pd.read_csv(run / "episodes.csv").drop(columns="loss").to_csv(run / "episodes.csv", index=False)
+
+
 def edited_accuracy(run):
     """As one would: the record and the episodes agree with each other."""
     tested = pd.read_csv(run / "episodes.csv")
@@ -215,6 +226,7 @@ def parameters_that_run_code(run):
 @pytest.mark.parametrize(
     ("edit", "finding"),
     [
+        (without_loss, "episodes.csv has no loss"),
         (edited_accuracy, "12 episodes have another score, the first number"),
         (edited_record_alone, "record.json says score "),
         (edited_interval, "record.json says ci95 "),
