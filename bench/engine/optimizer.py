@@ -1,4 +1,4 @@
-"""Outer-loop optimisation, shared by all learners: optimizer, lr schedule, smoothing, augmentation."""
+"""Outer-loop optimisation, shared by all learners: optimizer, clipping, lr schedule, augmentation."""
 
 import math
 from typing import Any
@@ -70,6 +70,12 @@ def build_optimizer(
     )
 
 
+def clip(train: Train, parameters: list[nn.Parameter]) -> None:
+    """Clip the outer gradient, in place."""
+    if train.clip_value is not None:
+        nn.utils.clip_grad_value_(parameters, train.clip_value)
+
+
 def lr_at(train: Train, step: int, steps: int) -> float:
     """Return the outer-loop lr at ``step`` of ``steps``; from the last step on it is constant."""
     done = min(1, step / steps)
@@ -85,18 +91,12 @@ def lr_at(train: Train, step: int, steps: int) -> float:
 
 
 def facts(train: Train) -> dict[str, Any]:
-    """Return the training recipe's entries of the protocol card."""
+    """Return the protocol card's entries on training that are not options as they are."""
     return {
         "train_examples": train.examples,
         "train_split": train.split,
         "meta_batch": train.meta_batch,
-        "optimizer": train.optimizer,
-        "momentum": train.momentum,
-        "weight_decay": train.weight_decay,
-        "lr": train.lr,
         "lr_schedule": schedule(train),
-        "clip_value": train.clip_value,
-        "label_smoothing": train.label_smoothing,
         "augmentation": augmentation(train),
     }
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.nn.dropout import advance_step
@@ -183,8 +183,7 @@ class OuterLoop:
         return self.learner.meta_gradient(to_float(episodes))
 
     def _optimizer_step(self) -> None:
-        if self.train.clip_value is not None:
-            nn.utils.clip_grad_value_(self.parameters, self.train.clip_value)
+        optimizer.clip(self.train, self.parameters)
         self.optimizer.step()
         advance_step(self.learner)
 

@@ -17,11 +17,14 @@ from bench.config.schema import Config, option
 from bench.core.version import commit, version
 from bench.engine import device as devices
 from bench.engine import optimizer
-from bench.runs.records import SCHEMA
+from bench.runs.records import SCHEMA, Role, facts
 
 if TYPE_CHECKING:
     from bench.runs.cell import Cell
 
+
+RECIPE = facts(Role.RECIPE)
+"""Facts of training; those that are named like an option of ``train`` are that option."""
 
 commit_at_start = cache(commit)
 """The commit of the code when this process first asked, cached for sweeps of thousands of cells."""
@@ -63,6 +66,7 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "train_ways": ways,
         "train_shots": shots,
         "train_queries": queries,
+        **{key: value for key, value in config.train if key in RECIPE},
         **optimizer.facts(config.train),
         "validations": config.validation.times,
         "val_episodes": config.validation.episodes,

@@ -8,6 +8,7 @@ import pytest
 
 from bench.core import version
 from bench.core.errors import UserError
+from bench.runs import cell as cells
 from bench.runs import protocol
 
 
@@ -101,3 +102,12 @@ def test_the_digest_of_the_code_is_of_what_numbers_depend_on(tmp_path, monkeypat
 def test_what_gives_no_numbers_is_there():
     place = Path(protocol.__file__).parents[1]
     assert [name for name in protocol.NO_NUMBERS if not (place / name).exists()] == []
+
+
+def test_a_fact_of_the_recipe_is_the_option_of_its_name(make, monkeypatch):
+    """An option becomes a fact by one line in records."""
+    monkeypatch.setattr(protocol, "RECIPE", (*protocol.RECIPE, "flip"))
+    cell = make("train.flip=true", "train.clip_value=2.5")
+    card = protocol.card(cell, cells.build_learner(cell.config, cell.dataset, cell.train_setting))
+    assert card["flip"] is True and card["clip_value"] == 2.5
+    assert card["augmentation"] == "flip" and card["lr_schedule"] == "cosine"
