@@ -55,9 +55,9 @@ class Standing:
     episodes: int
     seeds: int
     score: float
-    half_episodes: float
-    half_seeds_and_episodes: float | None
-    half_classes: float | None
+    ci95_episodes: float
+    ci95_seeds_and_episodes: float | None
+    ci95_classes: float | None
     loss: float | None
     brier: float | None
     ece: float | None
@@ -81,8 +81,8 @@ class Standing:
     @property
     def half(self) -> float:
         """95 % half-width over seeds and episodes, or for one model over episodes."""
-        both = self.half_seeds_and_episodes
-        return self.half_episodes if both is None else both
+        both = self.ci95_seeds_and_episodes
+        return self.ci95_episodes if both is None else both
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class Pair:
     second: str
     of: str
     difference: float
-    half_episodes: float
-    half_seeds_and_episodes: float | None
-    half_classes: float | None
+    ci95_episodes: float
+    ci95_seeds_and_episodes: float | None
+    ci95_classes: float | None
     p: float
     p_corrected: float
     margin: float
@@ -116,8 +116,8 @@ class Pair:
     @property
     def half(self) -> float:
         """95 % half-width over seeds and episodes, or for two models over episodes."""
-        both = self.half_seeds_and_episodes
-        return self.half_episodes if both is None else both
+        both = self.ci95_seeds_and_episodes
+        return self.ci95_episodes if both is None else both
 
     @property
     def significant(self) -> bool:

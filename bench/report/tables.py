@@ -238,7 +238,7 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
     parts += [table.markdown() for table in aggregate_tables(boards)]
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
     ungrouped = any(
-        entry.half_classes is not None and not board.grouped
+        entry.ci95_classes is not None and not board.grouped
         for board in boards
         for entry in board.standings
     )
@@ -260,8 +260,8 @@ def standing_table(board: Leaderboard) -> Table:
             entry.label,
             entry.rank,
             _fixed(entry.score),
-            _fixed(entry.half_episodes),
-            _fixed(entry.half_seeds_and_episodes),
+            _fixed(entry.ci95_episodes),
+            _fixed(entry.ci95_seeds_and_episodes),
             _over_classes(entry),
             str(entry.seeds) if entry.best else ABSENT,
             str(entry.episodes),
@@ -280,8 +280,8 @@ def pair_table(board: Leaderboard) -> Table:
         [
             f"{pair.first} {sign(pair)} {pair.second}",
             _fixed(pair.difference),
-            _fixed(pair.half_episodes),
-            _fixed(pair.half_seeds_and_episodes),
+            _fixed(pair.ci95_episodes),
+            _fixed(pair.ci95_seeds_and_episodes),
             _over_classes(pair),
             p_of(pair),
             equivalence(pair),
@@ -561,7 +561,7 @@ def _over_classes(found: Standing | Pair) -> str:
 
     With few seeds, its estimate could be narrower.
     """
-    return _fixed(None if found.half_classes is None else max(found.half, found.half_classes))
+    return _fixed(None if found.ci95_classes is None else max(found.half, found.ci95_classes))
 
 
 def p_text(value: float) -> str:

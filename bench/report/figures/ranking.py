@@ -36,7 +36,7 @@ def _panel(board: Leaderboard, looks: Mapping[str, Style]) -> Panel:
     series: list[Series] = []
     for place, entry in enumerate(board.standings):
         look = looks[entry.label]
-        for half, width in ((entry.half_classes, 0.9), (entry.half, 2.6)):
+        for half, width in ((entry.ci95_classes, 0.9), (entry.half, 2.6)):
             if half is not None:
                 across = replace(look, marker="", kind=0, width=width)
                 ends = [entry.score - half, entry.score + half]
@@ -57,9 +57,9 @@ def _panel(board: Leaderboard, looks: Mapping[str, Style]) -> Panel:
 def _hover(entry: Standing, metric: Metric) -> str:
     lines = [entry.label, f"rank {entry.rank}", metric.text(entry.score)]
     for half, what in (
-        (entry.half_episodes, "episodes"),
-        (entry.half_seeds_and_episodes, "seeds and episodes"),
-        (entry.half_classes, "classes as well"),
+        (entry.ci95_episodes, "episodes"),
+        (entry.ci95_seeds_and_episodes, "seeds and episodes"),
+        (entry.ci95_classes, "classes as well"),
     ):
         lines += [] if half is None else [f"± {half:.3g} {metric.unit} ({what})"]
     return "\n".join(lines)

@@ -57,8 +57,8 @@ def test_intervals_over_classes_are_shown_no_narrower_than_without_them() -> Non
     made = board(FOUR)
     narrow = dataclasses.replace(
         made,
-        standings=[dataclasses.replace(e, half_classes=e.half / 2) for e in made.standings],
-        pairs=[dataclasses.replace(pair, half_classes=2 * pair.half) for pair in made.pairs],
+        standings=[dataclasses.replace(e, ci95_classes=e.half / 2) for e in made.standings],
+        pairs=[dataclasses.replace(pair, ci95_classes=2 * pair.half) for pair in made.pairs],
     )
     for entry, cells in zip(made.standings, tables.standing_table(narrow).cells, strict=False):
         assert cells[5] == cells[4] == f"{entry.half:.2f}"
@@ -144,8 +144,8 @@ def test_nobody_is_better_whose_interval_over_seeds_holds_zero(
         several = {e.label: e.seeds for e in made.standings if e.label in (pair.first, pair.second)}
         assert pair.difference >= 0
         if pair.better:
-            assert min(several.values()) > 1 and pair.half_seeds_and_episodes is not None
-            assert pair.difference > pair.half_seeds_and_episodes
+            assert min(several.values()) > 1 and pair.ci95_seeds_and_episodes is not None
+            assert pair.difference > pair.ci95_seeds_and_episodes
         assert (pair.p < 0.05) == (pair.difference > pair.half)
     assert not better & set(made.winners)
     shown = tables.leaderboard_markdown([made])
@@ -206,10 +206,10 @@ def test_pairs_see_what_intervals_do_not() -> None:
     made = board([*trained("maml", 93), *trained("protonet", 94)])
     (pair,) = made.pairs
     first, second = made.standings
-    assert first.score - first.half_episodes < second.score + second.half_episodes
+    assert first.score - first.ci95_episodes < second.score + second.ci95_episodes
     assert (pair.first, pair.significant, made.winners) == ("ProtoNet", True, ["ProtoNet"])
     assert pair.difference == pytest.approx(1)
-    assert pair.half < 0.8 and pair.half_episodes < 0.5 < first.half_episodes
+    assert pair.half < 0.8 and pair.ci95_episodes < 0.5 < first.ci95_episodes
     assert "ProtoNet, better than all others.\n" in tables.winners([made])
 
 
@@ -221,7 +221,7 @@ def test_pairs_are_those_of_the_statistics() -> None:
     assert len(made.pairs) == 6
     found = intervals.estimate([a, b], (1, -1))
     assert (pair.difference, pair.half, pair.p) == (found.mean, found.half, found.p)
-    assert pair.p_corrected >= pair.p and pair.half_seeds_and_episodes == found.half
+    assert pair.p_corrected >= pair.p and pair.ci95_seeds_and_episodes == found.half
     spread = intervals.spread_of_runs(a, b)
     assert pair.effect_size == found.mean / spread
     assert pair.effect_low == (found.mean - found.half) / spread
@@ -229,7 +229,7 @@ def test_pairs_are_those_of_the_statistics() -> None:
     assert pair.effect_high == (found.mean + found.half) / spread
     assert pair.episodes_to_separate == intervals.episodes_to_separate(pair.effect_size)
     models = intervals.estimate([a.mean(0), b.mean(0)], (1, -1))
-    assert pair.half_episodes == models.half != found.half
+    assert pair.ci95_episodes == models.half != found.half
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
@@ -241,10 +241,10 @@ def test_standings_are_those_of_the_statistics(seeds: int) -> None:
     groups = np.array([x.split() for x in next(iter(runs.values()))["groups"]], dtype=int)
     design = intervals.ClassDesign.of(groups)
     given = tested if seeds > 1 else tested[0]
-    assert (entry.score, entry.half_episodes) == intervals.mean_ci95(tested.mean(0))
-    assert entry.half_classes == intervals.estimate([given], classes=design).half
+    assert (entry.score, entry.ci95_episodes) == intervals.mean_ci95(tested.mean(0))
+    assert entry.ci95_classes == intervals.estimate([given], classes=design).half
     both = intervals.estimate([given]).half if seeds > 1 else None
-    assert entry.half_seeds_and_episodes == both
+    assert entry.ci95_seeds_and_episodes == both
 
 
 def test_classes_are_independent_where_no_run_says_which_are_alike() -> None:
@@ -257,13 +257,13 @@ def test_classes_are_independent_where_no_run_says_which_are_alike() -> None:
     )
     assert (new.standings, new.pairs) == (mixed.standings, mixed.pairs)
     assert new.grouped and mixed.grouped and not before.grouped
-    assert before.standings[0].half_classes != new.standings[0].half_classes
-    assert before.pairs[0].half_classes != new.pairs[0].half_classes
+    assert before.standings[0].ci95_classes != new.standings[0].ci95_classes
+    assert before.pairs[0].ci95_classes != new.pairs[0].ci95_classes
     assert tables.UNGROUPED_NOTE in tables.leaderboard_markdown([new, before])
     assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([new])
     none = {cell: tested.drop(columns=["groups", "classes"]) for cell, tested in runs.items()}
     (unknown,) = leaderboards(rows, none)
-    assert unknown.standings[0].half_classes is None
+    assert unknown.standings[0].ci95_classes is None
     assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([unknown])
 
 
@@ -321,14 +321,14 @@ def test_seeds_are_told_from_episodes() -> None:
     made = board(rows)
     assert [(entry.seeds, entry.episodes) for entry in made.standings] == [(3, 600)] * 2
     for entry in made.standings:
-        assert entry.half == entry.half_seeds_and_episodes
-        assert entry.half_seeds_and_episodes is not None and entry.half_classes is not None
-        assert 2 < entry.half_seeds_and_episodes <= entry.half_classes * 1.05
-        assert 0.6 < entry.half_episodes < 0.8
+        assert entry.half == entry.ci95_seeds_and_episodes
+        assert entry.ci95_seeds_and_episodes is not None and entry.ci95_classes is not None
+        assert 2 < entry.ci95_seeds_and_episodes <= entry.ci95_classes * 1.05
+        assert 0.6 < entry.ci95_episodes < 0.8
     assert made.pairs[0].difference == pytest.approx(15)
-    assert made.pairs[0].half == made.pairs[0].half_seeds_and_episodes > 2
+    assert made.pairs[0].half == made.pairs[0].ci95_seeds_and_episodes > 2
     alone = board([row("maml", 80)]).standings[0]
-    assert alone.half_seeds_and_episodes is None and alone.half == alone.half_episodes
+    assert alone.ci95_seeds_and_episodes is None and alone.half == alone.ci95_episodes
 
 
 def test_other_protocols_and_other_episodes_are_never_paired() -> None:
@@ -380,7 +380,7 @@ def test_csv_has_a_row_a_learner_and_a_row_a_pair() -> None:
         == list(pairs.columns[:7])
         == ["comparison", "metric", "setting", *keys]
     )
-    assert standings["half_seeds_and_episodes"].notna().all()
+    assert standings["ci95_seeds_and_episodes"].notna().all()
     cells = tables.score_table(FOUR, ACCURACY)
     joined = (
         standings.assign(cell=standings["cells"].str.split())
