@@ -108,7 +108,7 @@ def measured(folder: str) -> list[Row]:
         UserError: If there are none.
     """
     with suppress(UserError):  # its message would name results_dir
-        finished = [row for row in done(read(folder)[0]) if row.get("processes", 1) == 1]
+        finished = [row for row in done(read(folder)[0]) if row["processes"] == 1]
         if rows := [
             row for row in finished if phase_throughput([row], "evaluate", "examples_per_s")
         ]:
@@ -162,9 +162,7 @@ def plan(groups: Sequence[Group], machine: Machine, rows: Sequence[Row], workers
 
 def load_note(rows: Sequence[Row]) -> str:
     """Return a note on the load of the machine while rows were measured, and its correction."""
-    shares = [idle_share(row) for row in rows if "train_process_seconds" in row]
-    if not shares:
-        return "These rows do not tell how busy the machine was: times are as they took them."
+    shares = [idle_share(row) for row in rows]
     return (
         f"Times are those on an idle machine: rows had {min(shares):.0%} to {max(shares):.0%} of the "
         "processor time that they asked for while they trained, and are reckoned with as much less."

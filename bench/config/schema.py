@@ -143,7 +143,7 @@ class Tuned(Strict):
     """The origin of the options of a tuned cell.
 
     ``trial_examples`` is the budget of a trial; ``n_startup_trials`` and ``batch_size`` are as in
-    `Tune` and missing in older rows. ``examples`` and ``seconds`` are those of training in all
+    `Tune`. ``examples`` and ``seconds`` are those of training in all
     trials, ``first`` and ``best`` the validation scores of the learner's default options and of
     the chosen ones.
     """
@@ -151,8 +151,8 @@ class Tuned(Strict):
     study: Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$", max_length=200)]
     n_trials: Positive
     trial_examples: Positive
-    n_startup_trials: Positive | None = None
-    batch_size: Positive | None = None
+    n_startup_trials: Positive
+    batch_size: Positive
     stopped: Count
     failed: Count
     examples: Count
@@ -164,12 +164,10 @@ class Tuned(Strict):
     @property
     def budget(self) -> str:
         """The budget of the search, which must be equal for learners to be comparable."""
-        search = (
-            f" with n_startup_trials {self.n_startup_trials} and batch_size {self.batch_size}"
-            if self.n_startup_trials
-            else ""
+        return (
+            f"{self.n_trials} trials of {self.trial_examples:,} examples with n_startup_trials "
+            f"{self.n_startup_trials} and batch_size {self.batch_size}"
         )
-        return f"{self.n_trials} trials of {self.trial_examples:,} examples{search}"
 
 
 RUNTIME_KEYS = {

@@ -150,7 +150,7 @@ def of_one_code(rows: Iterable[Row]) -> tuple[list[Row], tuple[str, ...]]:
     """
     by_code: dict[str | None, list[Row]] = {}
     for row in rows:
-        by_code.setdefault(row.get("code"), []).append(row)
+        by_code.setdefault(row["code"], []).append(row)
     if not by_code:
         return [], ()
     chosen = max(

@@ -43,7 +43,7 @@ def transduction_tables(records: Iterable[Row], trials: Trials) -> list[Table]:
         for label in comparison.labels:
             seeds = trials_of(comparison, label, setting, trials, "norm_statistics")
             if seeds:
-                own = _own_statistics(comparison.at(label, setting)[0])
+                own = comparison.at(label, setting)[0]["norm_statistics"]
                 means = _means(seeds)
                 cells = [_cell(means.get(choice), choice == own) for choice in STATISTICS]
                 gap = ABSENT
@@ -85,14 +85,6 @@ def trials_of(
 def _means(seeds: Sequence[pd.DataFrame]) -> dict[str, float]:
     joined = pd.concat(seeds).groupby("value")["score"].mean()
     return {str(value): float(mean) for value, mean in joined.items()}
-
-
-def _own_statistics(row: Row) -> str:
-    """Return the batch-norm statistics that the row was tested with."""
-    result: str = row.get("norm_statistics") or row["algo_options"].get(
-        "norm_statistics", "running"
-    )
-    return result
 
 
 def _cell(value: float | None, own: bool) -> str:

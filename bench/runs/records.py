@@ -66,8 +66,8 @@ class Tuned(Stored):
     study: Name
     n_trials: Positive
     trial_examples: Positive
-    n_startup_trials: Positive | None = None  # these two are missing in older rows
-    batch_size: Positive | None = None
+    n_startup_trials: Positive
+    batch_size: Positive
     stopped: Count
     failed: Count
     examples: Count
@@ -111,17 +111,17 @@ class Protocol(Stored):
     shots: Positive
     seed: Count
     transductive: bool
-    norm_statistics: Name | None = None  # missing in older rows
+    norm_statistics: Name
     order: Annotated[Literal[0, 1, 2], Role.VARIANT]
     algo_options: Options
-    code: Annotated[Hex | None, Role.SCORE, Role.RUN, Role.PROVENANCE, Usual("unknown")] = None
+    code: Annotated[Hex, Role.SCORE, Role.RUN, Role.PROVENANCE]
     commit: Annotated[Text | None, Role.RUN, Role.PROVENANCE]
     version: Annotated[Text, Role.RUN, Role.PROVENANCE]
     packages: Text | None = None  # of third parties, if any
     python: Annotated[Text, Role.RUN, Role.PROVENANCE]
     created: Annotated[Text, Role.RUN]
     metric: Metric
-    examples: Name = "images"
+    examples: Name
     data_digest: Annotated[Hex, Role.SCORE, Role.PROVENANCE]
     backbone: Annotated[Name, Role.NETWORK]
     backbone_options: Annotated[Options, Role.NETWORK]
@@ -134,8 +134,8 @@ class Protocol(Stored):
     device: Annotated[Name, Role.SPEED, Role.VARIANT, Role.RUN, Role.PROVENANCE]
     device_name: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
     threads: Annotated[Positive, Role.SPEED, Role.RUN, Role.PROVENANCE]
-    processes: Annotated[Positive, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual(1)] = 1
-    launcher: Annotated[Name, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual("basic")] = "basic"
+    processes: Annotated[Positive, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual(1)]
+    launcher: Annotated[Name, Role.SPEED, Role.RUN, Role.PROVENANCE, Usual("basic")]
     torch: Annotated[Text, Role.SPEED, Role.RUN, Role.PROVENANCE]
     deterministic: Annotated[bool, Role.VARIANT]
     train_ways: Annotated[Positive | None, Role.VARIANT]
@@ -172,8 +172,8 @@ class Done(Protocol):
     val_score: float | None  # None if nothing was trained
     train_episodes: Count
     train_seconds: Measured
-    train_process_seconds: Measured | None = None  # missing in older rows
-    elapsed_seconds: Measured | None = None  # missing in older rows
+    train_process_seconds: Measured
+    elapsed_seconds: Measured
     throughput: list[Phase]
 
     @model_validator(mode="after")

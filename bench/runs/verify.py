@@ -145,7 +145,7 @@ def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
     """Return the differences between stored test episodes and those evaluated now."""
     if len(before) != len(now):
         return [f"episodes.csv holds {len(before)} episodes instead of {len(now)}"]
-    if missing := [column for column in now if column not in before]:
+    if missing := [str(column) for column in now if column not in before]:
         return [f"episodes.csv has no {', '.join(missing)}"]
     findings = []
     other = np.flatnonzero((before["score"] - now["score"]).abs() > 1e-9)

@@ -70,7 +70,7 @@ def idle_share(row: Row) -> float:
     On a CPU it is based on the CPU time of its training, if that is less than the elapsed time:
     exact with one thread, an upper bound with more threads, as these wait for each other.
     """
-    worked = row.get("train_process_seconds")
+    worked = row["train_process_seconds"]
     if row["device"] != "cpu" or not worked or not row["train_seconds"]:
         return 1.0
     return float(min(1.0, worked / row["train_seconds"]))
@@ -93,10 +93,7 @@ def times(facts: dict[str, Any], row: Row) -> Times:
         validation = of["validations"] * of["val_episodes"] * examples / rates
         return training, validation, of.get("episodes", 0) * examples / rates
 
-    if elapsed := row.get("elapsed_seconds"):
-        rest = max(0.0, elapsed - sum(parts(row)))
-    else:
-        rest = sum(phase["calls"] * phase["ms_median"] for phase in row["throughput"]) / 1e3
+    rest = max(0.0, row["elapsed_seconds"] - sum(parts(row)))
     share = idle_share(row)
     training, validation, test, rest = (share * each for each in (*parts(facts), rest))
     tested = test + rest if "episodes" in facts else 0.0

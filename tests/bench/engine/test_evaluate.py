@@ -49,6 +49,8 @@ def test_calibration_is_that_of_a_plain_loop():
         np.testing.assert_allclose(each.item(), ece(values, answers))
     pooled = ece(likelihoods.reshape(-1, 5), labels.numpy().ravel())
     np.testing.assert_allclose(pooled_ece(made), pooled)
+    squares = (likelihoods - np.eye(5)[labels.numpy()]) ** 2
+    np.testing.assert_allclose(made["brier"], squares.sum(2).mean(1))
 
 
 def test_calibration_knows_the_honest_from_the_boastful():

@@ -38,6 +38,11 @@ def record(algo: str = "maml", ways: int = 5, shots: int = 1, seed: int = 0, **c
         "order": 2 if algo == "maml" else 1,
         "algo_options": {"inner_steps": 5},
         "metric": ACCURACY.model_dump(),
+        "examples": "images",
+        "norm_statistics": "running",
+        "code": "0123456789abcdef",
+        "elapsed_seconds": round(30000 / speed, 1),
+        "train_process_seconds": round(24000 / speed, 1),
         "episodes_digest": f"9f{ways:02d}{shots:02d}aabbccdd",
         "data_digest": "ab12cd34ef56",
         "backbone": "conv4",
@@ -102,6 +107,7 @@ def failed(algo: str = "maml", reason: str = "Out of memory.", **changes: Any) -
     row = record(algo, **changes)
     lacking = ("score", "ci95", "episodes", "episodes_digest", "train_seconds", "throughput")
     lacking += ("val_score", "selected_episode", "train_episodes")
+    lacking += ("elapsed_seconds", "train_process_seconds")
     protocol = {key: value for key, value in row.items() if key not in lacking}
     return protocol | {"status": "failed", "reason": reason}
 

@@ -47,7 +47,7 @@ def test_accuracy_markdown_golden() -> None:
         "\n"
         "Test accuracy in %; ±: 95 % interval over 1000 test episodes of one trained model. "
         "In each column all learners are tested on the same episodes; chance is 20 % at 5 ways. "
-        "Data digest ab12cd34, backbone conv4, filters 64, queries 15, precision fp32, "
+        "Code 01234567, data digest ab12cd34, backbone conv4, filters 64, queries 15, precision fp32, "
         "train examples 200000, episodes 1000. "
         "† transductive: a prediction may depend on the other queries of its episode. "
         "Failed: maml-omniglot-5w5s-seed0-1a2b3c4d (Out of memory).\n"
@@ -116,7 +116,7 @@ def test_accuracy_csv_golden() -> None:
     lines = tables.to_csv(tables.score_table(FIXED, ACCURACY)).split("\n")
     assert lines[0] == (
         "algo,dataset,ways,shots,seed,accuracy,ci95,episodes,transductive,episodes_digest,status,"
-        "reason,schema,cell,queries,order,algo_options,data_digest,backbone,backbone_options,"
+        "reason,schema,cell,queries,order,algo_options,examples,norm_statistics,code,elapsed_seconds,train_process_seconds,data_digest,backbone,backbone_options,"
         "parameters,train_ways,train_shots,train_queries,train_examples,train_split,optimizer,momentum,"
         "weight_decay,lr,lr_schedule,clip_value,label_smoothing,augmentation,validations,val_episodes,val_score,selected_episode,train_episodes,train_seconds,"
         "meta_batch,device,device_name,threads,processes,launcher,precision,deterministic,python,created,torch,version,"
@@ -124,14 +124,16 @@ def test_accuracy_csv_golden() -> None:
     )
     assert lines[1] == (
         "maml,omniglot,5,1,0,93.21,0.42,1000,False,9f0501aabbccdd,done,,1,"
-        'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,'
+        'maml-omniglot-5w1s-seed0-1a2b3c4d,15,2,"{""inner_steps"": 5}",images,running,'
+        "0123456789abcdef,544.9,435.9,ab12cd34ef56,conv4,"
         '"{""filters"": 64}",28357,5,1,5,200000,train,adam,0.0,0.0,0.002,cosine,,0.0,none,5,100,'
         "96.248,24000,24000,231.2,16,cpu,"
         "Some CPU @ 2.0 GHz,2,1,basic,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
     )
     assert lines[3] == (
         "maml,omniglot,5,5,0,,,,False,,failed,Out of memory.,1,maml-omniglot-5w5s-seed0-1a2b3c4d,"
-        '15,2,"{""inner_steps"": 5}",ab12cd34ef56,conv4,"{""filters"": 64}",28357,5,5,5,200000,'
+        '15,2,"{""inner_steps"": 5}",images,running,0123456789abcdef,,,ab12cd34ef56,conv4,'
+        '"{""filters"": 64}",28357,5,5,5,200000,'
         "train,adam,0.0,0.0,0.002,cosine,,0.0,none,5,100,,,,,16,cpu,"
         "Some CPU @ 2.0 GHz,2,1,basic,fp32,False,3.11.7,2026-11-23T13:57:54+00:00,2.15.0,0.1.0,abc1234"
     )

@@ -18,7 +18,7 @@ def tried(row: Row, statistics: dict[str, float]) -> pd.DataFrame:
     return frame.assign(episodes=100, ci95=1.0)
 
 
-MAML = record("maml", algo_options={"norm_statistics": "support"})
+MAML = record("maml", norm_statistics="support")
 PROTONET = record("protonet", norm_statistics="running")
 BY_CELL = {
     MAML["cell"]: tried(MAML, STATISTICS),

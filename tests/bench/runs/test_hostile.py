@@ -76,7 +76,14 @@ def test_an_odd_override_gets_one_sentence_before_any_work(make, tmp_path, overr
 
 
 TUNED = {"study": "a", "n_trials": 9, "trial_examples": 9, "stopped": 0, "failed": 0, "examples": 9}
-TUNED |= {"seconds": 1.0, "first": 50.0, "best": 99.0, "options": ["train.lr"]}
+TUNED |= {
+    "n_startup_trials": 2,
+    "batch_size": 1,
+    "seconds": 1.0,
+    "first": 50.0,
+    "best": 99.0,
+    "options": ["train.lr"],
+}
 
 
 def test_what_trials_have_found_is_for_the_tuner_to_say(make):

@@ -23,6 +23,7 @@ def test_the_best_is_the_highest_accuracy_and_the_smallest_error():
         (ACCURACY, 93.14, 0.42, "93.1 ± 0.4 %"),
         (ACCURACY, 93.14, 0.042, "93.14 ± 0.04 %"),
         (ACCURACY, 93.14, None, "93.1 %"),
+        (ACCURACY, 100.0, 0.0, "100.0 ± 0.0 %"),
         (MSE, 0.012345, 0.00123, "0.0123 ± 0.0012"),
         (MSE, 2.5e40, 2.4e40, "2.5e+40 ± 2.4e+40"),
     ],
@@ -43,6 +44,10 @@ def test_scores_beyond_the_bounds_are_known():
     assert ACCURACY.contains(100.0) and not ACCURACY.contains(100.1)
     assert MSE.contains(0.0) and not MSE.contains(-0.1) and not MSE.contains(float("nan"))
     assert not Metric(name="a", label="a").contains(float("inf"))
+
+
+def test_only_cheap_runs_are_probed():
+    assert Regression.probes_runs and not Classification.probes_runs
 
 
 def test_axes_name_the_metric_and_its_unit():
