@@ -456,7 +456,7 @@ def _with_short_recipes(rows: Sequence[Row], differing: Collection[tuple[str, st
 
 def _variant(row: Row) -> dict[str, str]:
     """Return the facts that define the variant of a row; the study replaces tuned options."""
-    facts = {fact: row[fact] for fact in VARIANT if row.get(fact) is not None}
+    facts = {fact: row[fact] for fact in VARIANT if fact in row}
     facts |= row.get("algo_options", {})
     if tuned := row.get("tuned"):
         found = {name.partition(".")[2] for name in tuned["options"]}
@@ -509,5 +509,6 @@ def _value(row: Row, field: str) -> Any:
 
 
 def _fact(field: str, value: Any) -> str:
-    short = str(value)[:8] if field.endswith(("digest", "code")) else str(value)
+    text = "none" if value in (None, "None") else str(value)
+    short = text[:8] if field.endswith(("digest", "code")) else text
     return f"{field.replace('_', ' ')} {short}".removeprefix("backbone options ")

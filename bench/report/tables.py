@@ -496,9 +496,9 @@ def floor_text(comparison: Comparison, label: str, setting: str) -> str:
 
 
 def chance(comparison: Comparison) -> str:
-    """Return the chance level, as 'chance is 20 % at 5 ways'; empty without classes."""
+    """Return the chance level of accuracies, as 'chance is 20 % at 5 ways'; else empty."""
     ways = sorted({row["ways"] for row in comparison.rows if row["ways"]})
-    if not ways:
+    if not ways or comparison.metric.name != "accuracy":
         return ""
     return f"chance is {' and '.join(f'{100 / n:.3g} % at {n} ways' for n in ways)}"
 

@@ -53,7 +53,7 @@ def _panel(comparison: Comparison, looks: Mapping[str, Style]) -> Panel:
         ]
         lines.append(levels(f"floor: {', '.join(names)}", FLOOR, floors, metric))
     ways = {row["setting"]: row["ways"] for row in comparison.rows if row["ways"]}
-    if ways:
+    if ways and metric.name == "accuracy":
         chances = [(settings.index(s), 100 / count, "chance") for s, count in ways.items()]
         lines.append(levels("chance", CHANCE, chances, metric))
     series = [*drawn, *lines]

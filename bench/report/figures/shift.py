@@ -35,6 +35,10 @@ def _panel(
     others = sorted({name for cells in found.values() for name in cells} - {own})
     x, drawn = bars([own, *others], found, looks)
     ways = next(row["ways"] for row in comparison.rows if row["setting"] == setting)
-    chances = [(group, 100 / ways, "chance") for group in range(1 + len(others)) if ways]
+    chances = [
+        (group, 100 / ways, "chance")
+        for group in range(1 + len(others))
+        if ways and metric.name == "accuracy"
+    ]
     lines = [levels("chance", CHANCE, chances, metric)] if chances else []
     return panel(comparison, setting, x, bar_axis(metric, drawn), [*drawn, *lines], "trained for ")

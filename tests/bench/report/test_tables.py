@@ -281,6 +281,23 @@ def test_failed_rows_join_the_first_table_they_fit() -> None:
     assert "| ProtoNet | failed |" in second
 
 
+@pytest.mark.parametrize(("fact", "value"), [("clip_value", 0.5), ("train_ways", 20)])
+def test_a_fact_that_one_row_has_and_another_lacks_tells_them_apart(
+    fact: str, value: float
+) -> None:
+    rows = [record(**{fact: value}), record(seed=1, cell="maml-other", **{fact: None})]
+    text = score_markdown(rows)
+    name = fact.replace("_", " ")
+    assert f"MAML ({name} none)" in text and text.count("| MAML (") == 2
+    assert "seeds)" not in text
+
+
+def test_chance_is_of_accuracy_alone() -> None:
+    loss = {"name": "loss", "label": "cross-entropy", "higher_is_better": False}
+    assert "chance" in score_markdown([record()])
+    assert "chance" not in score_markdown([record(metric=loss, score=0.4)])
+
+
 def test_terminal_table_golden() -> None:
     assert tables.terminal_table(FIXED).split("\n")[:8] == [
         "omniglot",
