@@ -4,7 +4,6 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
-from functools import singledispatch
 from typing import Any
 
 import matplotlib
@@ -94,7 +93,7 @@ def _panel(ax: Axes, panel: Panel, width: float) -> None:
         ax.set(**{f"{name}label": axis.label, f"{name}scale": "log" if axis.log else "linear"})
         ticks.grid(axis.grid)
     for series in panel.series:
-        _draw(series, ax)
+        _draw(ax, series)
     if panel.matrix:
         _matrix(ax, panel.matrix)
     for column, (first, last) in enumerate(panel.brackets):
@@ -126,31 +125,20 @@ def _ticks(ticks: Ticks, axis: Axis) -> None:
         ticks.set_ticks([tick for tick in ticks.get_majorticklocs() if low <= tick <= high])
 
 
-@singledispatch
-def _draw(series: Series, ax: Axes) -> None:
-    raise TypeError(type(series))
-
-
-@_draw.register
-def _(series: Line, ax: Axes) -> None:
-    look = series.style
-    if series.ends:
-        low, high = series.ends
-        ax.fill_between(series.x, low, high, color=look.colour, alpha=0.2, linewidth=0)
-    ax.plot(series.x, series.y, markevery=max(1, len(series.x) // 6), **_line(look))
-
-
-@_draw.register
-def _(series: Points, ax: Axes) -> None:
-    look = _point(series.style) | {"ecolor": series.style.colour, "linestyle": "none"}
-    ax.errorbar(series.x, series.y, _errors(series), capsize=2, elinewidth=1.0, **look)
-
-
-@_draw.register
-def _(series: Bars, ax: Axes) -> None:
-    ax.bar(series.x, series.y, series.width, linewidth=0.8, **_bar(series.style))
-    ends = _errors(series)
-    ax.errorbar(series.x, series.y, ends, fmt="none", ecolor=INK, capsize=1.5, elinewidth=0.7)
+def _draw(ax: Axes, series: Series) -> None:
+    look, x, y = series.style, series.x, series.y
+    if isinstance(series, Line):
+        if series.ends:
+            low, high = series.ends
+            ax.fill_between(x, low, high, color=look.colour, alpha=0.2, linewidth=0)
+        ax.plot(x, y, markevery=max(1, len(x) // 6), **_line(look))
+    elif isinstance(series, Points):
+        points = _point(look) | {"ecolor": look.colour, "linestyle": "none"}
+        ax.errorbar(x, y, _errors(series), capsize=2, elinewidth=1.0, **points)
+    elif isinstance(series, Bars):
+        ax.bar(x, y, series.width, linewidth=0.8, **_bar(look))
+        ends = _errors(series)
+        ax.errorbar(x, y, ends, fmt="none", ecolor=INK, capsize=1.5, elinewidth=0.7)
 
 
 def _errors(series: Series) -> NDArray[np.float64] | None:

@@ -12,16 +12,7 @@ from markupsafe import Markup, escape
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from bench.report import (
-    claims,
-    interactive,
-    recipes,
-    shifts,
-    tables,
-    targets,
-    trials,
-    tuning,
-)
+from bench.report import claims, interactive, recipes, shifts, tables, targets, trials, tuning
 from bench.report.claims import Check
 from bench.report.figures.description import Figure, Panel
 from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard, Pair
@@ -182,12 +173,7 @@ def answer(board: Leaderboard, rows: Iterable[Row]) -> Answer:
     top = board.winners or [entry.label for entry in board.standings if entry.best == 1]
     best = {x: board.comparison.at(x, board.setting) for x in top}
     cells = [
-        [
-            label,
-            metric_text(board, seeds),
-            tables.train_time(seeds),
-            _milliseconds(seeds),
-        ]
+        [label, metric_text(board, seeds), tables.train_time(seeds), _milliseconds(seeds)]
         for label, seeds in best.items()
     ]
     headers = [
@@ -303,9 +289,7 @@ def sections(
         ),
         Section("Single functions", figures=figures("functions")),
         Section(
-            "Adaptation",
-            "The trained learners under other conditions.",
-            figures("adaptation"),
+            "Adaptation", "The trained learners under other conditions.", figures("adaptation")
         ),
         Section("Transduction gaps", tables=trials.transduction_tables(records, probed)),
         Section(

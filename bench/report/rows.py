@@ -285,19 +285,7 @@ def phase_throughput(rows: Iterable[Row], phase: str, unit: str = "tasks_per_s")
     return statistics.fmean(values) if values else None
 
 
-def by_meta_batch(rows: Sequence[Row]) -> dict[int, float]:
-    """Return training tasks/s by meta-batch, mean over seeds, of one learner in one setting."""
-    sizes = sorted({row["meta_batch"] for row in rows})
-    rates = {
-        size: phase_throughput((r for r in rows if r["meta_batch"] == size), "train")
-        for size in sizes
-    }
-    return {size: value for size, value in rates.items() if value is not None}
-
-
-def saturation(
-    records: Iterable[Row],
-) -> list[tuple[Comparison, str, dict[str, dict[int, float]]]]:
+def saturation(records: Iterable[Row]) -> list[tuple[Comparison, str, dict[str, dict[int, float]]]]:
     """Return the settings in which a learner was timed at several meta-batches, under one label.
 
     Each comes with its comparison and the training tasks/s by label and meta-batch.
@@ -310,9 +298,15 @@ def saturation(
     found = []
     for comparison in comparisons(timed, THROUGHPUT):
         for setting in comparison.settings:
-            each = {x: by_meta_batch(comparison.at(x, setting)) for x in comparison.labels}
+            each: dict[str, dict[int, float]] = {}
+            for label in comparison.labels:
+                rows = comparison.at(label, setting)
+                for size in sorted({row["meta_batch"] for row in rows}):
+                    same = [row for row in rows if row["meta_batch"] == size]
+                    if (rate := phase_throughput(same, "train")) is not None:
+                        each.setdefault(label, {})[size] = rate
             if any(len(rates) > 1 for rates in each.values()):
-                found.append((comparison, setting, {x: r for x, r in each.items() if r}))
+                found.append((comparison, setting, each))
     return found
 
 

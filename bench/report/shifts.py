@@ -124,10 +124,7 @@ def _shifted(pairs: Sequence[tuple[Row, Any]]) -> TransferResults:
     The two tests have independent episodes, so the variances of their means add up.
     """
     differences = [
-        {
-            "score": test["score"] - own["score"],
-            "ci95": math.hypot(own["ci95"], test["ci95"]),
-        }
+        {"score": test["score"] - own["score"], "ci95": math.hypot(own["ci95"], test["ci95"])}
         for own, test in pairs
     ]
     tests = [test for _, test in pairs]

@@ -44,7 +44,7 @@ from bench.datasets.io import memmap as pixels
 from bench.datasets.io.class_split import read_split
 from bench.datasets.io.photos import photo_or_reason
 from bench.datasets.io.pickles import Array, read_pickle
-from bench.report import speed, trials
+from bench.report import drawing, speed, trials
 from bench.runs.reload import check_known
 from bench.runs.store import Store
 from bench.sweep.callback import grid
@@ -285,7 +285,9 @@ def whole_page(folder: Path) -> Target:
         for each, untouched in good.items():
             (record.parent / each).write_bytes(content if each == name else untouched)
         found = report.gather(folder)
-        report.views(found)
+        for figure in report.views(found)[1].values():
+            if figure.panels:
+                drawing.draw(figure)
         kept = {"history.csv": found.curves, "probe.csv": found.probed}
         cells = kept.get(name, [row["cell"] for row in found.records])
         return "read" if record.parent.name in cells else "refused"

@@ -50,10 +50,7 @@ def spread(seeds: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """
     tried = pd.concat(seeds).assign(value=lambda table: table["value"].astype(int))
     found = tried.groupby("value", as_index=False).agg(
-        score=("score", "mean"),
-        low=("score", "min"),
-        high=("score", "max"),
-        ci95=("ci95", "mean"),
+        score=("score", "mean"), low=("score", "min"), high=("score", "max"), ci95=("ci95", "mean")
     )
     if len(seeds) == 1:
         found["low"] = found["score"] - found["ci95"]

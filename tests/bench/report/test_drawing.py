@@ -1,5 +1,7 @@
 """Figures on paper: how a description is drawn, and that texts are apart."""
 
+from dataclasses import replace
+
 import matplotlib
 import numpy as np
 import pytest
@@ -7,23 +9,18 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.container import BarContainer, ErrorbarContainer
-from matplotlib.figure import Figure as Drawing
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from bench.report import drawing
-from bench.report.figures.description import Axis as Scale
-from bench.report.figures.description import Bars, Figure, Line, Matrix, Panel, Points
-from bench.report.figures.parts import log_axis
-from bench.report.figures.styles import Style, styles
+from bench.report.figures.styles import styles
 from bench.report.rows import with_labels
 from tests.bench.report.samples import record
-from tests.bench.report.test_figures import EIGHT, SITUATIONS, situation
-
-BLUE, RED, PEER = Style("#0072B2", "o"), Style("#D55E00", "v"), Style("#0072B2", "o", 1)
+from tests.bench.report.test_figures import EIGHT, EVIL, RED, SITUATIONS, elements, situation
 
 
-def texts_of(figure: Drawing) -> list[tuple[str, Bbox]]:
+def texts_of(figure: Figure) -> list[tuple[str, Bbox]]:
     """All drawn texts with their extents."""
     assert isinstance(figure.canvas, FigureCanvasAgg)
     figure.draw_without_rendering()
@@ -41,7 +38,7 @@ def texts_of(figure: Drawing) -> list[tuple[str, Bbox]]:
     return found
 
 
-def assert_texts_apart(name: str, figure: Drawing) -> None:
+def assert_texts_apart(name: str, figure: Figure) -> None:
     texts = texts_of(figure)
     assert len(texts) > 5
     page = figure.bbox.padded(1)
@@ -62,29 +59,14 @@ def test_no_text_overlaps_or_leaves_the_figure(name: str) -> None:
 
 
 def test_every_element_is_drawn() -> None:
-    nan = float("nan")
-    series = [
-        Bars("bars", PEER, [0, 1], [3, nan], [[2, nan], [5, nan]], (), 0.5, ["three", "failed"]),
-        Line("line", RED, [0, 1], [1, 4], [[0, 3], [2, 6]]),
-        Points("points", BLUE, [0.5], [2], [[1], [2.5]]),
-    ]
-    x, y = Scale("x", low=-1, high=2, ticks={0: "a", 1: "b"}, grid=False), Scale("y", low=0)
-    wins = Matrix([[nan, 0.9], [0.1, nan]], [["", "+1"], ["-1", ""]], [["", ""], ["", ""]])
-    panels = [
-        Panel("one", x, y, series, brackets=[(0, 1)]),
-        Panel("two", x, x, matrix=wins),
-        Panel("three", log_axis("log", [1, 100]), Scale("%", bounds=(0, 100)), [
-            Line("line", RED, [1, 100], [1, 99.9], [[-9, 90], [9, 109]])
-        ]),
-    ]  # fmt: skip
-    drawn = drawing.draw(Figure(panels, "A note."))
+    drawn = drawing.draw(elements())
     assert_texts_apart("all", drawn)
     one, two, three = drawn.axes
     assert (one.get_xlabel(), one.get_ylabel(), one.get_title()) == ("x", "y", "one")
-    assert [tick.get_text() for tick in one.get_xticklabels()] == ["a", "b"]
+    assert [tick.get_text() for tick in one.get_xticklabels()] == ["<a>", "b"]
     (bars,) = [each for each in one.containers if isinstance(each, BarContainer)]
     assert bars.patches[0].get_height() == 3 and bars.patches[0].get_hatch()
-    assert {text.get_text() for text in one.texts} == {"three", "failed"}
+    assert {text.get_text() for text in one.texts} == {"3", "failed"}
     errors = [e for e in one.containers if isinstance(e, ErrorbarContainer)]
     assert errors[-1].lines[2][0].get_segments()[0][:, 1].tolist() == [1, 2.5]
     lines = {tuple(line.get_ydata()): to_hex(line.get_color()).upper() for line in one.lines}
@@ -94,8 +76,8 @@ def test_every_element_is_drawn() -> None:
     assert [t.get_text() for t in three.get_xticklabels()] == ["1", "10", "100"]
     assert min(three.get_yticks()) >= 0 and max(three.get_yticks()) <= 100 < three.get_ylim()[1]
     names = [text.get_text() for text in drawn.legends[0].get_texts()]
-    assert names == ["bars", "line", "points"]
-    assert not drawing.draw(Figure(panels, legend=False)).legends
+    assert names == [EVIL, "line", "points"]
+    assert not drawing.draw(replace(elements(), legend=False)).legends
 
 
 def test_styles_do_not_collide() -> None:
