@@ -139,7 +139,7 @@ def test_wrong_options_of_a_learner_name_their_key():
         "algo.learn_inner_lr=often",
     ):
         cell = schema.from_hydra(hydra.compose("config", ["algo=maml", override]))
-        with pytest.raises(Exception, match="^" + override.replace(".", r"\.") + " is not poss"):
+        with pytest.raises(Exception, match="^" + override.replace(".", r"\.") + " is invalid"):
             schema.check_options(cell.algo, "algo")
 
 

@@ -21,6 +21,7 @@ def test_nothing_is_lost_by_kills(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("1 kills of 3 processes in 1 rounds: 1 SIGKILL ")
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_a_status_that_says_resume_me(tmp_path):
     """And what was trained until then is saved, and gone on with by the same command."""
     endless = ["train.examples=100000000", "validation.times=20000"]

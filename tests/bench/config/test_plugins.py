@@ -72,6 +72,7 @@ def ran(wheel, tmp_path_factory) -> list[str]:
     return folders
 
 
+@pytest.mark.slow
 def test_a_cell_of_a_package_is_run_and_its_row_names_the_package(ran):
     (path,) = Path(ran[0].partition("=")[2]).glob("runs/*/record.json")
     record = json.loads(path.read_text())

@@ -93,6 +93,7 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(tmp_path,
     assert sum(1 for _ in (progress.parent / "episodes.csv").open()) == 1 + 12
 
 
+@pytest.mark.slow
 def test_what_fails_in_one_process_is_the_row_of_all(tmp_path, cache):
     options = [
         *SMALL,

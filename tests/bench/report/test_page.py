@@ -366,6 +366,7 @@ def test_every_setting_can_be_chosen(html: str, whole: Page) -> None:
         assert f'body:has(option[value="{value}"]{rule}' in html
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_a_browser_draws_every_plot_without_a_network(html: str, tmp_path: Path) -> None:
     """Also: a choice hides the other settings, dark is dark, and the page does not scroll sideways."""

@@ -411,7 +411,7 @@ def test_a_damaged_journal_is_told(tune, checked):
         (["tune.space.train.lr.low=0"], "goes from 0 to 0.02: it should rise above zero"),
         (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
         (["+tune.space.train.examples={low: 1, high: 999, scale: log}"], "belongs to the budget"),
-        (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is not poss"),
+        (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is invalid"),
         (["algo=nearest"], "nearest is not trained, so there is nothing to tune"),
         (["algo=learn2learn/protonet"], "conf/space/ has no learn2learn/protonet"),
     ],
