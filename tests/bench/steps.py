@@ -23,7 +23,8 @@ STEPS = 20
 ALGOS = [
     name
     for name in groups.names("algo")
-    if not name.startswith("learn2learn/") and not name.startswith("nearest")  # which takes no steps
+    if not name.startswith("learn2learn/")
+    and not name.startswith("nearest")  # which takes no steps
 ]
 CHANGED = ["maml, changed images", "protonet, changed images"]
 """Learners with augmentation, label smoothing where they have it, and a network that drops maps."""

@@ -74,7 +74,7 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     "algorithms/nn/threads.py": "test_threads.py",
     "bench/runs/cell.py": "test_laws.py test_optimizer.py test_cell.py test_distributed.py"
     " test_plugins.py test_places.py test_deterministic.py test_hostile.py"
-    " test_untrained.py"
+    " test_untrained.py test_sinusoid.py"
     " -k '(test_laws and not all_learners and not data_sets_are)"
     " or odd_override or smoothed or mistakes or shared_out or in_two_splits"
     " or again_on_request or faults_of_an_author"
