@@ -199,13 +199,13 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "claimed.md": claims.claims_markdown(claimed),
     }
     for name, frame in {
+        **{m.name: tables.score_table(of, m) for m, of in rows.by_metric(stored).items()},
         "throughput": tables.throughput_table(stored),
         "leaderboard": leaderboard.standings_table(boards),
         "pairs": leaderboard.pairs_table(boards),
         "claimed": claims.claims_table(claimed),
         "probe": trials.trials_table(records, probed),
         "shift": shifts.shift_table(records, shifted),
-        **{m.name: tables.score_table(of, m) for m, of in rows.by_metric(stored).items()},
     }.items():
         views[f"{name}.csv"] = None if frame is None else tables.to_csv(frame)
     return views

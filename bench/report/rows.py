@@ -199,13 +199,11 @@ def metric_of(row: Row) -> Metric:
 
 
 def by_metric(records: Iterable[Row]) -> dict[Metric, list[Row]]:
-    """Return the rows of each metric, in the order of their names."""
-    rows = list(records)
-    metrics = {metric_of(row) for row in rows}
-    return {
-        metric: [row for row in rows if metric_of(row) == metric]
-        for metric in sorted(metrics, key=lambda metric: metric.name)
-    }
+    """Return the rows of each metric, told apart and ordered by name."""
+    named: dict[str, list[Row]] = {}
+    for row in records:
+        named.setdefault(row["metric"]["name"], []).append(row)
+    return {metric_of(named[name][0]): named[name] for name in sorted(named)}
 
 
 def row_order(row: Row) -> tuple[Any, ...]:

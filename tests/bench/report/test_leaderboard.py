@@ -15,6 +15,7 @@ from bench.report import build, leaderboard, page, read, tables
 from bench.report.figures.pairs import matrix
 from bench.report.figures.ranking import ranking, ties
 from bench.report.leaderboard import Leaderboard, leaderboards
+from bench.report.rows import by_metric
 from bench.stats import intervals
 from bench.tasks.regression.domain import Regression
 from tests.bench.report.samples import ACCURACY, Row, episodes, failed, folder, record
@@ -472,6 +473,16 @@ def test_one_diverged_task_of_600_ties_nobody():
     rows = erring("maml", 0.3) + erring("r2d2", 0.3)
     (tied,) = leaderboards(rows, errors_of(rows, outlier="maml"))
     assert not tied.pairs[0].better
+
+
+def test_metrics_are_told_apart_by_name_and_replace_no_other_file(tmp_path: Path) -> None:
+    other = MSE.model_dump() | {"name": "accuracy", "label": "another label"}
+    odd = MSE.model_dump() | {"name": "pairs"}
+    rows = [record("maml"), record("maml", seed=1, metric=other)]
+    assert [len(of) for of in by_metric(rows).values()] == [2], "none is lost"
+    folder(tmp_path, [record("maml"), record("protonet"), record("maml", seed=1, metric=odd)])
+    build(tmp_path)
+    assert "p_corrected" in pd.read_csv(tmp_path / "pairs.csv")
 
 
 def test_a_folder_of_two_kinds_of_tasks_has_a_table_of_each(tmp_path: Path) -> None:
