@@ -26,7 +26,8 @@ class Metric(BaseModel):
     A record holds the metric of its score. ``name`` is what its table and column are called, such as
     ``accuracy``; ``label`` is for captions and axes; ``low`` and ``high`` are its bounds, if any.
     Two learners are compared by the difference of their scores, or by their ratio if the ``scale``
-    is logarithmic, as for errors over orders of magnitude. ``digits`` are the decimals in text.
+    is logarithmic, as for errors over orders of magnitude. ``digits`` are the decimals in text of a
+    linear one.
     """
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False, extra="allow")

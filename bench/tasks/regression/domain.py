@@ -17,7 +17,6 @@ class Regression(Domain):
         higher_is_better=False,
         low=0,
         scale="log",
-        digits=3,
     )
     has_classes = False
     probes_runs = True

@@ -80,6 +80,19 @@ def test_functions_are_the_same_everywhere_and_leak_nowhere(dataset):
     assert dataset.digest[:16] == DIGEST
 
 
+def test_a_point_that_two_splits_share_is_a_leak_and_its_x_alone_is_not(dataset):
+    splits = {
+        name: replace(pool, inputs=pool.inputs.clone()) for name, pool in dataset.splits.items()
+    }
+    splits["test"].inputs[7] = splits["train"].inputs[5]
+    leaks.check(splits)
+    targets = splits["test"].targets.clone()
+    targets[7] = splits["train"].targets[5]
+    splits["test"] = replace(splits["test"], targets=targets)
+    with pytest.raises(ValueError, match="1 examples are in more than one split"):
+        leaks.check(splits)
+
+
 def test_a_task_is_one_function(dataset, make):
     cell = make("algo=maml")
     source = episodes_of(dataset, "test", cell.test_setting, cell.device, "test")
