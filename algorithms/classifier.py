@@ -22,6 +22,11 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: Backbone, outputs: int, order: int = 1) -> None:
         super().__init__()
+        if not backbone.supports_weights_per_task:
+            raise ValueError(
+                "the inner loop needs weights per task, which this network does not have; freeze it "
+                "(backbone.frozen=true), or choose a learner that shares its weights, such as protonet"
+            )
         self.backbone = backbone
         self.head = Linear(backbone.num_features, outputs)
         for module in self.modules():

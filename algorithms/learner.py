@@ -91,6 +91,9 @@ class Learner(nn.Module):
     trains_classifier: ClassVar[bool] = False
     """Whether it learns to classify all training classes; ``ways`` is then their number."""
 
+    trains_backbone: ClassVar[bool] = True
+    """Whether training changes the backbone; False for heads without parameters."""
+
     supports_cuda_graph: ClassVar[bool] = True
     """Whether `meta_gradient` can be captured in a CUDA graph.
 

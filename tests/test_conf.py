@@ -41,8 +41,10 @@ def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
     ],
 )
 def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folders):
-    choices = {n: getattr(schema.from_hydra(hydra.compose("config", [f"{group}={n}"])), group)
-               for n in groups.names(group)}  # fmt: skip
+    cells = {
+        n: schema.from_hydra(hydra.compose("config", [f"{group}={n}"])) for n in groups.names(group)
+    }
+    choices = {name: getattr(cell, group) for name, cell in cells.items()}
     rules = {
         f"{folder}/{name}": code
         for name, code in choices.items()
@@ -55,7 +57,9 @@ def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(gro
     assert len(targets) == len(rules)
     for name, code in choices.items():
         assert code.target in targets, name
-    alike = [str((code.target, code.options)) for code in choices.values()]
+    alike = [
+        str((code.target, code.options, cells[name].backbone)) for name, code in choices.items()
+    ]
     assert len(set(alike)) == len(alike), "two names for one thing"
 
 

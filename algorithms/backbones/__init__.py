@@ -1,6 +1,6 @@
 """Backbones: networks that map inputs, such as images, to features."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ class Backbone(nn.Module):
     """
 
     num_features: int
+
+    supports_weights_per_task: ClassVar[bool] = True
+    """Whether it runs with weights per task, which learners with an inner loop need."""
 
     use_bfloat16: bool = False
     """Whether convolutions and matrix products round their inputs to bfloat16.

@@ -177,6 +177,8 @@ RUNTIME_KEYS = {
 """Runtime-only keys, such as paths, which are not stored. A row records ``threads`` as a fact."""
 PLACES = {"path", "splits"}
 """Options of data sets that are paths; only their last component is stored."""
+WEIGHTS = "weights"
+"""Option of backbones that is a path as well; their ``digest`` tells the weights apart."""
 NOT_IN_DIGEST = RUNTIME_KEYS | {"throughput", "tuned"}
 """Keys that do not affect a cell's numbers, or only through the data, which has its own digest."""
 
@@ -214,7 +216,7 @@ class Config(Strict):
     def identity(self) -> dict[str, Any]:
         """Return the options that a cell's numbers depend on, and the study that tuned them."""
         options = of_training(self.model_dump(exclude=NOT_IN_DIGEST))
-        options["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+        options |= without_places(options)
         if self.tuned:
             options["tuned"] = self.tuned.model_dump(include={"study", "n_trials"})
         return options
@@ -224,7 +226,17 @@ class Config(Strict):
         options = self.model_dump(exclude=RUNTIME_KEYS | (set() if self.tuned else {"tuned"}))
         for key in PLACES & options["dataset"].keys():
             options["dataset"][key] = last_name(options["dataset"][key])
+        if WEIGHTS in options["backbone"]:
+            options["backbone"][WEIGHTS] = last_name(options["backbone"][WEIGHTS])
         return options
+
+
+def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of data set and backbone without those that are paths."""
+    return {
+        "dataset": {k: v for k, v in options["dataset"].items() if k not in PLACES},
+        "backbone": {k: v for k, v in options["backbone"].items() if k != WEIGHTS},
+    }
 
 
 def of_training(options: dict[str, Any]) -> dict[str, Any]:

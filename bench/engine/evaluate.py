@@ -8,9 +8,7 @@ from bench.core.errors import RunFailedError
 from bench.engine.distributed import SINGLE_PROCESS, ProcessGroup
 from bench.engine.memory import out_of_memory
 from bench.tasks.base import TaskSource
-
-IMAGE_DIMENSIONS = 3
-"""Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
+from bench.tasks.pool import IMAGE_DIMENSIONS
 
 
 def to_float(batch: TaskBatch) -> TaskBatch:

@@ -48,6 +48,10 @@ DEFAULTS = usual_values()
 # Only rows that differ in these can still be compared: with other data or another number of test
 # episodes, the episodes differ.
 ACROSS = tuple(field for field in ALL_FACTS if field not in ("data_digest", "episodes"))
+OF_TRAINING = {"train_examples", "tuning"}
+"""Facts that mean nothing without training."""
+PRETRAINED = ("pretrained", "backbone", "backbone_options")
+"""Facts that differ where pretrained networks do."""
 EPISODES = ", episodes "
 DAGGER = " †"
 TUNED_NOTE = (
@@ -138,18 +142,37 @@ def learners(rows: Iterable[Row]) -> list[str]:
 def merge_across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     """Return copies of rows that are compared although they differ in ``fields``, from `ACROSS`.
 
-    The differences go into their labels, and the merged facts list all values.
+    The differences go into their labels, and the merged facts list all values. Across pretrained
+    networks, the label names the network, or the backbone that was trained from scratch.
     """
     rows = list(records)
+    if "pretrained" in fields:
+        rows = [row if is_floor(row) else row | {"network": _network(row)} for row in rows]
+        fields = [*(field for field in fields if field not in PRETRAINED), "network", *PRETRAINED]
     learned = [row for row in done(rows) if not is_floor(row)]
     values = {fact: sorted({str(_value(row, fact)) for row in learned}) for fact in fields}
     several = {fact: " or ".join(found) for fact, found in values.items() if len(found) > 1}
+    shown = [fact for fact in several if "network" not in fields or fact not in PRETRAINED]
     return [
         row
         if is_floor(row)
-        else {**row, **several, "told_apart": {fact: _value(row, fact) for fact in several}}
+        else {**row, **several, "told_apart": {fact: _value(row, fact) for fact in shown}}
         for row in rows
     ]
+
+
+def _network(row: Row) -> str:
+    """Return a short name of a row's network: the pretrained one, or the backbone from scratch."""
+    if said := row.get("pretrained"):
+        return _short(said)
+    return f"{row['backbone']} from scratch"
+
+
+def _short(pretrained: str) -> str:
+    """Return the name of pretrained weights and the beginning of their digest."""
+    name, *facts = pretrained.split(", ")
+    digest = next((fact[8:16] for fact in facts if fact.startswith("weights ")), "")
+    return f"{name} {digest}".strip()
 
 
 def incompatibilities(records: Iterable[Row]) -> list[str]:
@@ -251,9 +274,14 @@ def is_timed(row: Row) -> bool:
     return row.get("throughput") != []
 
 
-def is_floor(row: Row) -> bool:
+def is_untrained(row: Row) -> bool:
     """Return whether a row is of an algorithm without trainable parameters."""
     return row.get("parameters") == 0 and row["status"] == "done"
+
+
+def is_floor(row: Row) -> bool:
+    """Return whether nothing at all was trained for a row, its features included."""
+    return is_untrained(row) and not row.get("pretrained")
 
 
 def is_above(rows: Sequence[Row], floor: Row) -> bool:
@@ -360,7 +388,8 @@ def comparisons(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     A title names the data set and the facts that differ from its other comparisons. Failed rows may
     lack fields; they join the first comparison that they do not contradict. Floors are added to each
     comparison on the same test episodes, although their training facts differ; those without one
-    are compared with each other.
+    are compared with each other. Heads without training on pretrained features are ranked with the
+    learners that were trained on these, whatever their budget.
     """
     rows = list(rows)
     floors = [row for row in rows if is_floor(row)]
@@ -384,11 +413,20 @@ def _floors_of(comparison: Comparison, floors: Iterable[Row]) -> list[Row]:
 
 def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
     groups: dict[tuple[Any, ...], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: (row["status"] != "done", row_order(row))):
-        key = (row["dataset"], row["metric"]["name"], *(_value(row, field) for field in fields))
+    for row in sorted(
+        rows, key=lambda row: (row["status"] != "done", is_untrained(row), row_order(row))
+    ):
+        facts = {field: _value(row, field) for field in fields}
+        key = (row["dataset"], row["metric"]["name"], *facts.values())
+        places = [key]
         if row["status"] != "done":
-            key = next((other for other in groups if _fits(key, other)), key)
-        groups.setdefault(key, []).append(row)
+            places = [next((other for other in groups if _fits(key, other)), key)]
+        elif is_untrained(row):
+            any_budget = facts | dict.fromkeys(facts.keys() & OF_TRAINING)
+            open_key = (*key[:2], *any_budget.values())
+            places = [other for other in groups if _fits(open_key, other)] or [key]
+        for place in places:
+            groups.setdefault(place, []).append(row)
 
     found = []
     for key in sorted(groups, key=lambda key: [(value is not None, value) for value in key]):
@@ -497,10 +535,13 @@ def _fits(mine: tuple[Any, ...], theirs: tuple[Any, ...]) -> bool:
 def _value(row: Row, field: str) -> Any:
     """Return a fact as it is compared: options as text, anything else unchanged."""
     value = row.get(field, DEFAULTS.get(field))
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {v}" for k, v in value.items() if v is not None)
+    return value
 
 
 def _fact(field: str, value: Any) -> str:
     text = "none" if value in (None, "None") else str(value)
     short = text[:8] if field.endswith(("digest", "code")) else text
+    short = _short(text) if field == "pretrained" else short
     return f"{field.replace('_', ' ')} {short}".removeprefix("backbone options ")

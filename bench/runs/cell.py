@@ -3,23 +3,27 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
 
+from algorithms.backbones import Backbone
+from algorithms.backbones.features import Features
 from algorithms.learner import Learner, Setting
 from bench.config.groups import names, targets
 from bench.config.schema import Component, Config, Train, check_options
 from bench.core.errors import UserError, with_location
 from bench.core.philox import key_of
 from bench.core.version import version
+from bench.datasets import features
+from bench.datasets.features import CachedFeatures
 from bench.datasets.io.cache import DataDirs
 from bench.engine import device as devices
 from bench.engine import optimizer, precision
 from bench.engine.distributed import ProcessGroup, process_group
-from bench.engine.evaluate import IMAGE_DIMENSIONS, to_float
+from bench.engine.evaluate import to_float
 from bench.engine.memory import choose_chunk_size, out_of_memory
 from bench.engine.train import OuterLoop, steps_of
 from bench.runs import protocol, records
@@ -85,6 +89,7 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
         folders = DataDirs.of(config.data_root, config.cache_dir)
         dataset = load(folders, config.dataset.model_dump_json())
     check_ways(config, dataset)
+    config, dataset = with_encoding(config, dataset, device)
     test = Setting(config.ways, config.shots, config.queries)
     plan = config.train
     training = Setting(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
@@ -112,11 +117,14 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     if not possible:
         raise UserError(f"{config.algo.name} cannot be trained like that: {reason}.")
     optimizer.validate(plan, config.validation, learner)
-    is_image = dataset.splits["train"].inputs.ndim == 1 + IMAGE_DIMENSIONS
-    if plan.examples and not is_image and optimizer.augmentation(plan) != "none":
+    if (
+        plan.examples
+        and (dataset.encoding or not dataset.has_images)
+        and optimizer.augmentation(plan) != "none"
+    ):
         raise UserError(
-            f"Images alone are augmented, and {dataset.name} has none: leave train.crop_padding, "
-            "train.flip and train.jitter alone, as recipe=plain does."
+            f"Images alone are augmented, and the learner sees none of {dataset.name}: leave "
+            "train.crop_padding, train.flip and train.jitter alone, as recipe=plain does."
         )
     world = process_group()
     if world.size > 1 and config.dry_run:
@@ -139,6 +147,26 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     except ValueError as error:
         raise UserError(f"The results of this cell could not be stored: {error}.") from None
     return cell
+
+
+def with_encoding(config: Config, dataset: Dataset, device: torch.device) -> tuple[Config, Dataset]:
+    """Return the data set with features if the backbone is a frozen encoder.
+
+    The configuration gets the digest of its weights. Raises UserError.
+    """
+    folders = DataDirs.of(config.data_root, config.cache_dir)
+    encoder = features.encoder_of(config.backbone.model_dump_json(), folders, device)
+    if encoder is None:
+        return config, replace(dataset, encoding=None)
+    if not dataset.has_images:
+        raise UserError(f"{config.backbone.name} encodes images, and {dataset.name} has none.")
+    if "digest" in config.backbone.options:
+        backbone = Component(**config.backbone.model_dump() | {"digest": encoder.digest[:16]})
+        config = config.model_copy(update={"backbone": backbone})
+    encoding = None
+    if encoder.frozen:
+        encoding = CachedFeatures(replace(dataset, encoding=None), encoder, folders.cache, device)
+    return config, replace(dataset, encoding=encoding)
 
 
 def check_ways(config: Config, dataset: Dataset) -> None:
@@ -263,7 +291,6 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
     it trains a classifier of those.
     """
     pool = dataset.splits["train"]
-    input_shape = tuple(pool.inputs.shape[1:])
     method = config.algo.resolve()
     classes = sum(len(dataset.splits[part].names) for part in config.train.split.split("+"))
     outputs = dataset.domain.outputs(setting, pool.targets)
@@ -273,7 +300,7 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            backbone = config.backbone.resolve()(input_shape, **config.backbone.options)
+            backbone = build_backbone(config, dataset, getattr(method, "trains_backbone", True))
             learner: Learner = method(backbone, outputs, **config.algo.options)
             learner.loss = dataset.domain.loss(config.train.label_smoothing)
         except ValueError as error:
@@ -289,6 +316,14 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
             "that count filters or units should be 1 or more."
         )
     return learner
+
+
+def build_backbone(config: Config, dataset: Dataset, adapts: bool) -> Backbone:
+    """Return a new backbone; on frozen features it is a linear map, if the learner trains one."""
+    if dataset.encoding:
+        return Features(dataset.encoding.num_features, adapts=adapts)
+    folders = DataDirs.of(config.data_root, config.cache_dir)
+    return features.make_backbone(config.backbone, dataset.input_shape, folders)
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

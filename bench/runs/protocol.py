@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 
+from algorithms.backbones.encoder import Encoder
 from algorithms.learner import Learner
 from bench.config.plugins import packages_of
 from bench.config.schema import Config, option
@@ -61,7 +62,8 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "examples": cell.dataset.examples,
         "data_digest": cell.dataset.digest,
         "backbone": config.backbone.name,
-        "backbone_options": config.backbone.options,
+        "backbone_options": backbone_options(config),
+        **({"pretrained": said} if (said := pretrained(cell, learner)) else {}),
         "parameters": sum(p.numel() for p in learner.parameters() if p.requires_grad),
         "train_ways": ways,
         "train_shots": shots,
@@ -86,6 +88,23 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **tuned_facts(config),
     }
+
+
+OF_WEIGHTS = ("weights", "digest", "trained_on", "license")
+"""Options of a backbone on which a row has the fact ``pretrained``."""
+
+
+def backbone_options(config: Config) -> dict[str, Any]:
+    """Return the options of the backbone, without those of pretrained weights."""
+    return {key: at for key, at in config.backbone.options.items() if key not in OF_WEIGHTS}
+
+
+def pretrained(cell: "Cell", learner: Learner) -> str | None:
+    """Return what a row says of pretrained weights, None if all began at random."""
+    if cell.dataset.encoding:
+        return cell.dataset.encoding.pretrained
+    networks = (each for each in learner.modules() if isinstance(each, Encoder))
+    return next((each.pretrained for each in networks), None)
 
 
 def tuned_facts(config: Config) -> dict[str, Any]:

@@ -125,6 +125,7 @@ class Protocol(Stored):
     data_digest: Annotated[Hex, Role.SCORE, Role.PROVENANCE]
     backbone: Annotated[Name, Role.NETWORK]
     backbone_options: Annotated[Options, Role.NETWORK]
+    pretrained: Annotated[Text | None, Role.SCORE, Usual(None)] = None  # None: from scratch
     parameters: Count
     queries: Annotated[Positive, Role.NETWORK]
     precision: Annotated[Name, Role.NETWORK, Role.PROVENANCE]

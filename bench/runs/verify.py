@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.config.schema import NOT_IN_DIGEST, PLACES, of_training
+from bench.config.schema import NOT_IN_DIGEST, of_training, without_places
 from bench.engine.evaluate import evaluate
 from bench.engine.train import ends, steps_of
 from bench.runs import cell as cells
@@ -83,7 +83,7 @@ def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     """Return a finding if the name of a run does not match its configuration."""
     options = cell.store.config(name)
     facts = of_training({key: value for key, value in options.items() if key not in NOT_IN_DIGEST})
-    facts["dataset"] = {k: v for k, v in options["dataset"].items() if k not in PLACES}
+    facts |= without_places(options)
     if tuned := options.get("tuned"):
         facts["tuned"] = {key: tuned.get(key) for key in ("study", "n_trials")}
     digest = digest_of(facts, record["data_digest"], record["device"])

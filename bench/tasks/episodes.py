@@ -1,6 +1,9 @@
 """The sampler of numbered episodes: every learner sees the same episodes."""
 
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor
@@ -23,14 +26,21 @@ class EpisodeSampler:
     without replacement, the first K of them for the support set. Without classes, an episode is one
     of the pool's functions, and its targets are those of the pool.
 
-    ``pool`` should be on the device where the episodes are needed.
+    ``pool`` should be on the device where the episodes are needed. With ``features``, learners see
+    these instead of the pool's inputs; they are computed when an episode is first drawn.
     """
 
     def __init__(
-        self, pool: Pool, setting: Setting, axes: tuple[object, ...], domain: Domain | None = None
+        self,
+        pool: Pool,
+        setting: Setting,
+        axes: tuple[object, ...],
+        domain: Domain | None = None,
+        features: Callable[[], Tensor] | None = None,
     ) -> None:
         check_setting(pool, setting)
         self.pool = pool
+        self._features = features
         self.setting = setting
         self.domain = domain or Classification()
         self.key = key_of(*axes, *setting)
@@ -50,7 +60,12 @@ class EpisodeSampler:
     @property
     def device(self) -> torch.device:
         """The device of the episodes."""
-        return self.pool.inputs.device
+        return self.pool.offsets.device
+
+    @cached_property
+    def inputs(self) -> Tensor:
+        """What learners see of the examples of the pool, [M, ...]."""
+        return self._features().to(self.device) if self._features else self.pool.inputs
 
     def indices(self, first: int, count: int) -> Tensor:
         """Return the examples of episodes ``first .. first+count-1`` as pool indices: [T, N, K+Q]."""
@@ -98,9 +113,9 @@ class EpisodeSampler:
         if self.pool.targets is not None:
             support_y, query_y = (_at(self.pool.targets, indices) for indices in (support, query))
         return TaskBatch(
-            _at(self.pool.inputs, support),
+            _at(self.inputs, support),
             support_y,
-            _at(self.pool.inputs, query),
+            _at(self.inputs, query),
             query_y,
             self._plan_classes[begin : begin + count],
         )
@@ -129,8 +144,13 @@ def episodes_of(
     dataset: Dataset, split: str, setting: Setting, device: torch.device, *axes: object
 ) -> EpisodeSampler:
     """Return the episodes of a split of a data set, on a device; ``axes`` begin with the purpose."""
-    pool = dataset.pool(split).to(device)
-    return EpisodeSampler(pool, setting, (dataset.digest, split, *axes), dataset.domain)
+    pool, features = dataset.pool(split), None
+    if dataset.encoding:
+        pool = replace(pool, inputs=pool.inputs[:0])
+        features = partial(dataset.features, split)
+    return EpisodeSampler(
+        pool.to(device), setting, (dataset.digest, split, *axes), dataset.domain, features
+    )
 
 
 def _at(values: Tensor, indices: Tensor) -> Tensor:

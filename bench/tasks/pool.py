@@ -4,14 +4,18 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bench.tasks.base import Domain
 from bench.tasks.classification.domain import Classification
+
+IMAGE_DIMENSIONS = 3
+"""Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,21 @@ class Pool:
         )
 
 
+class Encoding(Protocol):
+    """Features of a data set's examples, by a frozen encoder: what learners see instead."""
+
+    @property
+    def num_features(self) -> int:
+        """The number of features of an example."""
+
+    @property
+    def pretrained(self) -> str | None:
+        """What a row says of pretrained weights, see `algorithms.backbones.encoder.Encoder`."""
+
+    def features(self, split: str) -> Tensor:
+        """Return the features [M, F] of all examples of a split, computed once."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A prepared data set: class-disjoint ``train``, ``val``, ``test`` pools and a content digest.
@@ -101,6 +120,10 @@ class Dataset:
     examples that the official data has in more than one split, None if unknown, see
     `bench.tasks.leaks.check`. ``domain`` is the kind of its tasks, and ``examples`` what its examples
     are called in tables and figures.
+
+    Learners see the examples, or their features if there is an ``encoding``; digest and episodes are
+    the same. ``original`` returns an image of a split as it was before it was made the size of the
+    others, given its index; by default, the image is all there is.
     """
 
     name: str
@@ -109,11 +132,31 @@ class Dataset:
     expected_duplicates: int | None = 0
     domain: Domain = field(default_factory=Classification)
     examples: str = "images"
+    encoding: Encoding | None = None
+    original: Callable[[str, int], Image.Image] | None = None
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the examples are images, uint8 [C, H, W]."""
+        inputs = self.splits["train"].inputs
+        return inputs.ndim == 1 + IMAGE_DIMENSIONS and inputs.dtype == torch.uint8
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of what learners see of an example."""
+        if self.encoding:
+            return (self.encoding.num_features,)
+        return tuple(self.splits["train"].inputs.shape[1:])
 
     @classmethod
     def of(cls, name: str, splits: dict[str, Pool], **facts: Any) -> "Dataset":
         """Return a data set of these splits and other fields, and compute its digest."""
         return cls(name, content_digest(splits), splits, **facts)
+
+    def features(self, split: str) -> Tensor:
+        """Return the features of a split, or of several (see `pool`), by the encoding."""
+        assert self.encoding is not None
+        return torch.cat([self.encoding.features(name) for name in split.split("+")])
 
     def pool(self, split: str) -> Pool:
         """Return the pool of a split, or of several: ``train+val`` has the classes of both."""

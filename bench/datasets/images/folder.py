@@ -15,7 +15,7 @@ import os
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 
 from bench.config.groups import names
 from bench.config.schema import Count, Positive, last_name
@@ -40,6 +41,8 @@ MOST_NAMED = 3
 """Maximum number of files or classes named in a message; the others are counted."""
 MOST_LETTERS = 40
 """Maximum length of a data set's name in tables and file names."""
+ENCODED_SIDE = 384
+"""Pixels that encoders see of a photo's shorter side, at most; large JPEG files are decoded smaller."""
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Usual names of sub-folders that are splits rather than classes."""
 PHONES = (".heic", ".heif")
@@ -244,7 +247,7 @@ class Photos:
             splits = self.splits(path, facts)
             if memmap.is_intact(path, splits, facts.digest):
                 self.say(facts)
-                return Dataset(self.name, facts.digest, splits)
+                return Dataset(self.name, facts.digest, splits, original=self.originals(facts))
         except (OSError, ValueError) as error:
             log.debug("%s: %r", path, error)
         log.warning("%s is damaged and is prepared anew", path)
@@ -261,7 +264,7 @@ class Photos:
         splits = self.splits(path, facts)
         facts.notes = self.compare(splits, facts)
         self.say(facts)
-        dataset = Dataset.of(self.name, splits)
+        dataset = Dataset.of(self.name, splits, original=self.originals(facts))
         facts.digest = dataset.digest
         memmap.save(path, facts)
         return dataset
@@ -284,6 +287,24 @@ class Photos:
         """Return the image in a file, or why there is none."""
         channels, side, _ = self.shape
         return photo_or_reason(self.root / file.name, side, channels)
+
+    def originals(self, facts: memmap.BuildState) -> Callable[[str, int], Image.Image]:
+        """Return a function that reads the image of a split and index anew, in full."""
+        places = iter(range(len(self.files)))
+        readable = {
+            split: [
+                file
+                for files in classes.values()
+                for file in files
+                if next(places) not in facts.unreadable
+            ]
+            for split, classes in self.chosen.items()
+        }
+
+        def original(split: str, index: int) -> Image.Image:
+            return photos.decoded(self.root / readable[split][index].name, ENCODED_SIDE, "RGB")
+
+        return original
 
     def splits(self, path: Path, facts: memmap.BuildState) -> dict[str, Pool]:
         """Return the pools of a memory-mapped file that contains all images.

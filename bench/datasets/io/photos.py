@@ -55,7 +55,22 @@ def photo(
 
     ``only`` limits its format. Raises whatever Pillow raises if the file is not an image.
     """
-    mode = "L" if channels == 1 else "RGB"
+    plain = decoded(file, side, "L" if channels == 1 else "RGB", only)
+    edge = min(plain.size)
+    left, top = (plain.width - edge) / 2, (plain.height - edge) / 2
+    middle = (left, top, left + edge, top + edge)
+    small = plain.resize((side, side), Image.Resampling.LANCZOS, middle)
+    return np.asarray(small).reshape(side, side, channels).transpose(2, 0, 1)
+
+
+def decoded(
+    file: Path | BinaryIO, side: int, mode: str, only: list[str] | None = None
+) -> Image.Image:
+    """Return the whole image in a file, upright, in an 8-bit mode.
+
+    Its shorter side has at least ``GAP * side`` pixels, if it has so many in the file. Raises
+    whatever Pillow raises if the file is not an image.
+    """
     with Image.open(file, formats=only or formats()) as image:
         reach = GAP * side / min(image.size)
         image.draft(mode, (ceil(image.width * reach), ceil(image.height * reach)))
@@ -64,12 +79,7 @@ def photo(
         image.load()
         with suppress(Exception):  # damaged metadata does not make the image unreadable
             ImageOps.exif_transpose(image, in_place=True)
-        plain = flat(image, mode)
-    edge = min(plain.size)
-    left, top = (plain.width - edge) / 2, (plain.height - edge) / 2
-    middle = (left, top, left + edge, top + edge)
-    small = plain.resize((side, side), Image.Resampling.LANCZOS, middle)
-    return np.asarray(small).reshape(side, side, channels).transpose(2, 0, 1)
+        return flat(image, mode)
 
 
 def flat(image: Image.Image, mode: str) -> Image.Image:

@@ -3,7 +3,7 @@
 import torch
 
 from algorithms.backbones.pixels import Pixels
-from algorithms.nearest import NearestCentroid
+from algorithms.centroid import NearestCentroid
 
 
 def test_bytes_become_floats_and_floats_keep_their_dtype():

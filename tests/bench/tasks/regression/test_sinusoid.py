@@ -12,8 +12,8 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.backbones.pixels import Pixels
+from algorithms.knn import NearestNeighbor
 from algorithms.learner import Setting
-from algorithms.nearest_neighbor import NearestNeighbor
 from bench import report
 from bench.check.domain import Told
 from bench.config import schema
@@ -174,7 +174,10 @@ def test_a_task_that_diverges_has_the_largest_error(dataset, make):
         (["algo=r2d2", "train.ways=20"], "Tasks of sinusoid have no classes: leave ways"),
         (["algo=maml", "backbone=conv4"], "need images .* not inputs of shape .1."),
         (["algo=maml", "train.label_smoothing=0.1"], "no labels to be smoothed"),
-        (["algo=maml", "train.flip=true"], "Images alone are augmented, and sinusoid has none"),
+        (
+            ["algo=maml", "train.flip=true"],
+            "Images alone are augmented, and the learner sees none of sinusoid",
+        ),
         (["algo=maml", "shots=40"], "shots=40 plus queries=40 is 80 examples"),
         (["algo=maml", "dataset=glyphs", "ways=null"], "Tasks of glyphs have classes: give ways="),
     ],

@@ -5,8 +5,8 @@ import torch
 
 from algorithms.backbones.conv4 import Conv4
 from algorithms.backbones.pixels import Pixels
+from algorithms.centroid import NearestCentroid
 from algorithms.learner import Setting
-from algorithms.nearest import NearestCentroid
 from bench.check import laws
 from bench.check.tasks import random_episodes
 

@@ -1,0 +1,86 @@
+"""Frozen networks in ONNX files, run by ONNX Runtime."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from algorithms.backbones.encoder import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Encoder,
+    Preparation,
+    description,
+)
+
+
+class Onnx(Encoder):
+    """A network from images [B, 3, H, W] to features [B, F] in an ONNX file; always frozen.
+
+    The size of an image is that of the file's input, or ``size`` if that is open. ``crop``, ``mean``
+    and ``std`` are how it was trained; see `Preparation`.
+
+    Raises:
+        ValueError: ONNX Runtime is not installed, or the file is no such network.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        weights: str,
+        digest: str | None = None,
+        size: int = 224,
+        crop: float = 0.875,
+        interpolation: str = "bilinear",
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        trained_on: str | None = None,
+        license: str | None = None,
+    ) -> None:
+        super().__init__()
+        try:
+            import onnxruntime
+        except ImportError:
+            raise ValueError(
+                "onnxruntime is not installed: pip install '.[onnx]' in a clone of this project"
+            ) from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        try:
+            self.session = onnxruntime.InferenceSession(
+                weights, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            why = str(error).split("\n", 1)[0]
+            raise ValueError(f"the ONNX file cannot be read ({why})") from None
+        inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
+        shape = inputs[0].shape
+        if len(inputs) != 1 or len(shape) != 4 or shape[1] != 3 or len(outputs[0].shape) != 2:
+            raise ValueError(
+                f"the ONNX file maps {[each.shape for each in inputs]} to {outputs[0].shape}, where "
+                "images [B, 3, H, W] to features [B, F] are needed"
+            )
+        self.source = inputs[0].name
+        size = shape[2] if isinstance(shape[2], int) else size
+        colours = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
+        self.preparation = Preparation(size, crop, interpolation, *colours)
+        self.num_features = int(outputs[0].shape[1])
+        found = hashlib.sha256()
+        for path in sorted(Path(weights).parent.glob(f"{Path(weights).name}*")):
+            found.update(path.read_bytes())
+        self.digest = hashlib.sha256(f"{found.hexdigest()} {self.preparation}".encode()).hexdigest()
+        name = f"onnx {Path(weights).stem}"
+        self.pretrained = description(name, found.hexdigest(), trained_on, license)
+        self.check_digest(digest)
+
+    def prepare(self, image: Image.Image) -> Tensor:
+        """Return the central square of an image, uint8 [3, size, size]."""
+        return self.preparation.square(image)
+
+    def encode(self, prepared: Tensor) -> Tensor:
+        """Return features [B, F] of uint8 images [B, 3, size, size]."""
+        images = self.preparation.normalized(prepared.cpu().float() / 255)
+        return torch.from_numpy(self.session.run(None, {self.source: images.numpy()})[0])
