@@ -45,8 +45,8 @@ class Timm(PretrainedNetwork):
             source = getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None) or "timm"
             raise ValueError(
                 f"its weights are not in the cache of this machine and cannot be downloaded "
-                f"({type(error).__name__}): put model.safetensors of {source} on the Hugging Face hub "
-                "anywhere here and name it with backbone.weights=FILE"
+                f"({type(error).__name__}): put model.safetensors of the hub's {source} "
+                f"into data_root as weights/{model}.safetensors, or name it with backbone.weights=FILE"
             ) from None
         config: dict[str, Any] = resolve_model_data_config(network)
         if weights:

@@ -51,8 +51,8 @@ class Torchvision(PretrainedNetwork):
         except Exception as error:
             raise ValueError(
                 "its weights are not in the cache of this machine and cannot be downloaded "
-                f"({type(error).__name__}): put {default.url.rsplit('/', 1)[-1]} of torchvision "
-                "anywhere here and name it with backbone.weights=FILE"
+                f"({type(error).__name__}): put torchvision's {default.url.rsplit('/', 1)[-1]} into "
+                f"data_root as weights/{model}.pth, or name it with backbone.weights=FILE"
             ) from None
         if weights:
             load_weights(network, weights)

@@ -26,6 +26,9 @@ from bench.tasks.pool import Dataset
 
 log = logging.getLogger(__name__)
 
+SUFFIXES = (".safetensors", ".pth", ".pt")
+"""Of files of weights in data folders, ``weights/MODEL.safetensors`` and the like."""
+
 
 @lru_cache(maxsize=4)  # consecutive cells of a sweep usually share the network
 def encoder_of(chosen: str, folders: DataDirs, device: torch.device) -> Encoder | None:
@@ -51,6 +54,8 @@ def encoder_of(chosen: str, folders: DataDirs, device: torch.device) -> Encoder 
 def make_backbone(code: Component, input_shape: tuple[int, ...], folders: DataDirs) -> Backbone:
     """Return the backbone of a choice, with the file of its weights found.
 
+    Without a name of the file, those of the model are looked for in ``weights`` of the data folders.
+
     Raises:
         UserError: If that file is nowhere.
         Exception: Whatever the code of the backbone raises.
@@ -58,6 +63,10 @@ def make_backbone(code: Component, input_shape: tuple[int, ...], folders: DataDi
     options = dict(code.options)
     if options.get("weights"):
         options["weights"] = str(find_weights(options["weights"], folders))
+    elif "model" in options:
+        names = (f"weights/{options['model']}{suffix}" for suffix in SUFFIXES)
+        found = next(filter(None, map(folders.find, names)), None)
+        options["weights"] = found and str(found)
     backbone: Backbone = code.resolve()(input_shape, **options)
     return backbone
 

@@ -14,6 +14,7 @@ from bench.core.errors import UserError
 from bench.report import (
     claims,
     leaderboard,
+    networks,
     page,
     recipes,
     rows,
@@ -126,6 +127,7 @@ class Gathered(NamedTuple):
     fitted: dict[str, pd.DataFrame]
     claimed: list[claims.Check]
     crossed: list[recipes.Cross]
+    by_network: list[tables.Table]
 
 
 class Report(NamedTuple):
@@ -161,6 +163,7 @@ def gather(
         _each(stores, done(records), Store.functions, "functions.csv"),
         claimed(stored, stores),
         recipes.factorial_designs(records, tested),
+        networks.network_tables(rows.with_scores(stored, tested)),
     )
 
 
@@ -175,13 +178,14 @@ def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """Return all views except the page and the figures, by file name; None if nothing to show."""
-    stored, records, boards, curves, probed, shifted, _, claimed, crossed = found
+    stored, records, boards, curves, probed, shifted, _, claimed, crossed, by_network = found
     made = {
         **{metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()},
         "throughput": tables.throughput_tables(records),
         "tuning": tuning.tuning_tables(records),
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
+        "networks": by_network,
         "shift": shifts.shift_tables(records, shifted),
     }
     views = {f"{name}.md": tables.joined(each) for name, each in made.items()}
@@ -214,7 +218,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
 def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure]]:
     """Return all text files, None if nothing to show, and all figures of a report, by name."""
     drawn = figures(*found[1:7])
-    made = page.html(*found[1:6], found.claimed, found.crossed, drawn)
+    made = page.html(*found[1:6], found.claimed, found.crossed, found.by_network, drawn)
     return texts(found) | {"report.html": made}, drawn
 
 

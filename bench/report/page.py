@@ -107,6 +107,7 @@ def html(
     shifted: shifts.Shifts,
     claimed: Sequence[Check],
     crossed: Sequence[Cross],
+    by_network: Sequence[tables.Table],
     drawn: Mapping[str, Figure],
 ) -> str:
     """Return the page with the figures of these names, which does not depend on the order of records."""
@@ -115,7 +116,8 @@ def html(
     found = sections(records, boards, curves, probed, shifted, drawn)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
-    found += [contributions, tuned, published(claimed), *background(records)]
+    by_networks = Section("Learner and network", tables=list(by_network))
+    found += [by_networks, contributions, tuned, published(claimed), *background(records)]
     shown = [compared(records), *found]
     shown = [section for section in shown if not section.empty]
     panels = [panel for s in shown for figure in s.figures for panel in figure.panels]

@@ -30,7 +30,13 @@ NAMES = {
     "matchingnet": "MatchingNet",
     "baseline": "Baseline",
     "baselinepp": "Baseline++",
+    "centroid": "Centroid",
+    "knn": "kNN",
+    "ridge": "Ridge",
+    "svm": "SVM",
+    "logistic": "Logistic regression",
     "nearest": "Nearest centroid",
+    "nearest_hog": "Nearest centroid",
     "nearest_neighbor": "Nearest neighbour",
 }
 """Names of algorithms as in their papers, in the order of tables and legends."""
@@ -147,7 +153,7 @@ def merge_across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     """
     rows = list(records)
     if "pretrained" in fields:
-        rows = [row if is_floor(row) else row | {"network": _network(row)} for row in rows]
+        rows = [row if is_floor(row) else row | {"network": network_name(row)} for row in rows]
         fields = [*(field for field in fields if field not in PRETRAINED), "network", *PRETRAINED]
     learned = [row for row in done(rows) if not is_floor(row)]
     values = {fact: sorted({str(_value(row, fact)) for row in learned}) for fact in fields}
@@ -161,7 +167,7 @@ def merge_across(records: Iterable[Row], fields: Collection[str]) -> list[Row]:
     ]
 
 
-def _network(row: Row) -> str:
+def network_name(row: Row) -> str:
     """Return a short name of a row's network: the pretrained one, or the backbone from scratch."""
     if said := row.get("pretrained"):
         return _short(said)
@@ -517,7 +523,7 @@ def _disambiguate(rows: Sequence[Row]) -> list[Row]:
 
     Duplicate seeds must not be averaged.
     """
-    apart = ("label", "setting", "seed", "meta_batch", *RECIPE)
+    apart = ("label", "setting", "seed", "meta_batch", "network", *RECIPE)
     finished = [tuple(row.get(fact) for fact in apart) for row in done(rows)]
     twice = {key[:2] for key in finished if finished.count(key) > 1}
     return [

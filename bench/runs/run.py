@@ -60,7 +60,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         begun -= train(
             cell,
             training,
-            val_source,
+            val_source if config.train.examples else test_source,
             eval_batch_size,
             interrupt,
             begun,

@@ -21,10 +21,10 @@ class EpisodeSampler:
 
     Episode ``i`` is a pure function of ``axes`` (such as data digest, split, purpose, seed), the
     setting and ``i``: not of the learner, the meta-batch, the device or earlier draws. Classes are
-    drawn uniformly without replacement (and no two rotations of one drawing, if the pool says so)
-    and get the labels 0..N-1 in the order of the draw; each provides K + Q examples, uniformly
-    without replacement, the first K of them for the support set. Without classes, an episode is one
-    of the pool's functions, and its targets are those of the pool.
+    drawn uniformly without replacement (no two rotations of one drawing, or all from one group, drawn
+    uniformly before, if the pool says so) and get the labels 0..N-1 in the order of the draw; each
+    provides K + Q examples, uniformly without replacement, the first K of them for the support set.
+    Without classes, an episode is one of the pool's functions, and its targets are those of the pool.
 
     ``pool`` should be on the device where the episodes are needed. With ``features``, learners see
     these instead of the pool's inputs; they are computed when an episode is first drawn.
@@ -46,6 +46,7 @@ class EpisodeSampler:
         self.key = key_of(*axes, *setting)
         self._largest_class = int(pool.sizes.max())
         self._choices = pool.choices
+        self._groups = groups_to_draw_from(pool, setting) if pool.within_group else None
         # Index sampling is vectorised, so indices are computed for many episodes at once, as
         # far as memory allows.
         groups, shots, queries = setting.groups, setting.shots, setting.queries
@@ -73,15 +74,23 @@ class EpisodeSampler:
         device = self.device
         number = torch.arange(first, first + count, device=device)[:, None]
         choices, turns = self._choices.shape
-        draws = ways + ways * per_class + (ways if turns > 1 else 0)
+        draws = ways + ways * per_class + (ways if turns > 1 else 0) + (1 if self._groups else 0)
         block = torch.arange(-(-draws // 4), device=device)
         words = philox(
             self.key, (number & 0xFFFFFFFF, number >> 32, block, torch.zeros_like(block))
         )
         words = words.flatten(1)[:, :draws]
         sizes = self.pool.sizes
-        among = torch.full((count,), choices, device=device)
-        chosen = sample_without_replacement(words[:, :ways], among, choices)
+        if self._groups:
+            members, member_counts = self._groups
+            group, words = words[:, -1] * len(members) >> 32, words[:, :-1]
+            places = sample_without_replacement(
+                words[:, :ways], member_counts[group], members.shape[1]
+            )
+            chosen = members[group].gather(1, places)
+        else:
+            among = torch.full((count,), choices, device=device)
+            chosen = sample_without_replacement(words[:, :ways], among, choices)
         of_examples = words[:, ways : ways + ways * per_class].view(count, ways, per_class)
         turn = words[:, -ways:] * turns >> 32 if turns > 1 else 0
         classes = self._choices[chosen, turn]
@@ -138,6 +147,18 @@ class EpisodeSampler:
         """
         indices = self.indices(0, count).cpu().contiguous()
         return hashlib.sha256(repr(self.key).encode() + indices.numpy().tobytes()).hexdigest()[:16]
+
+
+def groups_to_draw_from(pool: Pool, setting: Setting) -> tuple[Tensor, Tensor]:
+    """Return the groups with enough classes: rows of the pool's choices, padded, and their numbers.
+
+    The shapes are [G, largest] and [G], int64.
+    """
+    group = pool.grouped[pool.choices[:, 0]]
+    members = [found for g in group.unique() if len(found := (group == g).nonzero()[:, 0])
+               >= setting.groups]  # fmt: skip
+    counts = group.new_tensor([len(found) for found in members])
+    return torch.nn.utils.rnn.pad_sequence(members, batch_first=True), counts
 
 
 def episodes_of(
@@ -199,6 +220,11 @@ def check_setting(pool: Pool, setting: Setting) -> None:
         raise UserError(
             f"ways={setting.ways} is more than the {most} classes there are to draw from; "
             f"choose ways of at most {most}."
+        )
+    if pool.within_group and setting.groups > (most := int(pool.grouped.bincount().max())):
+        raise UserError(
+            f"ways={setting.ways} is more than the {most} classes of the largest group; choose ways of "
+            f"at most {most}, or leave out dataset.within."
         )
     smallest = int(pool.sizes.argmin())
     size, wanted = int(pool.sizes[smallest]), setting.shots + setting.queries

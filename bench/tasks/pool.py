@@ -28,7 +28,7 @@ class Pool:
     ``one_turn``, an episode has at most one of the rotated classes of a drawing (see `rotated`),
     chosen at random. ``groups`` holds the name of each class's group, of classes that are similar
     for a reason, such as a letter and its accented forms; it is empty if each class (or drawing) is
-    a group of its own.
+    a group of its own. With ``within_group``, all classes of an episode are of one group.
     """
 
     inputs: Tensor
@@ -37,6 +37,7 @@ class Pool:
     one_turn: bool = False
     groups: tuple[str, ...] = ()
     targets: Tensor | None = None
+    within_group: bool = False
 
     @classmethod
     def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
@@ -181,6 +182,12 @@ class Dataset:
             for split, pool in self.splits.items()
         }
         return replace(self, splits=splits)
+
+    def within_groups(self) -> "Dataset":
+        """Return the data set with episodes whose classes are all of one group: a harder problem."""
+        splits = {split: replace(pool, within_group=True) for split, pool in self.splits.items()}
+        digest = hashlib.sha256(f"{self.digest} within groups".encode()).hexdigest()
+        return replace(self, name=f"{self.name}-within", digest=digest, splits=splits)
 
     def rotated(self, only: str | None = None, one_turn: bool = False) -> "Dataset":
         """Return the data set with four times the classes, see `Pool.rotated`.

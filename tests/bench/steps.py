@@ -18,13 +18,13 @@ from bench.engine.distributed import init_distributed, process_group
 from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
+from tests.choices import UNTRAINED
 
 STEPS = 20
 ALGOS = [
     name
     for name in groups.names("algo")
-    if not name.startswith("learn2learn/")
-    and not name.startswith("nearest")  # which takes no steps
+    if not name.startswith("learn2learn/") and name not in UNTRAINED
 ]
 CHANGED = ["maml, changed images", "protonet, changed images"]
 """Learners with augmentation, label smoothing where they have it, and a network that drops maps."""

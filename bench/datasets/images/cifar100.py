@@ -13,7 +13,7 @@ distinction that few-shot learning does not make. Nothing is left out, as in pub
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,13 @@ INSTRUCTIONS, INSTRUCTIONS_PER_ROW = 2_000, 12
 OTHER_BYTES = 1_000_000
 
 
-def prepare(folders: DataDirs, name: str, expected_duplicates: int, url: str) -> Dataset:
+def prepare(
+    folders: DataDirs,
+    name: str,
+    expected_duplicates: int,
+    url: str,
+    within: Literal["group"] | None = None,
+) -> Dataset:
     """Return the data set of that name, which is a column of the table of splits.
 
     Args:
@@ -55,6 +61,7 @@ def prepare(folders: DataDirs, name: str, expected_duplicates: int, url: str) ->
         expected_duplicates: The number of images that the official data has in more than one of its
             splits.
         url: Where the archive is downloaded from if neither folder has it in ``cifar100/``.
+        within: Whether all classes of an episode are of one superclass.
 
     Raises:
         UserError: If the archive is missing and cannot be downloaded, is damaged, or does not
@@ -75,7 +82,8 @@ def prepare(folders: DataDirs, name: str, expected_duplicates: int, url: str) ->
         cached(folders.cache, name, recipe, build), expected_duplicates=expected_duplicates
     )
     superclasses = {row["class"]: row["superclass"] for row in table()}
-    return dataset.with_groups(superclasses.__getitem__)
+    dataset = dataset.with_groups(superclasses.__getitem__)
+    return dataset.within_groups() if within else dataset
 
 
 def split_names(dataset: str) -> dict[str, list[str]]:

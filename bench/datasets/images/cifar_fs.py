@@ -8,6 +8,8 @@ The official data has 15 images in two splits, in two classes: 8 in train and va
 and an otter), 6 in train and test (4 a girl and a baby, 2 a snake and a worm), 1 in val and test.
 """
 
+from typing import Literal
+
 from bench.datasets.images import cifar100
 from bench.datasets.io.cache import DataDirs
 from bench.tasks.pool import Dataset
@@ -15,14 +17,15 @@ from bench.tasks.pool import Dataset
 SHARED = 15
 
 
-def prepare(folders: DataDirs, *, url: str) -> Dataset:
+def prepare(folders: DataDirs, *, url: str, within: Literal["group"] | None = None) -> Dataset:
     """Return CIFAR-FS from the official archive of CIFAR-100.
 
     It has 600 images a class, uint8 [3, 32, 32]. ``url`` is where the archive is downloaded from if
-    neither folder has it as ``cifar100/cifar-100-python.tar.gz``.
+    neither folder has it as ``cifar100/cifar-100-python.tar.gz``. With ``within="group"``, all
+    classes of an episode are of one superclass.
 
     Raises:
         UserError: If the archive is missing and cannot be downloaded, is damaged, or does not
             contain the official images.
     """
-    return cifar100.prepare(folders, "cifar_fs", SHARED, url)
+    return cifar100.prepare(folders, "cifar_fs", SHARED, url, within)

@@ -8,6 +8,8 @@ The official data has 3 images in two splits, in two classes: 2 in train and val
 worm), 1 in train and test (a shark and a whale).
 """
 
+from typing import Literal
+
 from bench.datasets.images import cifar100
 from bench.datasets.io.cache import DataDirs
 from bench.tasks.pool import Dataset
@@ -15,14 +17,15 @@ from bench.tasks.pool import Dataset
 SHARED = 3
 
 
-def prepare(folders: DataDirs, *, url: str) -> Dataset:
+def prepare(folders: DataDirs, *, url: str, within: Literal["group"] | None = None) -> Dataset:
     """Return FC100 from the official archive of CIFAR-100.
 
     It has 600 images a class, uint8 [3, 32, 32]. ``url`` is where the archive is downloaded from if
-    neither folder has it as ``cifar100/cifar-100-python.tar.gz``.
+    neither folder has it as ``cifar100/cifar-100-python.tar.gz``. With ``within="group"``, all
+    classes of an episode are of one superclass.
 
     Raises:
         UserError: If the archive is missing and cannot be downloaded, is damaged, or does not
             contain the official images.
     """
-    return cifar100.prepare(folders, "fc100", SHARED, url)
+    return cifar100.prepare(folders, "fc100", SHARED, url, within)

@@ -20,6 +20,7 @@ import re
 import zipfile
 import zlib
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -42,6 +43,9 @@ ARCHIVES = {
 }
 SPLIT = Path(__file__).with_name("omniglot_split.txt")
 
+LAKE_SHARED = {"none": 0, "train": 1, "train+val": 1, "one_turn": 4, "all": 4}
+"""Images in two splits of Lake: one of Latin is one of Atemayar Qelisayer, turned."""
+
 DRAWINGS = 20
 MEMBER = re.compile(r"(images_\w+/[^/]+/character\d\d)/\d{4}_\d\d\.png")
 # the largest official image has 522 bytes
@@ -54,6 +58,8 @@ def prepare(
     *,
     rotations: Literal["all", "train", "train+val", "one_turn", "none"],
     url: str,
+    split: Literal["vinyals", "lake"] = "vinyals",
+    within: Literal["group"] | None = None,
 ) -> Dataset:
     """Return Omniglot from its two official archives; see the module for the images.
 
@@ -64,24 +70,34 @@ def prepare(
     ``images_background.zip`` and ``images_evaluation.zip`` are downloaded from if neither folder
     has them in ``omniglot/``.
 
+    ``split="lake"`` is that of Lake et al.: the 20 evaluation alphabets are the test, and of the 30
+    background alphabets each sixth is for validation, so that no alphabet is in two splits. With
+    ``within="group"``, all characters of an episode are of one alphabet. Together they are the harder
+    half of the literature.
+
     Raises:
         UserError: If an archive is missing and cannot be downloaded, is damaged, or does not
             contain the official images.
     """
-    recipe = repr(ARCHIVES).encode() + SPLIT.read_bytes()
-    dataset = cached(folders.cache, "omniglot", recipe, lambda: build(folders, url))
+    names = split_names() if split == "vinyals" else lake_names()
+    name = "omniglot" if split == "vinyals" else "omniglot-lake"
+    recipe = repr(ARCHIVES).encode() + (
+        SPLIT.read_bytes() if split == "vinyals" else repr(names).encode()
+    )
+    dataset = cached(folders.cache, name, recipe, lambda: build(folders, url, name, names))
+    if split == "lake":
+        dataset = replace(dataset, expected_duplicates=LAKE_SHARED[rotations])
     # by alphabet: its characters share a style, and the same 20 people drew them all
-    dataset = dataset.with_groups(lambda name: name.rsplit("/", 1)[0])
-    if rotations == "none":
-        return dataset
+    dataset = dataset.with_groups(alphabet)
     if rotations == "one_turn":
-        return dataset.rotated(one_turn=True)
-    return dataset.rotated(only=None if rotations == "all" else rotations)
+        dataset = dataset.rotated(one_turn=True)
+    elif rotations != "none":
+        dataset = dataset.rotated(only=None if rotations == "all" else rotations)
+    return dataset.within_groups() if within else dataset
 
 
-def build(folders: DataDirs, url: str) -> Dataset:
+def build(folders: DataDirs, url: str, name: str, names: dict[str, list[str]]) -> Dataset:
     """Return the data set without rotations, from the archives."""
-    names = split_names()
     every = sorted(name for split in names.values() for name in split)
     classes: dict[str, Tensor] = {}
     for stem in ARCHIVES:
@@ -89,9 +105,9 @@ def build(folders: DataDirs, url: str) -> Dataset:
     splits = {
         split: Pool.of({name: classes[name] for name in sorted(names[split])}) for split in names
     }
-    dataset = Dataset.of("omniglot", splits)
+    dataset = Dataset.of(name, splits)
     # rotated, which includes the original images: a rotated image must not leak either
-    check(dataset.rotated().splits)
+    check(dataset.rotated().splits, 0 if name == "omniglot" else LAKE_SHARED["all"])
     return dataset
 
 
@@ -103,6 +119,22 @@ def split_names() -> dict[str, list[str]]:
         numbers = range(int(first), int(last) + 1)
         names[split] += [f"{alphabet}/character{number:02}" for number in numbers]
     return names
+
+
+def lake_names() -> dict[str, list[str]]:
+    """Return the classes of each split by alphabets, as `split_names`."""
+    every = sorted(name for names in split_names().values() for name in names)
+    background = sorted({alphabet(name) for name in every if name.startswith("images_background/")})
+    splits = {each: "val" if n % 6 == 5 else "train" for n, each in enumerate(background)}
+    names: dict[str, list[str]] = {"train": [], "val": [], "test": []}
+    for name in every:
+        names[splits.get(alphabet(name), "test")].append(name)
+    return names
+
+
+def alphabet(name: str) -> str:
+    """Return the alphabet of a class, such as ``images_background/Greek``."""
+    return name.rsplit("/", 1)[0]
 
 
 def official_images(folders: DataDirs, url: str, stem: str, names: list[str]) -> dict[str, Tensor]:

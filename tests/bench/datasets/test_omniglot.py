@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from algorithms.learner import Setting
 from bench.core.errors import UserError
 from bench.datasets.images import omniglot
 from bench.datasets.images.omniglot import images_in, prepare, split_names
 from bench.datasets.io.cache import DataDirs
+from bench.tasks import leaks
+from bench.tasks.episodes import episodes_of
 from bench.tasks.pool import Dataset
 from tests.bench.datasets.fakes import CLASSES, Archives, Server, png
 from tools.campaigns.coverage import GROUPS
@@ -245,8 +248,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def load_real(root: str, cache: str, rotations: str) -> Dataset:
-    return prepare(DataDirs.of(root, cache), rotations=rotations, url=NOWHERE)
+def load_real(root: str, cache: str, rotations: str, **options: str) -> Dataset:
+    return prepare(DataDirs.of(root, cache), rotations=rotations, url=NOWHERE, **options)
 
 
 def test_the_official_data(
@@ -284,3 +287,33 @@ def test_the_pixels_of_an_official_drawing(omniglot_root: str, cache: str) -> No
 def test_a_ready_cache_needs_no_archive(omniglot_root: str, cache: str, tmp_path: Path) -> None:
     load_real(omniglot_root, cache, rotations="none")
     load_real(str(tmp_path), cache, rotations="all")
+
+
+def test_the_split_of_lake_divides_no_alphabet(omniglot_root: str, cache: str) -> None:
+    dataset = load_real(omniglot_root, cache, rotations="none", split="lake")
+    alphabets = {split: set(pool.groups) for split, pool in dataset.splits.items()}
+    assert {split: len(of) for split, of in alphabets.items()} == {
+        "train": 25,
+        "val": 5,
+        "test": 20,
+    }
+    assert sum(len(of) for of in alphabets.values()) == len(set.union(*alphabets.values()))
+    assert all(name.startswith("images_evaluation/") for name in dataset.splits["test"].names)
+    assert sum(len(pool.names) for pool in dataset.splits.values()) == 1623
+    assert len(dataset.splits["test"].names) == 659 and dataset.name == "omniglot-lake"
+
+
+@pytest.mark.parametrize("rotations", omniglot.LAKE_SHARED)
+def test_one_drawing_is_in_two_alphabets_of_lake(
+    omniglot_root: str, cache: str, rotations: str
+) -> None:
+    leaks.check_once(load_real(omniglot_root, cache, rotations=rotations, split="lake"))
+
+
+def test_within_alphabets_an_episode_has_one(omniglot_root: str, cache: str) -> None:
+    dataset = load_real(omniglot_root, cache, rotations="all", split="lake", within="group")
+    source = episodes_of(dataset, "test", Setting(20, 1, 1), torch.device("cpu"), "test")
+    groups = dataset.splits["test"].groups
+    for row in source.classes(0, 40).tolist():
+        assert len({groups[number] for number in row}) == 1
+    assert dataset.name == "omniglot-lake-within"

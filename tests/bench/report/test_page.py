@@ -74,7 +74,7 @@ def rendered(rows: list[Row], **more: Any) -> str:
     }
     probed, shifted = more.get("probed", probed), more.get("shifted", shifted)
     drawn = figures(rows, boards, curves, probed, shifted, {e["cell"]: fits(e) for e in finished})
-    return page.html(rows, boards, curves, probed, shifted, more.get("claimed", []), [], drawn)
+    return page.html(rows, boards, curves, probed, shifted, more.get("claimed", []), [], [], drawn)
 
 
 def large() -> list[Row]:

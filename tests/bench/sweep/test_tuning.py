@@ -20,13 +20,12 @@ from bench.runs.verify import verify
 from bench.status import main as status
 from bench.tasks.episodes import EpisodeSampler
 from tests.bench.small import SMALL
+from tests.choices import UNTRAINED
 
 optuna = pytest.importorskip("optuna")
 tuning = pytest.importorskip("bench.sweep.tuning")
 
-LEARNERS = [
-    name for name in groups.names("algo") if "/" not in name and not name.startswith("nearest")
-]
+LEARNERS = [name for name in groups.names("algo") if "/" not in name and name not in UNTRAINED]
 SWEEP = ["tune=optuna", "tune.n_trials=3", "tune.n_startup_trials=2", "tune.examples=240"]
 
 

@@ -1,6 +1,7 @@
 """The numbered-episode sampler and its random numbers."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -280,3 +281,42 @@ def test_more_ways_than_drawings_are_refused_where_an_episode_has_one_turn_of_ea
     dataset = Dataset.of("x", {"train": square("train", 3)}).rotated(one_turn=True)
     with pytest.raises(UserError, match="ways of at most 3"):
         EpisodeSampler(dataset.pool("train"), Setting(4, 1, 1), ("a",))
+
+
+def grouped_pool() -> Pool:
+    """Classes of groups of 6, 4 and 2."""
+    made = pool(12)
+    groups = tuple("a" * 6 + "b" * 4 + "c" * 2)
+    return replace(made, groups=groups, within_group=True)
+
+
+def test_classes_of_an_episode_are_of_one_group_and_groups_are_drawn_alike():
+    sampler = EpisodeSampler(grouped_pool(), Setting(4, 2, 3), ("a",))
+    classes = sampler.classes(0, 6000)
+    groups = [{("a", "b", "c")[0 if c < 6 else 1 if c < 10 else 2] for c in row} for row in classes]
+    assert all(len(each) == 1 for each in groups), "and none of the group that has too few"
+    share = sum(each == {"a"} for each in groups) / 6000
+    assert abs(share - 1 / 2) < 4 * (0.25 / 6000) ** 0.5
+    assert all(len(set(row)) == 4 for row in classes.tolist())
+    of_a = [tuple(row) for row in classes.tolist() if row[0] < 6]
+    counts = torch.tensor(of_a).flatten().bincount(minlength=6).double()
+    expected = counts.sum() / 6
+    assert ((counts - expected).abs() < 5 * expected.sqrt()).all()
+
+
+def test_episodes_within_groups_are_addressed_by_number():
+    sampler = EpisodeSampler(grouped_pool(), Setting(2, 1, 1), ("a",))
+    every = sampler.indices(0, 20)
+    assert torch.equal(sampler.indices(13, 5), every[13:18])
+
+
+def test_more_ways_than_the_largest_group_has_are_refused():
+    with pytest.raises(UserError, match="ways=7 is more than the 6 classes of the largest group"):
+        EpisodeSampler(grouped_pool(), Setting(7, 1, 1), ("a",))
+
+
+def test_a_data_set_within_groups_has_a_name_and_a_digest_of_its_own():
+    whole = Dataset.of("small", {"train": pool(4)})
+    within = whole.within_groups()
+    assert within.name == "small-within" and within.digest != whole.digest
+    assert within.splits["train"].within_group and not whole.splits["train"].within_group
