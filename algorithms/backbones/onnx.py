@@ -33,7 +33,7 @@ class Onnx(Encoder):
         weights: str,
         digest: str | None = None,
         size: int = 224,
-        crop: float = 0.875,
+        crop: float = 1.0,
         interpolation: str = "bilinear",
         mean: list[float] | None = None,
         std: list[float] | None = None,

@@ -157,7 +157,7 @@ def with_encoding(config: Config, dataset: Dataset, device: torch.device) -> tup
     folders = DataDirs.of(config.data_root, config.cache_dir)
     encoder = features.encoder_of(config.backbone.model_dump_json(), folders, device)
     if encoder is None:
-        return config, replace(dataset, encoding=None)
+        return config, replace(dataset, encoding=None) if dataset.encoding else dataset
     if not dataset.has_images:
         raise UserError(f"{config.backbone.name} encodes images, and {dataset.name} has none.")
     if "digest" in config.backbone.options:
