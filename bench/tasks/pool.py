@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -112,6 +112,10 @@ class Encoding(Protocol):
         """Return the features [M, F] of all examples of a split, computed once."""
 
 
+Original = Callable[[str, int], Image.Image]
+"""A function that returns an image of a split, given its index, before it was made smaller."""
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A prepared data set: class-disjoint ``train``, ``val``, ``test`` pools and a content digest.
@@ -134,7 +138,7 @@ class Dataset:
     domain: Domain = field(default_factory=Classification)
     examples: str = "images"
     encoding: Encoding | None = None
-    original: Callable[[str, int], Image.Image] | None = None
+    original: Original | None = None
 
     @property
     def has_images(self) -> bool:
@@ -199,11 +203,25 @@ class Dataset:
         recipe = f"{self.digest} rotated" + (f" {only}" if only else "")
         recipe += ", one turn an episode" if one_turn else ""
         turned = only.split("+") if only else self.splits
+        original = self.original and _turning(self.original, self.splits, turned)
         splits = {
             split: replace(pool.rotated(), one_turn=one_turn) if split in turned else pool
             for split, pool in self.splits.items()
         }
-        return replace(self, digest=hashlib.sha256(recipe.encode()).hexdigest(), splits=splits)
+        digest = hashlib.sha256(recipe.encode()).hexdigest()
+        return replace(self, digest=digest, splits=splits, original=original)
+
+
+def _turning(original: Original, splits: Mapping[str, Pool], turned: Collection[str]) -> Original:
+    """Return what reads the original images of the `rotated` data set."""
+
+    def image(split: str, index: int) -> Image.Image:
+        if split not in turned:
+            return original(split, index)
+        quarter, base = divmod(index, len(splits[split].inputs))
+        return original(split, base).rotate(90 * quarter, expand=True)
+
+    return image
 
 
 def content_digest(splits: Mapping[str, Pool]) -> str:

@@ -15,7 +15,7 @@ import os
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from bench.datasets.io.cache import DataDirs, prepared
 from bench.datasets.io.class_split import random_split, read_split
 from bench.datasets.io.photos import photo_or_reason, suffixes
 from bench.tasks.leaks import fingerprints
-from bench.tasks.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Original, Pool
 
 log = logging.getLogger(__name__)
 
@@ -288,7 +288,7 @@ class Photos:
         channels, side, _ = self.shape
         return photo_or_reason(self.root / file.name, side, channels)
 
-    def originals(self, facts: memmap.BuildState) -> Callable[[str, int], Image.Image]:
+    def originals(self, facts: memmap.BuildState) -> Original:
         """Return a function that reads the image of a split and index anew, in full."""
         places = iter(range(len(self.files)))
         readable = {

@@ -21,6 +21,7 @@ import zipfile
 import zlib
 from collections import defaultdict
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -33,7 +34,7 @@ from bench.core.errors import UserError
 from bench.datasets.io.archives import from_archive
 from bench.datasets.io.cache import DataDirs, cached
 from bench.tasks.leaks import check
-from bench.tasks.pool import Dataset, Pool, content_digest
+from bench.tasks.pool import Dataset, Original, Pool, content_digest
 
 # SHA-256 of each archive's 28 x 28 images and names in canonical order, not of the archive's
 # bytes, which may differ for the same drawings
@@ -85,6 +86,7 @@ def prepare(
         SPLIT.read_bytes() if split == "vinyals" else repr(names).encode()
     )
     dataset = cached(folders.cache, name, recipe, lambda: build(folders, url, name, names))
+    dataset = replace(dataset, original=originals(folders, dataset.splits))
     if split == "lake":
         dataset = replace(dataset, expected_duplicates=LAKE_SHARED[rotations])
     # by alphabet: its characters share a style, and the same 20 people drew them all
@@ -166,6 +168,35 @@ def images_in(
             f"(content digest {found[:12]}, expected {digest[:12]}); {advice}"
         )
     return classes
+
+
+def originals(folders: DataDirs, pools: dict[str, Pool]) -> Original:
+    """Return a function that reads the 105 x 105 drawing of a split and index from its archive."""
+
+    @cache
+    def archive(stem: str) -> tuple[zipfile.ZipFile, dict[str, list[zipfile.ZipInfo]]]:
+        path = folders.find(f"omniglot/{stem}.zip")
+        if not path:
+            raise UserError(
+                f"Pretrained networks see the original drawings: put {stem}.zip into "
+                f"{folders.archives / 'omniglot'}"
+            )
+        opened = zipfile.ZipFile(path)
+        members: dict[str, list[zipfile.ZipInfo]] = defaultdict(list)
+        for info in sorted(opened.infolist(), key=lambda info: info.filename):
+            if match := MEMBER.fullmatch(info.filename):
+                members[match[1]].append(info)
+        return opened, members
+
+    def original(split: str, index: int) -> Image.Image:
+        name, number = pools[split].names[index // DRAWINGS], index % DRAWINGS
+        opened, members = archive(name.split("/")[0])
+        info = members[name][number]
+        if (drawing(opened, info) != pools[split].inputs[index, 0].numpy()).any():
+            raise UserError(f"{opened.filename} is not the archive that omniglot was made from")
+        return Image.open(io.BytesIO(opened.read(info)))
+
+    return original
 
 
 # errors of zipfile and Pillow on invalid content

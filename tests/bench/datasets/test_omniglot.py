@@ -317,3 +317,25 @@ def test_within_alphabets_an_episode_has_one(omniglot_root: str, cache: str) -> 
     for row in source.classes(0, 40).tolist():
         assert len({groups[number] for number in row}) == 1
     assert dataset.name == "omniglot-lake-within"
+
+
+def test_originals_are_the_drawings_turned_like_the_images(omniglot_root: str, cache: str) -> None:
+    dataset = load_real(omniglot_root, cache, rotations="train")
+    assert dataset.original is not None
+    drawn = {split: len(pool.inputs) for split, pool in dataset.splits.items()}
+    for split, index in (("train", 7), ("train", drawn["train"] // 4 + 7), ("train", drawn["train"] - 1),
+                         ("test", 30)):  # fmt: skip
+        whole = 255 - 255 * np.asarray(dataset.original(split, index).convert("1")).astype(np.uint8)
+        assert whole.shape == (105, 105)
+        image = dataset.splits[split].inputs[index, 0].numpy()
+        # nearest neighbour takes the pixel right of the middle, which turns into the left one
+        near = [whole[np.ix_(m, n)] for m in (omniglot.MIDDLES, 104 - omniglot.MIDDLES[::-1])
+                for n in (omniglot.MIDDLES, 104 - omniglot.MIDDLES[::-1])]  # fmt: skip
+        assert any(np.array_equal(each, image) for each in near)
+
+
+def test_originals_need_the_archive(omniglot_root: str, cache: str, tmp_path: Path) -> None:
+    dataset = load_real(str(tmp_path), cache, rotations="none")
+    assert dataset.original is not None
+    with pytest.raises(UserError, match="put images_background.zip into"):
+        dataset.original("train", 0)
