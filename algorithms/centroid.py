@@ -1,6 +1,5 @@
 """Nearest centroid of the features of a frozen backbone."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,19 +22,17 @@ class NearestCentroid(Head):
         super().__init__(backbone, ways)
         self.center = center
 
-    def fit(self, features: Tensor, support_y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the mean [T, 1, F] that is subtracted, and the means [T, N, F] of the classes."""
-        middle = (
-            features.mean(1, keepdim=True) if self.center else torch.zeros_like(features[:, :1])
-        )
-        placed = self.place(features, middle)
-        return middle, placed.unflatten(1, support_y.shape[1:]).mean(2)
+    def fit(self, features: Tensor, support_y: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the mean [T, 1, F] that is subtracted, if any, and the means [T, N, F] of classes."""
+        middle = features.mean(1, keepdim=True) if self.center else None
+        return middle, placed(features, middle).unflatten(1, support_y.shape[1:]).mean(2)
 
-    def classify(self, fitted: tuple[Tensor, Tensor], features: Tensor) -> Tensor:
+    def classify(self, fitted: tuple[Tensor | None, Tensor], features: Tensor) -> Tensor:
         """Return minus the squared distance of each query to each mean."""
         middle, centroids = fitted
-        return minus_squared_distance(self.place(features, middle), centroids)
+        return minus_squared_distance(placed(features, middle), centroids)
 
-    def place(self, features: Tensor, middle: Tensor) -> Tensor:
-        """Return features relative to the mean, of unit length, if they are to be centred."""
-        return F.normalize(features - middle, dim=-1) if self.center else features
+
+def placed(features: Tensor, middle: Tensor | None) -> Tensor:
+    """Return features of unit length around a mean, or as they are without one."""
+    return features if middle is None else F.normalize(features - middle, dim=-1)

@@ -41,6 +41,19 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
     "algorithms/backbones/conv4_wide.py": "test_conv4_wide.py test_defaults.py -k conv4_wide",
     "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
+    **dict.fromkeys(
+        (f"algorithms/{head}.py" for head in ("centroid", "knn", "ridge", "svm", "logistic")),
+        "test_heads.py -k 'not obeys'",
+    ),
+    **dict.fromkeys(
+        (
+            f"algorithms/backbones/{name}.py"
+            for name in ("encoder", "features", "hog", "onnx", "timm")
+        ),
+        "test_encoder.py",
+    ),
+    "bench/datasets/features.py": "test_features.py",
+    "bench/report/networks.py": "test_pretrained.py",
     "algorithms/baseline.py": "test_baseline.py test_defaults.py -k baseline",
     "algorithms/baselinepp.py": "test_baseline.py test_defaults.py -k baseline",
     "algorithms/nn/batch_norm.py": "test_batch_norm.py",
