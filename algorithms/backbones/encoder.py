@@ -20,8 +20,6 @@ from algorithms.backbones import Backbone
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FILTERS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
-"""Pillow's numbers of its resampling filters."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class Preparation:
         image = image if image.mode == "RGB" else image.convert("RGB")
         edge = min(image.size) * self.crop
         left, top = (image.width - edge) / 2, (image.height - edge) / 2
-        how = Image.Resampling(FILTERS[self.interpolation])
+        how = Image.Resampling[self.interpolation.upper()]
         box = (left, top, left + edge, top + edge)
         pixels = np.asarray(image.resize((self.size, self.size), how, box))
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())

@@ -64,6 +64,8 @@ class Onnx(Encoder):
                 "images [B, 3, H, W] to features [B, F] are needed"
             )
         self.source = inputs[0].name
+        if interpolation.upper() not in Image.Resampling.__members__:
+            raise ValueError(f"there is no filter {interpolation!r}: bilinear or bicubic are usual")
         size = shape[2] if isinstance(shape[2], int) else size
         colours = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
         self.preparation = Preparation(size, crop, interpolation, *colours)

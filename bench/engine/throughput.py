@@ -83,8 +83,8 @@ def measure(
     with torch.no_grad():
         adapted = learner.adapt(support, labels)
         for phase, work, examples in (
-            ("adapt", lambda: learner.adapt(support, labels), support.flatten(1, 2).shape[1]),
-            ("infer", lambda: learner.predict(adapted, queries), queries.shape[1]),
+            ("adapt", lambda: learner.adapt(support, labels), setting.groups * setting.shots),
+            ("infer", lambda: learner.predict(adapted, queries), setting.groups * setting.queries),
         ):
             rows.append(_phase(phase, work, eval_batch_size, examples, device, seconds))
     return rows

@@ -130,7 +130,7 @@ def test_other_weights_are_refused(tmp_path, content, sentence):
 def test_digests_tell_weights_and_preparations_apart():
     first, other = (Onnx((), weights=MOBILENET, crop=crop) for crop in (0.875, 1.0))
     assert first.digest != other.digest
-    Onnx((), weights=MOBILENET, digest=first.digest[:16])
+    Onnx((), weights=MOBILENET, crop=0.875, digest=first.digest[:16])
     with pytest.raises(ValueError, match=f"their digest is {other.digest[:16]}, not"):
         Onnx((), weights=MOBILENET, crop=1.0, digest=first.digest[:16])
 
@@ -144,6 +144,7 @@ def test_digests_tell_weights_and_preparations_apart():
         ),
         (lambda: Torchvision((), model="mobilenet"), "no classification model 'mobilenet'"),
         (lambda: Onnx((), weights=__file__), "the ONNX file cannot be read"),
+        (lambda: Onnx((), weights=MOBILENET, interpolation="blur"), "there is no filter 'blur'"),
     ],
 )
 def test_what_is_not_there_is_told(make, sentence):
@@ -192,6 +193,16 @@ def test_hog_has_features_of_unit_length_and_no_weights():
     torch.testing.assert_close(found[:, 64:].norm(dim=1), torch.ones(12))
     grey = encoder.prepare(Image.new("L", (30, 80), 128))
     assert grey.isfinite().all() and grey.shape == found[0].shape
+
+
+def test_hog_counts_the_colours_of_an_image_together():
+    """Four bins of red, green and blue are 64 in all; a half of two colours has two of them."""
+    image = Image.new("RGB", (64, 64), (255, 0, 130))
+    image.paste((70, 255, 0), (0, 0, 32, 64))
+    colours = Hog(()).prepare(image)[:64]
+    expected = torch.zeros(64)
+    expected[3 + 4 * 0 + 16 * 2] = expected[1 + 4 * 3 + 16 * 0] = 0.5**0.5
+    torch.testing.assert_close(colours, expected)
 
 
 def test_the_map_on_features_starts_as_the_identity():
