@@ -2,6 +2,19 @@
 
 from typing import Any
 
+import algorithms
+
+DISTRIBUTION = "fewshot-bench"
+"""The distribution that this package is of: others are called bench, too."""
+
+if getattr(algorithms, "DISTRIBUTION", None) != DISTRIBUTION:
+    raise ImportError(
+        f"Another package called algorithms hides that of {DISTRIBUTION}, in "
+        f"{algorithms.__file__}: start from another folder, uninstall it, or install "
+        f"{DISTRIBUTION} into an environment of its own.",
+        name=__name__,
+    )
+
 
 def run(*overrides: str) -> dict[str, Any]:
     """Train and evaluate the learner of one cell, and return its record.

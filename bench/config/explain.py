@@ -63,7 +63,7 @@ def explain(error: Exception) -> UserError:
     if plugin := re.search(r"Could not find 'hydra/launcher/(submitit_)?(\w+)'", str(error)):
         return UserError(
             f"launcher={plugin[2]} needs packages that are not installed: pip install "
-            f"'fewshot-bench[{plugin[2]}]', or in a clone uv sync --extra {plugin[2]}."
+            f"'.[{plugin[2]}]' in a clone of this project."
         )
     if isinstance(error, yaml.MarkedYAMLError) and (at := error.problem_mark):
         return UserError(f"Cannot read {at.name}, line {at.line + 1}: {error.problem}.")

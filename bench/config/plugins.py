@@ -16,7 +16,9 @@ from typing import NamedTuple
 
 from bench.core.errors import UserError
 
-CONF = Path(__file__).parents[2] / "conf"
+BENCH = Path(__file__).parents[1]
+CONF = BENCH / "conf" if (BENCH / "conf").is_dir() else BENCH.parent / "conf"
+"""The folder of configurations: the wheel has it in bench/, a clone beside it."""
 ENTRY_POINTS = "fewshot_bench"
 
 

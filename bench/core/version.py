@@ -3,7 +3,8 @@
 import os
 import subprocess
 import tomllib
-from importlib.metadata import PackageNotFoundError
+from functools import cache
+from importlib.metadata import PackageNotFoundError, files
 from importlib.metadata import version as installed
 from pathlib import Path
 
@@ -26,6 +27,16 @@ def version() -> str:
             f"{NAME} is not installed, and {file} does not tell its version, which every row names: "
             "run pip install . in a clone, or copy pyproject.toml, too."
         ) from None
+
+
+@cache
+def installed_files() -> frozenset[Path]:
+    """Return the files that were installed as ours; none of them is code where a clone is."""
+    try:
+        found = files(NAME) or []
+    except PackageNotFoundError:
+        return frozenset()
+    return frozenset(Path(str(file.locate())).resolve() for file in found)
 
 
 def commit() -> str | None:

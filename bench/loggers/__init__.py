@@ -54,7 +54,7 @@ def check(logger: Component | None) -> None:
         except ModuleNotFoundError as error:
             raise UserError(
                 f"logger={logger.name} needs the package {error.name}: pip install "
-                f"'fewshot-bench[{logger.name}]', or in a clone uv sync --extra {logger.name}."
+                f"'.[{logger.name}]' in a clone of this project."
             ) from None
     check_options(logger, "logger")
 

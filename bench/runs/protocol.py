@@ -15,7 +15,7 @@ from algorithms.backbones.encoder import Encoder
 from algorithms.learner import Learner
 from bench.config.plugins import packages_of
 from bench.config.schema import Config, option
-from bench.core.version import commit, version
+from bench.core.version import commit, installed_files, version
 from bench.engine import device as devices
 from bench.engine import optimizer
 from bench.runs.records import SCHEMA, Role, facts
@@ -32,7 +32,8 @@ commit_at_start = cache(commit)
 
 
 NO_NUMBERS = {
-    *("report", "check", "cli", "loggers", "sweep/plan", "sweep/reproduce", "__main__.py"),
+    *("report", "check", "cli", "loggers", "sweep/plan", "sweep/plugins", "sweep/reproduce"),
+    "__main__.py",
     *("plan.py", "probe.py", "reproduce.py", "status.py", "verify.py"),
     *("config/explain.py", "config/groups.py", "core/until.py", "core/version.py"),
     *("runs/probe.py", "runs/transfer.py", "runs/verify.py"),
@@ -138,7 +139,7 @@ def source_digest(*packages: str) -> str:
         if not spec:
             continue
         places = spec.submodule_search_locations or [str(spec.origin)]  # a package, or a module
-        for place in map(Path, places):
+        for place in (Path(each).resolve() for each in places):
             for path in sorted(sources(place)):
                 part = path.relative_to(place)
                 if name == "bench" and NO_NUMBERS & {p.as_posix() for p in (part, *part.parents)}:
@@ -148,8 +149,11 @@ def source_digest(*packages: str) -> str:
 
 
 def sources(place: Path) -> list[Path]:
-    """Return the Python files of a folder, or that one file."""
-    return list(place.rglob("*.py")) if place.is_dir() else [place]
+    """Return the Python files of a folder, or that one file; of an installed one of ours, ours alone."""
+    if not place.is_dir():
+        return [place]
+    found = [path.resolve() for path in place.rglob("*.py")]
+    return [path for path in found if path in installed_files()] or found
 
 
 def launcher() -> str:

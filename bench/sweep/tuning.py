@@ -39,8 +39,8 @@ try:
     from optuna.trial import FrozenTrial, Trial, TrialState
 except ImportError:
     raise UserError(
-        "tune=optuna needs a package that is not installed: pip install 'fewshot-bench[tune]', or in a "
-        "clone uv sync --extra tune."
+        "tune=optuna needs a package that is not installed: pip install '.[tune]' in a clone of "
+        "this project."
     ) from None
 
 from bench.sweep.journal import JOURNAL, Direction, damaged, opened

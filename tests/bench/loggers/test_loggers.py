@@ -272,6 +272,6 @@ def test_a_logger_that_is_not_installed_says_how_to_install_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "bench.loggers.wandb", raising=False)
     code = Component(name="wandb", target="bench.loggers.wandb.WandB", project="p")
     with pytest.raises(
-        UserError, match=r"^logger=wandb needs the package wandb: pip install 'fewshot-"
+        UserError, match=r"^logger=wandb needs the package wandb: pip install '\.\[wandb"
     ):
         loggers.check(code)
