@@ -54,7 +54,7 @@ class MetaOptNet(FeatureLearner):
         self.requires_classes = head == "svm"
         self.svm_c = svm_c
         self.ridge_lambda = ridge_lambda
-        self.scale = nn.Parameter(torch.tensor(initial_scale))
+        self.scale = nn.Parameter(torch.tensor(float(initial_scale)))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return one weight vector per class [T, N, F]; in evaluation, check the SVM's solution."""

@@ -53,7 +53,7 @@ class R2D2(FeatureLearner):
         self.log_lambda = nn.Parameter(
             torch.tensor(math.log(ridge_lambda)), requires_grad=learn_lambda
         )
-        self.scale = nn.Parameter(torch.tensor(initial_scale))
+        self.scale = nn.Parameter(torch.tensor(float(initial_scale)))
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return the weights W [T, F + 1, N] of the ridge regression."""

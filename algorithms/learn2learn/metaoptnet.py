@@ -32,7 +32,7 @@ class MetaOptNet(TaskLoop):
         self.backbone = backbone
         self.svm_c = svm_c
         self.svm_iterations = svm_iterations
-        self.scale = nn.Parameter(torch.tensor(initial_scale))
+        self.scale = nn.Parameter(torch.tensor(float(initial_scale)))
 
     def adapt_one(self, support_x: Tensor, support_y: Tensor) -> SVClassifier:
         """Return the classifier fitted to the features of the support set."""
