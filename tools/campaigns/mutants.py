@@ -100,11 +100,11 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     " or other_errors'",
     "bench/report/leaderboard.py": "test_leaderboard.py",
     "bench/runs/run.py": "test_laws.py test_cell.py test_resume.py test_hostile.py test_loggers.py"
-    " test_sinusoid.py"
+    " test_sinusoid.py test_training_cache.py"
     " -k '(test_laws and not all_learners and not seeds and not data_sets_are) or whole_record"
     " or (can_be_read_again and tensorboard) or its_report_has"
     " or diverging or by_their_places or test_resume or long_error or not_solved"
-    " or silent_about_solving'",
+    " or silent_about_solving or test_training_cache or impossible_probes'",
     "bench/stats/intervals.py": "test_intervals.py"
     " -k 'not covers and not levels_and and not rarely and not careful'",
     "bench/engine/throughput.py": "test_throughput.py test_distributed_step.py test_laws.py"

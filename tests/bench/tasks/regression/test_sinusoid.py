@@ -23,6 +23,7 @@ from bench.datasets.functions import sinusoid
 from bench.datasets.io.cache import DataDirs
 from bench.runs import cell as cells
 from bench.runs import run as running
+from bench.runs.probe import Trial
 from bench.runs.reload import load_cell
 from bench.runs.verify import verify
 from bench.tasks import leaks
@@ -185,3 +186,13 @@ def test_a_task_that_diverges_has_the_largest_error(dataset, make):
 def test_mistakes_are_told_before_any_work(make, overrides, sentence):
     with pytest.raises(UserError, match=sentence):
         make(*overrides)
+
+
+@pytest.mark.parametrize(("score", "ci95"), [(1e16, 0.1), (0.5, 1e16)])
+def test_impossible_probes_are_left_out(make, monkeypatch, score, ci95):
+    """Such as those of a learner that diverges with more inner steps than it was trained with."""
+    found = [Trial("steps", "1", 40, 5, 0.5, 0.1), Trial("steps", "2", 40, 5, score, ci95)]
+    monkeypatch.setattr(running, "probe", lambda *_: found)
+    cell = make("algo=maml", "train.examples=0", "test.episodes=5")
+    running.run(cell)
+    assert cell.store.trials(cell.name)["value"].astype(str).tolist() == ["1"]
