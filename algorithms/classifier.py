@@ -34,6 +34,7 @@ class Classifier(nn.Module):
                 module.order = order
             if isinstance(module, BatchNorm2d):
                 # With weights per task there are no shared running statistics.
+                module.track_running_stats = False
                 module.running_mean = module.running_var = module.num_batches_tracked = None
 
     def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:

@@ -1,7 +1,6 @@
 """``python -m bench.verify``: evaluate stored runs again and compare with the stored results."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from bench.core import process
@@ -13,7 +12,7 @@ from tqdm import tqdm
 from bench.config.schema import PLACES
 from bench.core.errors import UserError
 from bench.core.signals import run_command
-from bench.runs.reload import load_cell
+from bench.runs.reload import find_run, load_cell
 from bench.runs.store import Store
 from bench.runs.verify import UNCHECKED, verify
 
@@ -95,13 +94,7 @@ def chosen(runs: list[str], results_dir: str) -> list[tuple[Store, str]]:
         if not finished:
             raise UserError(f"No finished runs under {store.runs}; give results_dir=... or a run.")
         return [(store, name) for name in finished]
-    found = []
-    for run in runs:
-        path = Path(run) if (Path(run) / "record.json").exists() else store.runs / run
-        if not (path / "record.json").exists():
-            raise UserError(f"There is no run {run}, neither here nor under {store.runs}.")
-        found.append((Store(path.resolve().parent.parent), path.resolve().name))
-    return found
+    return [find_run(run, store) for run in runs]
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from bench.core.signals import Interrupted
 from bench.engine import device
 from bench.runs import cell as cells
 from bench.runs import run as running
+from bench.runs.reload import parameters
 from tests.bench.runs.test_resume import interrupt_at
 
 FILE = Path(__file__).with_suffix(".json")
@@ -91,9 +92,9 @@ def run(name: str, folder: Path, interrupt: Any) -> dict[str, Any]:
     running.run(cell)
     stored = cell.store.runs / cell.name
     episodes = pd.read_csv(stored / "episodes.csv")
-    weights = hashlib.sha256()
-    for value in torch.load(stored / "model.pt", weights_only=True).values():
-        weights.update(value.numpy().tobytes())
+    weights, values = hashlib.sha256(), parameters(cell.store, cell.name)
+    for key in cells.build_learner(cell.config, cell.dataset, cell.train_setting).state_dict():
+        weights.update(values[key].numpy().tobytes())
     return {
         "score": episodes["score"].tolist(),
         "loss": episodes["loss"].tolist(),

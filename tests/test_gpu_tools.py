@@ -104,7 +104,11 @@ def test_results_come_home_and_go_there_again(places, monkeypatch):
     monkeypatch.setattr(cells, "PART", 100)  # several parts
     runs = places["base"] / "results/runs"
     for name, files in {
-        "a": {"record.json": '{"status": "done"}', "model.pt": "x" * 999, "episodes.csv": "1"},
+        "a": {
+            "record.json": '{"status": "done"}',
+            "model.safetensors": "x" * 999,
+            "episodes.csv": "1",
+        },
         "b": {"checkpoint.pt": "half"},
         "c": {"record.json": '{"status": "failed"}'},
     }.items():
@@ -126,7 +130,7 @@ def test_results_come_home_and_go_there_again(places, monkeypatch):
     subprocess.run(["rm", "-r", places["base"] / "results"], check=True)
     there.unpack()
     assert (runs / "b/checkpoint.pt").read_text() == "half"
-    assert (runs / "a/model.pt").exists(), "an unfinished report may want it"
+    assert (runs / "a/model.safetensors").exists(), "an unfinished report may want it"
 
 
 def test_a_step_there_finds_code_packages_and_commit(places, monkeypatch):

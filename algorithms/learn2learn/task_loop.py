@@ -72,6 +72,7 @@ class Network(nn.Module):
         self.to(memory_format=torch.contiguous_format)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
                 module.running_mean = module.running_var = module.num_batches_tracked = None
 
     def forward(self, x: Tensor) -> Tensor:

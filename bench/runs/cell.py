@@ -29,7 +29,7 @@ from bench.engine.train import OuterLoop, steps_of
 from bench.runs import protocol, records
 from bench.runs.store import Store
 from bench.tasks import leaks
-from bench.tasks.base import TaskSource
+from bench.tasks.base import Domain, TaskSource
 from bench.tasks.episodes import EpisodeSampler, check_setting, episodes_of
 from bench.tasks.pool import Dataset
 
@@ -290,19 +290,39 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
     It is built for the outputs of training tasks in a ``setting``, or for all training classes if
     it trains a classifier of those.
     """
-    pool = dataset.splits["train"]
+    outputs = outputs_of(config, dataset, setting)
+    encoded = dataset.encoding is not None
+    return make_learner(config, dataset.domain, outputs, dataset.input_shape, encoded)
+
+
+def outputs_of(config: Config, dataset: Dataset, setting: Setting) -> int:
+    """Return the outputs that `build_learner` makes a learner for."""
+    if getattr(config.algo.resolve(), "trains_classifier", False):
+        return len(training_classes(config, dataset))
+    return dataset.domain.outputs(setting, dataset.splits["train"].targets)
+
+
+def training_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    """Return the names of all classes that are trained on."""
+    return sum((dataset.splits[part].names for part in config.train.split.split("+")), ())
+
+
+def make_learner(
+    config: Config, domain: Domain, outputs: int, input_shape: tuple[int, ...], encoded: bool
+) -> Learner:
+    """Return an untrained learner on the CPU for inputs of a shape.
+
+    If they are ``encoded``, they are features of a frozen encoder.
+    """
     method = config.algo.resolve()
-    classes = sum(len(dataset.splits[part].names) for part in config.train.split.split("+"))
-    outputs = dataset.domain.outputs(setting, pool.targets)
-    if getattr(method, "trains_classifier", False):
-        outputs = classes
     seed = key_of("initial weights", config.seed)[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            backbone = build_backbone(config, dataset, getattr(method, "trains_backbone", True))
+            adapts = getattr(method, "trains_backbone", True)
+            backbone = make_backbone(config, input_shape, encoded, adapts)
             learner: Learner = method(backbone, outputs, **config.algo.options)
-            learner.loss = dataset.domain.loss(config.train.label_smoothing)
+            learner.loss = domain.loss(config.train.label_smoothing)
         except ValueError as error:
             raise UserError(f"{config.algo.name} on {config.backbone.name}: {error}.") from None
         except (Exception, SystemExit) as error:
@@ -318,12 +338,14 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
     return learner
 
 
-def build_backbone(config: Config, dataset: Dataset, adapts: bool) -> Backbone:
+def make_backbone(
+    config: Config, input_shape: tuple[int, ...], encoded: bool, adapts: bool
+) -> Backbone:
     """Return a new backbone; on frozen features it is a linear map, if the learner trains one."""
-    if dataset.encoding:
-        return Features(dataset.encoding.num_features, adapts=adapts)
+    if encoded:
+        return Features(*input_shape, adapts=adapts)
     folders = DataDirs.of(config.data_root, config.cache_dir)
-    return features.make_backbone(config.backbone, dataset.input_shape, folders)
+    return features.make_backbone(config.backbone, input_shape, folders)
 
 
 def use_arithmetic(config: Config, learner: Learner) -> None:

@@ -1,10 +1,13 @@
 """Loading of finished runs, including untrusted ones."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
+from torch import Tensor
 
 from bench.config import schema
 from bench.config.compose import composed
@@ -12,6 +15,7 @@ from bench.config.groups import GROUPS, names
 from bench.core import serialization
 from bench.core.errors import UserError
 from bench.runs import cell as cells
+from bench.runs import model
 from bench.runs.store import Store
 
 
@@ -33,15 +37,9 @@ def load_cell(
     Raises:
         UserError: The run cannot be read, or its data or options no longer exist.
     """
-    command: dict[str, Any] = dict.fromkeys(schema.RUNTIME_KEYS, False)
-    command |= {"results_dir": str(store.root), "threads": None, "until": None, "floors": []}
-    command |= {"tune": None, "logger": None}
-    try:
+    with readable(name):
         record = store.record(name) or {}
-        options = schema.Config.model_validate(
-            {"tuned": None} | store.config(name) | command | folders
-        )
-        check_known(options)
+        options = stored_configuration(store, name, folders)
         if options.stored()["dataset"] != options.dataset.model_dump():
             raise UserError(f"{name} would look into other folders than data_root for its images.")
         if now := {key: at for key, at in places.items() if key in options.dataset.options}:
@@ -50,16 +48,52 @@ def load_cell(
                 dataset["label"] = record["dataset"]  # its default was the folder's name
             options = options.model_copy(update={"dataset": schema.Component(**dataset)})
         cell = cells.check(options)
-    except ValidationError as error:
-        raise UserError(f"{name} is of another version: {schema.user_error(error)}") from None
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{name} cannot be read: {error}.") from None
     if cell.dataset.digest != record["data_digest"]:
         raise UserError(
             f"{name} was trained on other data than {cell.dataset.name} is now (digest "
             f"{record['data_digest'][:8]}, now {cell.dataset.digest[:8]}); run it again."
         )
     return cell
+
+
+def stored_configuration(
+    store: Store, name: str, folders: Mapping[str, str | None]
+) -> schema.Config:
+    """Return the configuration of a stored run, for `readable`; ``folders`` as in `load_cell`.
+
+    Raises:
+        UserError: It names code that conf/ does not know.
+        ValueError, OSError, TypeError: It cannot be read.
+    """
+    command: dict[str, Any] = dict.fromkeys(schema.RUNTIME_KEYS, False)
+    command |= {"results_dir": str(store.root), "threads": None, "until": None, "floors": []}
+    command |= {"tune": None, "logger": None}
+    options = schema.Config.model_validate({"tuned": None} | store.config(name) | command | folders)
+    check_known(options)
+    return options
+
+
+@contextmanager
+def readable(name: str) -> Iterator[None]:
+    """Raise UserError if the files of a run turn out to be unreadable within the context."""
+    try:
+        yield
+    except ValidationError as error:
+        raise UserError(f"{name} is of another version: {schema.user_error(error)}") from None
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"{name} cannot be read: {error}.") from None
+
+
+def find_run(run: str, store: Store) -> tuple[Store, str]:
+    """Return the store and the name of a run, given as its folder or as its name in a store.
+
+    Raises:
+        UserError: It does not exist.
+    """
+    path = Path(run) if (Path(run) / "record.json").exists() else store.runs / run
+    if not (path / "record.json").exists():
+        raise UserError(f"There is no run {run}, neither here nor under {store.runs}.")
+    return Store(path.resolve().parent.parent), path.resolve().name
 
 
 def check_known(options: schema.Config) -> None:
@@ -77,17 +111,15 @@ def check_known(options: schema.Config) -> None:
             )
 
 
-def parameters(store: Store, name: str) -> dict[str, Any]:
+def parameters(store: Store, name: str) -> dict[str, Tensor]:
     """Return the selected parameters of a finished run, on the CPU; raise UserError if unreadable."""
-    path = store.runs / name / "model.pt"
+    path = store.runs / name / model.WEIGHTS
+    sha256 = model.read(store, name).sha256
     if not path.exists():
         raise UserError(f"{path} is missing: overwrite=true runs the cell again.")
     try:
-        state = serialization.read(path)
+        return serialization.read_safetensors(path, sha256)
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} is damaged ({error}): overwrite=true runs the cell again."
         ) from None
-    if not isinstance(state, dict):
-        raise UserError(f"{path} holds no parameters: overwrite=true runs the cell again.")
-    return state

@@ -12,7 +12,6 @@ import yaml
 from torch import Tensor
 from tqdm import tqdm
 
-from bench.core import serialization
 from bench.core.atomic import Content
 from bench.core.errors import PeerLostError, RunFailedError, printable
 from bench.core.signals import Interrupt, handle_signals, is_worker
@@ -22,7 +21,7 @@ from bench.engine.throughput import measure
 from bench.engine.train import Training
 from bench.engine.training_cache import TrainingCache
 from bench.loggers import Log
-from bench.runs import records
+from bench.runs import model, records
 from bench.runs.cell import Cell, build_components, build_learner, training_digest
 from bench.runs.checkpoint import Checkpointer
 from bench.runs.probe import probe
@@ -114,7 +113,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     }
     if cell.world.is_main:
         extra: dict[str, Content] = {
-            "model.pt": serialization.to_bytes(learner.state_dict()),
+            **model.files(cell, learner),
             "episodes.csv": episodes_frame(tested, test_source).to_csv(index=False),
         }
         extra |= cell.dataset.domain.pictures(learner, test_source)

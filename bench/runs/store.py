@@ -10,7 +10,8 @@
                     functions.csv    single functions and their predictions, of a regression
                     shift.csv        score on other data sets, after bench.probe datasets=...
                     config.yaml      the full configuration of the cell
-                    model.pt         the selected parameters
+                    model.json       what its learner is rebuilt from without its data set
+                    model.safetensors    the selected parameters
                     checkpoint.pt    the state of training of an unfinished cell
         trainings/<digest>/          a training's parameters, while other cells need them
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone

@@ -10,6 +10,7 @@ from bench.config.schema import NOT_IN_DIGEST, of_training, without_places
 from bench.engine.evaluate import evaluate
 from bench.engine.train import ends, steps_of
 from bench.runs import cell as cells
+from bench.runs import model
 from bench.runs.cell import Cell, digest_of, task_of
 from bench.runs.protocol import card
 from bench.runs.records import Role, facts
@@ -38,7 +39,7 @@ def verify(cell: Cell, name: str) -> list[str]:
     try:
         learner.load_state_dict(parameters(cell.store, name))
     except RuntimeError:
-        return [*findings, "model.pt is that of another learner or backbone"]
+        return [*findings, f"{model.WEIGHTS} is that of another learner or backbone"]
     cells.use_arithmetic(cell.config, learner)
     facts = card(cell, learner)
     findings += [
@@ -71,6 +72,12 @@ def verify(cell: Cell, name: str) -> list[str]:
         f"record.json says {key} {record.get(key)!r}, now it is {value!r}"
         for key, value in found.items()
         if not _close(record.get(key), value, TOLERANCES.get(key, 1e-6))
+    ]
+    stored = model.read(cell.store, name)
+    findings += [
+        f"{model.DESCRIPTION} says {key} {getattr(stored, key)}, config.yaml and the data {value}"
+        for key, value in model.describe(cell, stored.sha256)
+        if getattr(stored, key) != value
     ]
     findings += _compare(cell.store.episodes(name), episodes_frame(tested, test))
     findings += _training(cell, record, name) + _speed(cell, record, name)

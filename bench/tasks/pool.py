@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from bench.tasks.classification.domain import Classification
 
 IMAGE_DIMENSIONS = 3
 """Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
+
+Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+"""A filter of Pillow that an image is scaled by."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ class Dataset:
 
     Learners see the examples, or their features if there is an ``encoding``; digest and episodes are
     the same. ``original`` returns an image of a split as it was before it was made the size of the
-    others, given its index; by default, the image is all there is.
+    others, given its index; by default, the image is all there is. ``resampling`` is the filter that
+    made it that size, and ``inverted`` says that ink is 255 and paper 0, unlike in a photograph.
     """
 
     name: str
@@ -139,6 +143,8 @@ class Dataset:
     examples: str = "images"
     encoding: Encoding | None = None
     original: Original | None = None
+    resampling: Resampling = "lanczos"
+    inverted: bool = False
 
     @property
     def has_images(self) -> bool:

@@ -29,6 +29,7 @@ from typing import NamedTuple
 
 import pandas as pd
 import torch
+from safetensors.torch import load_file
 
 from bench.core.signals import RESUMABLE
 from bench.sweep.callback import grid
@@ -227,8 +228,8 @@ def differences(whole: Path, broken: Path) -> list[str]:
                 .equals(pd.read_csv(other / file).drop(columns=but))
             ):
                 wrong.append(f"{name}/{file} is not that of an undisturbed run")
-        weights = torch.load(other / "model.pt", weights_only=True)
-        for key, value in torch.load(one / "model.pt", weights_only=True).items():
+        weights = load_file(other / "model.safetensors")
+        for key, value in load_file(one / "model.safetensors").items():
             if not torch.equal(value, weights[key]):
                 wrong.append(f"{name}: {key} is not that of an undisturbed run")
     return wrong

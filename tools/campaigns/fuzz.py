@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import copy
 import gzip
+import hashlib
 import io
 import json
 import logging
@@ -377,8 +378,45 @@ def sweep(folder: Path) -> Target:
 
 def parameters(folder: Path) -> Target:
     """Damage stored parameters: whatever is read must be what was written."""
+    state = {"weight": torch.arange(6.0).view(2, 3), "mean": torch.ones(2)}
+    path = folder / "model.safetensors"
+    good = serialization.to_safetensors(state)
+    digest = hashlib.sha256(good).hexdigest()
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            found = serialization.read_safetensors(path, digest)
+        except ValueError:
+            return "refused"
+        assert found.keys() == state.keys()
+        assert all(torch.equal(found[key], state[key]) for key in state)
+        return "read"
+
+    return damaged(good, (b"F64", b"0,", b"__metadata__")), read
+
+
+def foreign_parameters(folder: Path) -> Target:
+    """Damage parameters whose digest is that of the damaged file."""
+    path = folder / "model.safetensors"
+
+    def read(content: bytes) -> str:
+        path.write_bytes(content)
+        try:
+            found = serialization.read_safetensors(path, hashlib.sha256(content).hexdigest())
+        except ValueError:
+            return "refused"
+        assert sum(each.nbytes for each in found.values()) <= len(content)
+        return "read"
+
+    good = serialization.to_safetensors({"weight": torch.ones(2, 3), "mean": torch.ones(2)})
+    return damaged(good, (b"F64", b"0,", b"[", b"99999999999")), read
+
+
+def checkpoint(folder: Path) -> Target:
+    """Damage a checkpoint: whatever is read must be what was written."""
     state = {"weight": torch.arange(6.0).view(2, 3), "mean": torch.ones(2), "step": 3}
-    path = folder / "model.pt"
+    path = folder / "checkpoint.pt"
     good = bytes(serialization.to_bytes(state))
 
     def read(content: bytes) -> str:
@@ -395,8 +433,8 @@ def parameters(folder: Path) -> Target:
 
 
 def pickles(folder: Path) -> Target:
-    """Damage the pickle of stored parameters, with valid checksums."""
-    path = folder / "model.pt"
+    """Damage the pickle of a checkpoint, with valid checksums."""
+    path = folder / "checkpoint.pt"
     with zipfile.ZipFile(
         io.BytesIO(serialization.to_bytes({"weight": torch.ones(2, 3)}))
     ) as archive:
@@ -637,8 +675,10 @@ TARGETS: dict[str, Callable[[Path], Target]] = {
     "config.yaml, bytes": configuration_bytes,
     "config.yaml, values": configuration_values,
     "multirun.yaml": sweep,
-    "model.pt": parameters,
-    "model.pt, pickle": pickles,
+    "model.safetensors": parameters,
+    "model.safetensors, its digest too": foreign_parameters,
+    "checkpoint.pt": checkpoint,
+    "checkpoint.pt, pickle": pickles,
     "prepared data": prepared,
     "Omniglot's archive": archive,
     "CIFAR's archive": photographs,

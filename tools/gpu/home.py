@@ -12,7 +12,7 @@ from bench.report.command import main as report
 
 ROOT = Path(__file__).parents[2]
 PACKED = ROOT / ".gpu"
-LEFT_THERE = ("model.pt", "checkpoint.pt")
+LEFT_THERE = ("model.json", "model.safetensors", "checkpoint.pt")
 """Files that a reference does not keep."""
 
 

@@ -14,6 +14,7 @@ split are new in every respect. No image occurs twice.
 import hashlib
 import logging
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -52,7 +53,7 @@ def prepare(folders: DataDirs) -> Dataset:
     paths = typefaces()
     dataset = cached(folders.cache, "glyphs", recipe(paths), lambda: build(paths))
     check_pin(dataset, DIGEST)
-    return dataset.with_groups(family_of_name)
+    return replace(dataset, inverted=True).with_groups(family_of_name)
 
 
 def typefaces() -> list[Path]:

@@ -11,6 +11,7 @@ The changes of an image depend only on its letter and typeface, and are computed
 and quotients, which every machine rounds alike.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,7 @@ def prepare(folders: DataDirs) -> Dataset:
     recipe = glyphs.recipe(paths, __file__)
     dataset = cached(folders.cache, "glyphs_warped", recipe, lambda: build(paths))
     glyphs.check_pin(dataset, DIGEST)
-    return dataset.with_groups(glyphs.family_of_name)
+    return replace(dataset, inverted=True).with_groups(glyphs.family_of_name)
 
 
 def build(paths: list[Path]) -> Dataset:

@@ -85,8 +85,9 @@ def prepare(
     recipe = repr(ARCHIVES).encode() + (
         SPLIT.read_bytes() if split == "vinyals" else repr(names).encode()
     )
-    dataset = cached(folders.cache, name, recipe, lambda: build(folders, url, name, names))
-    dataset = replace(dataset, original=originals(folders, dataset.splits))
+    drawn = cached(folders.cache, name, recipe, lambda: build(folders, url, name, names))
+    seen = originals(folders, drawn.splits)
+    dataset = replace(drawn, original=seen, resampling="nearest", inverted=True)
     if split == "lake":
         dataset = replace(dataset, expected_duplicates=LAKE_SHARED[rotations])
     # by alphabet: its characters share a style, and the same 20 people drew them all

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bench.engine import device, memory
 from bench.runs import cell as cells
@@ -76,7 +77,7 @@ def test_two_runs_on_a_gpu_are_the_same_to_the_bit(make, algo, tmp_path):
         run.run(cell)
         folder = cell.store.runs / cell.name
         episodes = cell.store.episodes(cell.name)["score"].tolist()
-        ends.append((episodes, torch.load(folder / "model.pt", weights_only=True)))
+        ends.append((episodes, load_file(folder / "model.safetensors")))
     assert ends[0][0] == ends[1][0]
     for name, value in ends[0][1].items():
         assert torch.equal(value, ends[1][1][name]), name

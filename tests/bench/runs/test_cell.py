@@ -8,6 +8,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from algorithms.solvers import svm
 from bench.core.errors import RunFailedError, UserError
@@ -29,7 +30,7 @@ def per_episode(cell: cells.Cell) -> list[float]:
 
 
 def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
-    return torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
+    return load_file(cell.store.runs / cell.name / "model.safetensors")
 
 
 @pytest.mark.parametrize("algo", ALGOS)

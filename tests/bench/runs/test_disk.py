@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bench.core import atomic
 from bench.core.errors import StorageError, UserError
@@ -145,8 +146,6 @@ def test_clocks_that_jump_change_nothing(make, monkeypatch, tmp_path):
     assert all(0 < phase["ms_median"] < 60_000 for phase in record["throughput"])
     history = other.store.history(other.name)
     assert (history["seconds"].diff().dropna() > 0).all()
-    weights = torch.load(other.store.runs / other.name / "model.pt", weights_only=True)
-    for name, value in torch.load(
-        one.store.runs / one.name / "model.pt", weights_only=True
-    ).items():
+    weights = load_file(other.store.runs / other.name / "model.safetensors")
+    for name, value in load_file(one.store.runs / one.name / "model.safetensors").items():
         assert torch.equal(value, weights[name]), name

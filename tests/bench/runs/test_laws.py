@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load, load_file
 
 from algorithms.learner import Setting
 from bench.config import groups, schema
@@ -160,7 +161,7 @@ def check_laws(cell: cells.Cell, noted: Recording) -> None:
     assert history["episodes"].tolist() == [end * plan.meta_batch for end in ends]
     best = int(history["val_score"].argmax())  # the first of equals
     assert {seen.weights for seen in noted.of("predict", "test")} == {chosen_from[1 + best]}
-    stored = torch.load(io.BytesIO(files["model.pt"]), weights_only=True)
+    stored = load(files["model.safetensors"])
     assert digest(stored) == chosen_from[1 + best]
     record = json.loads(files["record.json"])
     assert record["selected_episode"] == history["episodes"][best]
@@ -186,7 +187,7 @@ def test_the_best_parameters_are_tested_the_first_of_equals(small):
     check_laws(cell, noted)
     record = cell.store.record(cell.name)
     assert record["selected_episode"] == 2 * 4 and record["train_episodes"] == 2 * 8
-    stored = torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
+    stored = load_file(cell.store.runs / cell.name / "model.safetensors")
     assert stored["done"] == 4
 
 
@@ -211,7 +212,7 @@ def test_the_last_parameters_are_tested_without_classes_to_choose_them_by(small,
     cell = small(script=script, **both)
     noted = seen_of(cell)
     check_laws(cell, noted)
-    stored = torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
+    stored = load_file(cell.store.runs / cell.name / "model.safetensors")
     assert stored["done"] == 3
     assert {split for seen in noted.of("train") for split in seen.splits} == {"train", "val"}
 

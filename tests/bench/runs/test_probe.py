@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load_file
 
 from bench.config import schema
 from bench.config.plugins import CONF
@@ -48,7 +49,7 @@ def tried(results) -> dict[str, pd.DataFrame]:
 
 
 def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
-    return torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
+    return load_file(cell.store.runs / cell.name / "model.safetensors")
 
 
 def test_each_learner_is_tried_as_far_as_it_can_be(tried):
@@ -108,7 +109,7 @@ def test_other_data_and_lost_parameters_are_told(results, cache, tmp_path, capsy
     for name in ("record.json", "config.yaml", "episodes.csv"):
         (folder / name).write_text((cell.store.runs / cell.name / name).read_text())
     assert main([f"results_dir={tmp_path}", f"cache_dir={cache}"]) == 2
-    assert "model.pt is missing: overwrite=true" in capsys.readouterr().err
+    assert "model.safetensors is missing: overwrite=true" in capsys.readouterr().err
 
     folders = {"data_root": None, "cache_dir": cache}
     text = (folder / "record.json").read_text()

@@ -14,6 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from bench.core.signals import (
     RESUMABLE,
@@ -41,7 +42,7 @@ def ends(cell: cells.Cell) -> tuple[pd.DataFrame, list[float], dict]:
     return (
         history,
         pd.read_csv(folder / "episodes.csv")["score"].tolist(),
-        torch.load(folder / "model.pt", weights_only=True),
+        load_file(folder / "model.safetensors"),
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-import torch
+from safetensors.torch import load_file
 
 from bench.core.signals import Interrupted
 from bench.engine import device as devices
@@ -26,7 +26,7 @@ def row(cell):
     folder = cell.store.runs / cell.name
     record = json.loads((folder / "record.json").read_text())
     history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
-    weights = torch.load(folder / "model.pt", weights_only=True)
+    weights = load_file(folder / "model.safetensors")
     return (
         {key: value for key, value in record.items() if key not in OF_TIME},
         history.to_csv(),

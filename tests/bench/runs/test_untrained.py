@@ -43,7 +43,7 @@ def test_its_record_says_that_nothing_was_trained_or_chosen(nearest):
     assert [row["phase"] for row in record["throughput"]] == ["evaluate", "adapt", "infer"]
     folder = nearest.store.runs / nearest.name
     assert {path.name for path in folder.iterdir()} == {
-        *("record.json", "config.yaml", "episodes.csv", "model.pt")
+        *("record.json", "config.yaml", "episodes.csv", "model.json", "model.safetensors")
     }
 
 

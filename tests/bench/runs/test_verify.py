@@ -1,9 +1,10 @@
 """Stored runs evaluated again: what fits is told, and what was edited since."""
 
+import hashlib
+import io
 import json
 import os
 import shutil
-import zipfile
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from safetensors.torch import load_file, save
 
 from bench.runs import run as running
 from bench.verify import main
@@ -108,9 +110,32 @@ def edited_row(run):
 
 
 def edited_parameters(run):
-    state = torch.load(run / "model.pt")
+    """As one would: description and weights agree with each other."""
+    state = load_file(run / "model.safetensors")
     state["backbone.convolutions.0.weight"] *= -1
-    torch.save(state, run / "model.pt")
+    write_parameters(run, save(state))
+
+
+def write_parameters(run, content):
+    (run / "model.safetensors").write_bytes(content)
+    edit_json(run / "model.json", sha256=hashlib.sha256(content).hexdigest())
+
+
+def exchanged_parameters(run):
+    (run / "model.safetensors").write_bytes(save({"weight": torch.ones(1)}))
+
+
+def edited_description(run):
+    images = json.loads((run / "model.json").read_text())["images"]
+    edit_json(run / "model.json", images=images | {"inverted": False})
+
+
+def damaged_description(run):
+    edit_json(run / "model.json", outputs="many")
+
+
+def lost_description(run):
+    (run / "model.json").unlink()
 
 
 def edited_configuration(run):
@@ -161,11 +186,11 @@ def edited_speed(run):
 
 
 def lost_parameters(run):
-    (run / "model.pt").unlink()
+    (run / "model.safetensors").unlink()
 
 
 def damaged_parameters(run):
-    (run / "model.pt").write_bytes(b"no archive")
+    write_parameters(run, b"no tensors")
 
 
 def other_backbone(run):
@@ -202,17 +227,9 @@ def row_of_another_run(run):
     edit_json(run / "record.json", cell="../../other")
 
 
-def parameters_of_another_kind(run):
-    torch.save([1, 2], run / "model.pt")
-
-
 def parameters_that_unfold(run):
-    torch.save({"weight": torch.zeros(1).expand(10**12)}, run / "model.pt")
-
-
-def packed_parameters(run):
-    with zipfile.ZipFile(run / "model.pt", "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", bytes(10**7))
+    header = b'{"weight":{"dtype":"F32","shape":[1000000000000],"data_offsets":[0,4]}}'
+    write_parameters(run, len(header).to_bytes(8, "little") + header + bytes(4))
 
 
 def parameters_that_run_code(run):
@@ -220,7 +237,9 @@ def parameters_that_run_code(run):
         def __reduce__(self):
             return os.mkdir, (str(run / "run"),)
 
-    torch.save({"weight": Evil()}, run / "model.pt")
+    buffer = io.BytesIO()
+    torch.save({"weight": Evil()}, buffer)
+    write_parameters(run, buffer.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -247,9 +266,13 @@ def parameters_that_run_code(run):
         (edited_configuration, "config.yaml is not that of the run, but of protonet-glyphs-5w1s"),
         (edited_classes, "episodes.csv names other classes"),
         (edited_groups, "episodes.csv names other groups"),
-        (lost_parameters, "model.pt is missing"),
-        (damaged_parameters, "model.pt is damaged"),
-        (other_backbone, "model.pt is that of another learner or backbone"),
+        (lost_parameters, "model.safetensors is missing"),
+        (damaged_parameters, "model.safetensors is damaged"),
+        (exchanged_parameters, "model.safetensors is damaged (its SHA-256 is not the stored one)"),
+        (edited_description, "model.json says images shape=(1, 28, 28)"),
+        (damaged_description, "model.json is damaged"),
+        (lost_description, "model.json is missing"),
+        (other_backbone, "model.safetensors is that of another learner or backbone"),
         (damaged_configuration, "config.yaml cannot be read"),
         (referring_configuration, "config.yaml cannot be read: it has references"),
         (
@@ -261,13 +284,8 @@ def parameters_that_run_code(run):
             "algo '../../elsewhere/evil' would run 'algorithms.protonet.ProtoNet'",
         ),
         (row_of_another_run, "cannot be read: it is that of ../../other"),
-        (parameters_of_another_kind, "model.pt holds no parameters"),
-        (
-            parameters_that_unfold,
-            "model.pt is damaged (it has a tensor of shape (1000000000000,))",
-        ),
-        (packed_parameters, "model.pt is damaged (it is packed)"),
-        (parameters_that_run_code, "model.pt is damaged (Weights only load failed"),
+        (parameters_that_unfold, "model.safetensors is damaged ("),
+        (parameters_that_run_code, "model.safetensors is damaged ("),
     ],
 )
 def test_what_was_edited_is_found(run, said, edit, finding):
@@ -279,9 +297,9 @@ def test_what_was_edited_is_found(run, said, edit, finding):
 
 
 def test_a_run_that_lost_its_parameters_is_not_left_out(run, said, tmp_path):
-    (run / "model.pt").unlink()
+    (run / "model.safetensors").unlink()
     status, text = said(f"results_dir={tmp_path}/results")
-    assert status == 1 and "model.pt is missing" in text
+    assert status == 1 and "model.safetensors is missing" in text
 
 
 def test_a_run_can_be_told_where_its_photographs_are_now(make, said, tmp_path):

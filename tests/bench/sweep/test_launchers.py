@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from bench.cli import command
 from bench.core import signals
@@ -46,8 +47,7 @@ def test_a_cell_of_joblib_stops_at_a_signal_and_ends_elsewhere_with_the_same_bit
     accuracies = [run.run(cell)["score"] for cell in (whole, broken)]
     assert accuracies[0] == accuracies[1]
     one, other = (
-        torch.load(cell.store.runs / cell.name / "model.pt", weights_only=True)
-        for cell in (whole, broken)
+        load_file(cell.store.runs / cell.name / "model.safetensors") for cell in (whole, broken)
     )
     assert all(torch.equal(one[key], other[key]) for key in one | other)
 
