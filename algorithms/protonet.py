@@ -34,7 +34,9 @@ class ProtoNet(FeatureLearner):
         self, backbone: Backbone, ways: int, *, initial_scale: float | None = None
     ) -> None:
         super().__init__(backbone)
-        self.scale = None if initial_scale is None else nn.Parameter(torch.tensor(float(initial_scale)))
+        self.scale = (
+            None if initial_scale is None else nn.Parameter(torch.tensor(float(initial_scale)))
+        )
 
     def fit(self, features: Tensor, support_y: Tensor) -> Tensor:
         """Return the prototypes [T, N, F] of the classes."""

@@ -13,6 +13,7 @@ from algorithms.learner import Learner
 from bench.check import choice
 from bench.cli import help
 from bench.config import groups, schema
+from bench.core.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CHOICES = [(group, name) for group in groups.GROUPS for name in groups.names(group)]
@@ -127,6 +128,8 @@ def test_wrong_values_name_their_key():
         "train.optimizer=lbfgs": "train.optimizer=lbfgs ",
         "overwrite=maybe": "overwrite=maybe ",
     }
+    with pytest.raises(UserError, match="^backbone.model is missing: give backbone.model="):
+        schema.from_hydra(hydra.compose("config", ["backbone=timm"]))
     for override, start in cases.items():
         with pytest.raises(Exception, match="is invalid") as caught:
             schema.from_hydra(hydra.compose("config", [override]))

@@ -191,9 +191,12 @@ def read_weights(path: str) -> dict[str, Tensor]:
         if path.endswith(".safetensors"):
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # both libraries raise anything on corrupt bytes
-        why = str(error).split("\n", 1)[0]
-        raise ValueError(f"the file with the weights cannot be read ({why})") from None
+    except OSError as error:
+        raise ValueError(f"the file with the weights cannot be read ({error.strerror})") from None
+    except Exception:  # both libraries raise anything on other bytes
+        raise ValueError(
+            "the file with the weights is neither of safetensors nor of torch.save without code in it"
+        ) from None
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

@@ -1,6 +1,8 @@
 """Networks of timm (PyTorch Image Models), with pretrained weights."""
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 from algorithms.backbones.encoder import Preparation, PretrainedNetwork, load_weights
 
@@ -40,7 +42,9 @@ class Timm(PretrainedNetwork):
             hint = f", which has {', '.join(near)}" if near else ": timm.list_models() names them"
             raise ValueError(f"timm has no model {model!r}{hint}")
         try:
-            network: Any = timm.create_model(model, pretrained=weights is None)
+            if not weights:
+                use_the_cache_without_a_network()
+            network: Any = timm.create_model(model, pretrained=not weights)
         except Exception as error:  # no network, or no weights there
             source = getattr(timm.get_pretrained_cfg(model), "hf_hub_id", None) or "timm"
             raise ValueError(
@@ -67,3 +71,13 @@ class Timm(PretrainedNetwork):
             network, preparation, network.num_features, name, frozen, trained_on, license
         )
         self.check_digest(digest)
+
+
+def use_the_cache_without_a_network() -> None:
+    """Have the hub's client look into its cache alone where it would try for a minute in vain."""
+    from huggingface_hub import constants
+
+    try:
+        socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True

@@ -257,6 +257,8 @@ def last_name(path: str | None) -> str | None:
 
 def from_hydra(cfg: DictConfig) -> Config:
     """Check the types of a composed configuration; raise UserError naming the first wrong key."""
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{key} is missing: give {key}=...")
     try:
         options = Config.model_validate(OmegaConf.to_container(cfg, resolve=True))
     except ValidationError as error:

@@ -43,6 +43,8 @@ def encoder_of(chosen: str, folders: DataDirs, device: torch.device) -> Encoder 
         return None
     try:
         encoder = make_backbone(code, (), folders)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{code.name}: {error}.") from None
     except (Exception, SystemExit) as error:
@@ -80,7 +82,7 @@ def find_weights(name: str, folders: DataDirs) -> Path:
         return found
     raise UserError(
         f"There is no file {name}, neither here nor in {folders.archives}; say where the weights are "
-        "with backbone.weights=FILE"
+        "with backbone.weights=FILE."
     )
 
 

@@ -116,7 +116,7 @@ def test_weights_load_by_name_from_safetensors(tmp_path):
         (nn.Linear(3, 3).state_dict(), "those of another network: 2 tensors, where it has 2"),
         (nn.Linear(3, 2, bias=False).state_dict(), "1 tensors, where it has 2"),
         ([1, 2], "holds no state dict"),
-        (nn.Linear, "cannot be read"),
+        (nn.Linear, "neither of safetensors nor of torch.save"),
     ],
 )
 def test_other_weights_are_refused(tmp_path, content, sentence):
