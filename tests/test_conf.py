@@ -26,9 +26,18 @@ def composer():
         yield
 
 
+ASKED = {
+    "timm": ["backbone.model=resnet18"],
+    "torchvision": ["backbone.model=resnet18"],
+    "onnx": ["backbone.weights=network.onnx"],
+}
+"""What a user has to say of a backbone."""
+
+
 @pytest.mark.parametrize(("group", "name"), CHOICES)
 def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
-    code = getattr(schema.from_hydra(hydra.compose("config", [f"{group}={name}"])), group)
+    asked = ASKED.get(name, []) if group == "backbone" else []
+    code = getattr(schema.from_hydra(hydra.compose("config", [f"{group}={name}", *asked])), group)
     schema.check_options(code, group)
     for law in choice.LAWS:
         law(choice.Choice(group, name, code))
