@@ -72,8 +72,8 @@ class Encoder(Backbone):
     frozen: bool = True
     """Whether images are encoded once, and the learner sees the features alone."""
 
-    batch_size: ClassVar[int] = 64
-    """Images that are encoded together."""
+    batch_size: ClassVar[int] = 16
+    """Images that are encoded together; few, so that they stay in a CPU's cache."""
 
     digest: str
     pretrained: str | None = None
@@ -113,7 +113,7 @@ class PretrainedNetwork(Encoder):
         license: str | None,
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=torch.channels_last)
         self.preparation = preparation
         self.num_features = num_features
         self.frozen = frozen

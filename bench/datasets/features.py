@@ -26,6 +26,8 @@ from bench.tasks.pool import Dataset
 
 log = logging.getLogger(__name__)
 
+GPU_BATCHES = 16
+"""Batches that a GPU encodes at once."""
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files of weights in data folders, ``weights/MODEL.safetensors`` and the like."""
 
@@ -146,8 +148,8 @@ class CachedFeatures:
         draft.touch()
         with draft.open("r+b") as file:
             # whole batches alone, so that each image is encoded in the same company
-            block = self.encoder.batch_size * row
-            done = min(draft.stat().st_size // block * self.encoder.batch_size, total)
+            size = self.encoder.batch_size * (1 if self.device.type == "cpu" else GPU_BATCHES)
+            done = min(draft.stat().st_size // (size * row) * size, total)
             file.truncate(done * row)
             file.seek(done * row)
             label = f"Features of {self.dataset.name}, {split}"
@@ -159,7 +161,7 @@ class CachedFeatures:
                 done,
             )
             with torch.inference_mode():
-                while batch := list(islice(prepared, self.encoder.batch_size)):
+                while batch := list(islice(prepared, size)):
                     found = self.encoder.encode(torch.stack(batch).to(self.device)).half()
                     if not found.isfinite().all():
                         raise UserError(
