@@ -152,8 +152,7 @@ def digest_of(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for tensor in state.values():
         digest.update(repr(tuple(tensor.shape)).encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data
-                      if tensor.ndim else repr(tensor.item()).encode())  # fmt: skip
+        digest.update(tensor.detach().cpu().float().numpy().tobytes())
     return digest.hexdigest()
 
 
