@@ -1,8 +1,13 @@
 """Benchmark of few-shot learners on the same episodes."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import algorithms
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bench.runs.load import FewShot
 
 DISTRIBUTION = "fewshot-bench"
 """The distribution that this package is of: others are called bench, too."""
@@ -35,3 +40,18 @@ def run(*overrides: str) -> dict[str, Any]:
 
     cell = check(from_hydra(configuration(list(overrides))))
     return cell.existing_record() or run_cell(cell)
+
+
+def load(run: "str | Path", data_root: str | None = None) -> "FewShot":
+    """Return the trained learner of a stored run, to be fitted to a few labelled images.
+
+    Its data set is not needed: ``load("results/runs/protonet-...").fit(images, labels)`` is followed
+    by ``.predict(others)``, see `bench.runs.load.FewShot`. The weights of a pretrained, frozen
+    backbone are looked for here and in ``data_root``.
+
+    Raises:
+        UserError: The run cannot be read, or does not label images.
+    """
+    from bench.runs.load import load as load_run
+
+    return load_run(run, data_root)

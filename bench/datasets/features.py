@@ -21,7 +21,7 @@ from algorithms.backbones.encoder import Encoder
 from bench.config.schema import Component
 from bench.core.errors import UserError, with_location
 from bench.datasets.io.cache import DataDirs, warn_unkept
-from bench.datasets.io.photos import parallel_map
+from bench.datasets.io.photos import parallel_map, to_image
 from bench.tasks.pool import Dataset
 
 log = logging.getLogger(__name__)
@@ -177,5 +177,4 @@ class CachedFeatures:
         """Return the original image of an example."""
         if self.dataset.original:
             return self.dataset.original(split, index)
-        pixels = self.dataset.splits[split].inputs[index].numpy()
-        return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+        return to_image(self.dataset.splits[split].inputs[index].numpy())

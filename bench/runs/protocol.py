@@ -36,6 +36,7 @@ NO_NUMBERS = {
     "__main__.py",
     *("plan.py", "probe.py", "reproduce.py", "status.py", "verify.py"),
     *("config/explain.py", "config/groups.py", "core/until.py", "core/version.py"),
+    "runs/load.py",
     *("runs/probe.py", "runs/transfer.py", "runs/verify.py"),
     *("sweep/forecast.py", "sweep/journal.py", "sweep/status.py"),
 }

@@ -1,5 +1,8 @@
 """Small cells, checked and ready to run."""
 
+import shutil
+from pathlib import Path
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -7,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from bench.config import schema
 from bench.config.plugins import CONF
 from bench.runs import cell as cells
-from tests.bench.small import FILTERS, SMALL
+from tests.bench.small import FILTERS, PHOTOS, SMALL
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,16 @@ def make(cache, tmp_path):
         return cells.check(schema.from_hydra(composed))
 
     return cell
+
+
+@pytest.fixture
+def leaves(tmp_path, monkeypatch) -> Path:
+    """Photographs of leaves, here: three of each class are labelled, one is new."""
+    for path in (PHOTOS / "samples").glob("*.jpg"):
+        name, _, number = path.stem.rpartition("_")
+        folder = tmp_path / ("new" if number == "4" else f"photos/{name}")
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    (tmp_path / "new" / "notes.txt").write_text("no image")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

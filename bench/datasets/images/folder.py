@@ -41,8 +41,6 @@ MOST_NAMED = 3
 """Maximum number of files or classes named in a message; the others are counted."""
 MOST_LETTERS = 40
 """Maximum length of a data set's name in tables and file names."""
-ENCODED_SIDE = 384
-"""Pixels that encoders see of a photo's shorter side, at most; large JPEG files are decoded smaller."""
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 """Usual names of sub-folders that are splits rather than classes."""
 PHONES = (".heic", ".heif")
@@ -302,7 +300,9 @@ class Photos:
         }
 
         def original(split: str, index: int) -> Image.Image:
-            return photos.decoded(self.root / readable[split][index].name, ENCODED_SIDE, "RGB")
+            return photos.decoded(
+                self.root / readable[split][index].name, photos.ENCODED_SIDE, "RGB"
+            )
 
         return original
 

@@ -14,12 +14,15 @@ from contextlib import suppress
 from functools import cache
 from math import ceil
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
+
+from bench.core.errors import UserError
+from bench.tasks.pool import Resampling
 
 Source = TypeVar("Source")
 Result = TypeVar("Result")
@@ -30,6 +33,10 @@ UNREAD = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 GAP = 2
 # limit of a decoded image, which takes up to 16 bytes of memory per pixel while it is downscaled
 MOST_PIXELS = 2**26
+ENCODED_SIDE = 384
+"""Pixels that encoders see of a photo's shorter side, at most; large JPEG files are decoded smaller."""
+CHANNELS = (1, 3, 4)
+"""Numbers of channels that an array of an image may have: grey, RGB, or RGB with transparency."""
 # decoded images in the queue, per thread
 AHEAD = 8
 
@@ -56,11 +63,64 @@ def photo(
     ``only`` limits its format. Raises whatever Pillow raises if the file is not an image.
     """
     plain = decoded(file, side, "L" if channels == 1 else "RGB", only)
-    edge = min(plain.size)
-    left, top = (plain.width - edge) / 2, (plain.height - edge) / 2
-    middle = (left, top, left + edge, top + edge)
-    small = plain.resize((side, side), Image.Resampling.LANCZOS, middle)
-    return np.asarray(small).reshape(side, side, channels).transpose(2, 0, 1)
+    return middle(plain, (side, side), "lanczos")
+
+
+def middle(image: Image.Image, size: tuple[int, int], resampling: Resampling) -> np.ndarray:
+    """Return the largest central part of an image with the proportions of ``size`` (H, W), in it.
+
+    It is uint8 [C, H, W], of an image in 8-bit grey or RGB.
+    """
+    height, width = size
+    wide = min(image.width, image.height * width / height)
+    high = min(image.height, image.width * height / width)
+    left, top = (image.width - wide) / 2, (image.height - high) / 2
+    how = Image.Resampling[resampling.upper()]
+    small = image.resize((width, height), how, (left, top, left + wide, top + high))
+    return np.asarray(small).reshape(height, width, -1).transpose(2, 0, 1)
+
+
+def to_image(pixels: np.ndarray) -> Image.Image:
+    """Return an image in grey or RGB from uint8 [C, H, W]."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
+def opened(source: Any, side: int, mode: str) -> Image.Image:
+    """Return the whole image in a file, a Pillow image or an array, upright, in an 8-bit mode.
+
+    ``side`` is the size that it is needed in, see `decoded`. Raises UserError.
+    """
+    try:
+        if isinstance(source, str | Path):
+            return decoded(Path(source), side, mode)
+        if isinstance(source, Image.Image):
+            return flat(ImageOps.exif_transpose(source), mode)
+    except Exception as error:  # Pillow may raise anything on corrupt bytes
+        name = source if isinstance(source, str | Path) else "An image"
+        raise UserError(f"{name} cannot be read: {reason(error)}.") from None
+    return flat(to_image(pixels_of(source)), mode)
+
+
+def pixels_of(source: Any) -> np.ndarray:
+    """Return the pixels of an array, uint8 [C, H, W]; raise UserError for other than an image."""
+    array = (
+        source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
+    )
+    places = [axis for axis in (0, -1) if array.ndim == 3 and array.shape[axis] in CHANNELS]
+    if (array.ndim != 2 and len(places) != 1) or array.dtype.kind not in "buif" or not array.size:
+        raise UserError(
+            f"An array of shape {array.shape} and type {array.dtype} is no image: [H, W], [H, W, C] or "
+            "[C, H, W] of numbers is, with 1, 3 or 4 channels."
+        )
+    array = array[None] if array.ndim == 2 else np.moveaxis(array, places[0], 0)
+    most = 1 if array.dtype.kind in "bf" else 255
+    if not (array.min() >= 0 and array.max() <= most):
+        raise UserError(
+            f"The pixels of an array go from {array.min():g} to {array.max():g}, and should be integers "
+            "in 0..255 or floats in 0..1."
+        )
+    pixels: np.ndarray = np.rint(array.astype(np.float64) * (255 // most)).astype(np.uint8)
+    return np.ascontiguousarray(pixels)
 
 
 def decoded(
@@ -100,12 +160,16 @@ def photo_or_reason(
     """Return `photo`, or the reason why the file cannot be read, without local paths."""
     try:
         return photo(file, side, channels, only)
-    except UnidentifiedImageError:
-        return "it is no image that Pillow knows"
-    except OSError as error:
-        return ascii(error.strerror or str(error))[1:-1][:100]
     except Exception as error:  # Pillow may raise anything on corrupt bytes
-        return ascii(str(error) or type(error).__name__)[1:-1][:100]
+        return reason(error)
+
+
+def reason(error: Exception) -> str:
+    """Return why an image cannot be read, without local paths."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image that Pillow knows"
+    why = error.strerror if isinstance(error, OSError) else None
+    return ascii(why or str(error) or type(error).__name__)[1:-1][:100]
 
 
 def parallel_map(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from bench.datasets.io.photos import to_image
 from bench.tasks.pool import Pool
 
 Pixels = np.ndarray
@@ -32,7 +33,7 @@ def resize_pool(pool: Pool, shape: tuple[int, int, int]) -> Pool:
 def resized(image: Pixels, shape: tuple[int, int, int]) -> Pixels:
     """Return one image in that shape, or one that broadcasts to it along channels."""
     channels, height, width = shape
-    drawn = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    drawn = to_image(image)
     if channels == 1:
         drawn = drawn.convert("L")
     pixels = np.asarray(drawn.resize((width, height), Image.Resampling.BILINEAR))

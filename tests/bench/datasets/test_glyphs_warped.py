@@ -79,6 +79,10 @@ def test_groups_are_letters_with_their_cases(made: Dataset) -> None:
     assert [groups[letter] for letter in letters] == ["ж", "ж"]
 
 
+def test_ink_is_bright_and_said_to_be(made: Dataset) -> None:
+    assert made.inverted and made.splits["train"].inputs.float().mean() < 64
+
+
 def test_the_pin_is_that_of_the_versions_it_was_made_with(made: Dataset) -> None:
     versions = (matplotlib.__version__, ft2font.__freetype_version__)
     if versions != ("3.11.2", "2.14.3"):

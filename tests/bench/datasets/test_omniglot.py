@@ -50,6 +50,7 @@ def test_the_pixels_are_those_of_pillow_with_ink_as_255(archives: Archives, tmp_
     archives.write(tmp_path / "data")
     folders = DataDirs(tmp_path / "data", tmp_path / "cache")
     made = prepare(folders, rotations="none", url=NOWHERE)
+    assert made.inverted and made.resampling == "nearest"
     for split, name in (("train", TRAIN), ("val", VAL), ("test", TEST)):
         pool = made.splits[split]
         assert pool.names == (name,) and pool.groups == (name.rsplit("/", 1)[0],)
