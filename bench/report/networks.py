@@ -51,6 +51,7 @@ def _line(label: str, rows: Sequence[Row], networks: Sequence[str], metric: Metr
         if (of := [row for row in rows if row["network"] == network])
     }
     texts = {network: metric.number(each.mean, each.half) for network, each in found.items()}
-    best = list(found)[metric.best([each.mean for each in found.values()])]
-    texts[best] = f"**{texts[best]}**"
+    if len(found) > 1:
+        best = list(found)[metric.best([each.mean for each in found.values()])]
+        texts[best] = f"**{texts[best]}**"
     return [label, *(texts.get(network, ABSENT) for network in networks)]

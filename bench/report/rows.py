@@ -436,15 +436,26 @@ def _split(rows: Iterable[Row], fields: Sequence[str]) -> list[Comparison]:
 
     found = []
     for key in sorted(groups, key=lambda key: [(value is not None, value) for value in key]):
-        siblings = [other for other in groups if other[0] == key[0]]
+        siblings = [
+            dict(zip(fields, other[2:], strict=True)) for other in groups if other[0] == key[0]
+        ]
+        facts = dict(zip(fields, key[2:], strict=True))
         differing = [
-            _fact(field, key[i])
-            for i, field in enumerate(fields, start=2)
-            if len({other[i] for other in siblings}) > 1
+            _fact(field, value)
+            for field, value in facts.items()
+            if len({other[field] for other in siblings}) > 1
+            if field not in PRETRAINED or not _says_it_all(facts, siblings, field)
         ]
         members = _disambiguate(_with_setting(sorted(groups[key], key=row_order)))
         found.append(Comparison(", ".join([key[0], *differing]), members))
     return found
+
+
+def _says_it_all(facts: Row, siblings: Sequence[Row], field: str) -> bool:
+    """Return whether the name of pretrained weights, shown before, implies this fact of a network."""
+    weights = facts.get("pretrained")
+    alike = {other[field] for other in siblings if other.get("pretrained") == weights}
+    return field != "pretrained" and weights is not None and len(alike) == 1
 
 
 def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:

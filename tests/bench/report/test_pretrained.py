@@ -60,8 +60,15 @@ def test_a_head_on_pretrained_features_is_no_floor():
 def test_titles_name_the_network_briefly():
     found = comparisons(with_labels([head("ridge"), head("ridge", SMALL)]), SCORE)
     assert [each.title for each in found] == [
-        "omniglot, backbone onnx, size 224, pretrained onnx small fedcba98",
-        "omniglot, backbone timm, model lite0, frozen True, pretrained timm lite0 01234567",
+        "omniglot, pretrained onnx small fedcba98",
+        "omniglot, pretrained timm lite0 01234567",
+    ]
+    trained = head("ridge", LITE | {"backbone_options": {"model": "lite0", "frozen": False}})
+    found = comparisons(with_labels([head("ridge"), trained, record("maml")]), SCORE)
+    assert [each.title for each in found] == [
+        "omniglot, backbone conv4, filters 64, pretrained none, train examples 200000",
+        "omniglot, model lite0, frozen False, pretrained timm lite0 01234567, train examples 0",
+        "omniglot, model lite0, frozen True, pretrained timm lite0 01234567, train examples 0",
     ]
 
 
@@ -76,9 +83,9 @@ def test_the_table_of_networks_has_a_column_for_each():
     networks = ["conv4 from scratch", "onnx small fedcba98", "timm lite0 01234567"]
     assert table.headers == ["Learner", *networks]
     assert [[cell.split(" ±")[0] for cell in line] for line in table.cells] == [
-        ["ProtoNet", "**80.0", "–", "–"],
+        ["ProtoNet", "80.0", "–", "–"],
         ["Ridge", "–", "60.0", "**70.0"],
-        ["SVM", "–", "–", "**50.0"],
+        ["SVM", "–", "–", "50.0"],
     ]
 
 
