@@ -181,7 +181,7 @@ def check_folders(root: Path, names: list[str]) -> None:
 def convert(names: Collection[str]) -> str:
     """Return advice on photo formats of phones, if there are such files."""
     phones = any(name.lower().endswith(PHONES) for name in names)
-    return "; convert HEIC to JPEG or PNG" if phones else ""
+    return "; install pillow-heif to read HEIC, or convert it to JPEG or PNG" if phones else ""
 
 
 def files_in(root: Path, folder: str, others: list[str]) -> list[File]:

@@ -43,8 +43,12 @@ AHEAD = 8
 
 @cache
 def formats() -> list[str]:
-    """Return the names of all formats that are read."""
+    """Return the names of all formats that are read, HEIF among them where pillow-heif is installed."""
     Image.init()
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return [name for name in Image.ID if name not in UNREAD]
 
 

@@ -207,7 +207,7 @@ def no_sub_folders(root: Path) -> dict[str, object]:
 
 def other_kinds(root: Path) -> dict[str, object]:
     (root / "empty" / "a").mkdir()
-    (root / "empty" / "a" / "IMG_1.HEIC").touch()
+    (root / "empty" / "a" / "notes.txt").touch()
     return {"path": str(root / "empty")}
 
 
@@ -287,7 +287,7 @@ def known_name(root: Path) -> dict[str, object]:
         (no_sub_folders, "more holds images, but not in sub-folders; make one sub-folder"),
         (
             other_kinds,
-            r"holds no sub-folders with images \(files such as a/IMG_1.HEIC are not read; convert HEIC",
+            r"holds no sub-folders with images \(files such as a/notes.txt are not read\)",
         ),
         (few_classes, "7 classes are too few for 3 ways: .* 9 are needed; add .* or take ways=2"),
         (
@@ -507,3 +507,20 @@ def draw_with_little_memory(folder_name: str) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (-1, hard))
     assert digest == memmap.content_digest({"train": pool})
+
+
+def test_photos_of_phones_are_read_where_pillow_heif_is(
+    root: Path, prepare: Callable[..., Dataset], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (20, 20), (200, 0, 0)).save(root / "ant" / "IMG_1.HEIC", format="HEIF")
+    with_it = sum(len(pool.inputs) for pool in prepare().splits.values())
+    known = folder.suffixes()
+    monkeypatch.setattr(folder, "suffixes", lambda: known - set(folder.PHONES))
+    without_it = sum(len(pool.inputs) for pool in prepare().splits.values())
+    assert with_it == without_it + 1
+    (root / "empty" / "a").mkdir()
+    (root / "empty" / "a" / "IMG_2.heic").touch()
+    with pytest.raises(
+        UserError, match="IMG_2.heic are not read; install pillow-heif to read HEIC"
+    ):
+        prepare(path=str(root / "empty"))

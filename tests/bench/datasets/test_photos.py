@@ -31,12 +31,14 @@ def corners(pixels: np.ndarray) -> np.ndarray:
     return pixels[:, [[1, 1], [-2, -2]], [[1, -2], [1, -2]]].transpose(1, 2, 0)
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG", "AVIF"])
+@pytest.mark.parametrize(
+    "form", ["PNG", "BMP", "TIFF", "PPM", "GIF", "WEBP", "JPEG", "AVIF", "HEIF"]
+)
 def test_formats(form: str) -> None:
     options = {"lossless": True} if form == "WEBP" else {}
     pixels = photo(saved(picture(), form, **options), 16, 3)
     assert pixels.shape == (3, 16, 16) and pixels.dtype == np.uint8
-    lossy = 8 if form in ("JPEG", "AVIF") else 0
+    lossy = 8 if form in ("JPEG", "AVIF", "HEIF") else 0
     assert np.abs(corners(pixels).astype(int) - QUARTERS).max() <= lossy
 
 
