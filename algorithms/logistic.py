@@ -18,7 +18,9 @@ class LogisticRegression(Head):
 
     requires_classes = True
 
-    def __init__(self, backbone: Backbone, ways: int, *, c: float, max_iter: int) -> None:
+    def __init__(
+        self, backbone: Backbone, ways: int, *, c: float = 1.0, max_iter: int = 1000
+    ) -> None:
         super().__init__(backbone, ways)
         self.c = c
         self.max_iter = max_iter

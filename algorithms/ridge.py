@@ -10,7 +10,7 @@ class Ridge(R2D2):
     trains_backbone = False
 
     def __init__(
-        self, backbone: Backbone, outputs: int, *, ridge_lambda: float, scale: float
+        self, backbone: Backbone, outputs: int, *, ridge_lambda: float = 10.0, scale: float = 10.0
     ) -> None:
         super().__init__(backbone, outputs, ridge_lambda=ridge_lambda, initial_scale=scale)
         self.requires_grad_(False)

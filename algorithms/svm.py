@@ -9,6 +9,8 @@ class SVM(MetaOptNet):
 
     trains_backbone = False
 
-    def __init__(self, backbone: Backbone, ways: int, *, svm_c: float, scale: float) -> None:
+    def __init__(
+        self, backbone: Backbone, ways: int, *, svm_c: float = 0.1, scale: float = 10.0
+    ) -> None:
         super().__init__(backbone, ways, head="svm", svm_c=svm_c, initial_scale=scale)
         self.requires_grad_(False)

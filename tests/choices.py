@@ -16,3 +16,9 @@ UNTRAINED = [
 ]
 """Heads, which take no steps."""
 SETTINGS = [name for name in groups.names("algo") if name not in RULES]
+ASKED = {
+    "timm": ["backbone.model=resnet18"],
+    "torchvision": ["backbone.model=resnet18"],
+    "onnx": ["backbone.weights=network.onnx"],
+}
+"""What a user has to say of a backbone."""

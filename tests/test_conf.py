@@ -14,6 +14,7 @@ from bench.check import choice
 from bench.cli import help
 from bench.config import groups, schema
 from bench.core.errors import UserError
+from tests.choices import ASKED
 
 ROOT = Path(__file__).parent.parent
 CHOICES = [(group, name) for group in groups.GROUPS for name in groups.names(group)]
@@ -24,14 +25,6 @@ def composer():
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
-
-
-ASKED = {
-    "timm": ["backbone.model=resnet18"],
-    "torchvision": ["backbone.model=resnet18"],
-    "onnx": ["backbone.weights=network.onnx"],
-}
-"""What a user has to say of a backbone."""
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)

@@ -8,7 +8,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from bench.config import groups, schema
 from bench.config.plugins import CONF
-from tests.choices import RULES
+from tests.choices import ASKED, RULES
 
 CHOICES = [("algo", name) for name in RULES]
 CHOICES += [("backbone", name) for name in groups.names("backbone")]
@@ -23,7 +23,18 @@ OF_PAPERS = {
 def test_options_left_out_are_those_of_conf(group, name):
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        code = getattr(schema.from_hydra(hydra.compose("config", [f"{group}={name}"])), group)
+        asked = ASKED.get(name, []) if group == "backbone" else []
+        code = getattr(
+            schema.from_hydra(hydra.compose("config", [f"{group}={name}", *asked])), group
+        )
     parameters = inspect.signature(code.resolve()).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    assert defaults == code.options | OF_PAPERS.get(name, {})
+    needed = {option.partition("=")[0].partition(".")[2] for option in asked}
+    assert {
+        name for name, default in defaults.items() if default is inspect.Parameter.empty
+    } == needed
+    assert {name: default for name, default in defaults.items() if name not in needed} == {
+        name: value
+        for name, value in (code.options | OF_PAPERS.get(name, {})).items()
+        if name not in needed
+    }

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Setting, TaskBatch
 from algorithms.maml import MAML
@@ -12,7 +13,7 @@ from bench.check.tasks import random_episodes
 from tests.algorithms.tasks import PlainConv4, plain_forward, plain_then_own
 
 
-class Pixel(nn.Module):
+class Pixel(Backbone):
     """A backbone whose one feature is the only pixel."""
 
     num_features = 1

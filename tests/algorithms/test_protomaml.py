@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
 
+from algorithms.backbones import Backbone
 from algorithms.backbones.conv4 import Conv4
 from algorithms.learner import Setting
 from algorithms.nn.norm_statistics import run_queries
@@ -14,7 +14,7 @@ from bench.check.tasks import random_episodes
 from tests.algorithms.tasks import plain_forward, plain_then_own
 
 
-class Pixel(nn.Module):
+class Pixel(Backbone):
     """A backbone whose one feature is the only pixel."""
 
     num_features = 1

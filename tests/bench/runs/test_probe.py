@@ -106,7 +106,7 @@ def test_other_data_and_lost_parameters_are_told(results, cache, tmp_path, capsy
     cell = results["protonet"]
     folder = tmp_path / "runs" / cell.name
     folder.mkdir(parents=True)
-    for name in ("record.json", "config.yaml", "episodes.csv"):
+    for name in ("record.json", "config.yaml", "episodes.csv", "model.json"):
         (folder / name).write_text((cell.store.runs / cell.name / name).read_text())
     assert main([f"results_dir={tmp_path}", f"cache_dir={cache}"]) == 2
     assert "model.safetensors is missing: overwrite=true" in capsys.readouterr().err
