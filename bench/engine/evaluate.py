@@ -35,7 +35,8 @@ def depends_on_query_order(learner: Learner, source: TaskSource) -> bool:
     try:
         drawn = to_float(source.draw(0, 1))
         order = torch.arange(drawn.query_x.shape[1], device=drawn.query_x.device)
-        order = order.view(source.setting.groups, -1).T.flatten().flip(0)  # interleave the classes
+        of_class = len(order) // source.setting.groups
+        order = (order % of_class).argsort(stable=True).flip(0)  # interleave the classes
         one = learner(drawn.support_x, drawn.support_y, drawn.query_x)[:, order]
         other = learner(drawn.support_x, drawn.support_y, drawn.query_x[:, order])
         one, other = learner.loss.predictions(one), learner.loss.predictions(other)

@@ -80,11 +80,12 @@ def measure(
     rows.append(_phase("evaluate", whole, eval_batch_size, examples, device, seconds))
     episodes = to_float(test_source.draw(0, eval_batch_size))
     support, labels, queries = episodes.support_x, episodes.support_y, episodes.query_x
+    asked = setting.groups * setting.queries or queries.shape[1]  # none if all others are queries
     with torch.no_grad():
         adapted = learner.adapt(support, labels)
         for phase, work, examples in (
             ("adapt", lambda: learner.adapt(support, labels), setting.groups * setting.shots),
-            ("infer", lambda: learner.predict(adapted, queries), setting.groups * setting.queries),
+            ("infer", lambda: learner.predict(adapted, queries), asked),
         ):
             rows.append(_phase(phase, work, eval_batch_size, examples, device, seconds))
     return rows

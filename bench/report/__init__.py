@@ -16,6 +16,7 @@ from bench.report import (
     leaderboard,
     networks,
     page,
+    photographs,
     recipes,
     rows,
     shifts,
@@ -29,8 +30,8 @@ from bench.report.figures import figures
 from bench.report.figures.description import Figure
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
+from bench.runs.records import interval
 from bench.runs.store import Store
-from bench.stats.intervals import mean_ci95
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
             if record is None:
                 raise ValueError("it does not exist")
             if record["status"] == "done":
-                path = folder / "episodes.csv"
+                path = folder / ("photos.csv" if record.get("photos") else "episodes.csv")
                 episodes = store.episodes(folder.name)
                 _check_episodes(record, episodes)
         except (ValueError, OSError) as error:
@@ -125,6 +126,7 @@ class Gathered(NamedTuple):
     probed: dict[str, pd.DataFrame]
     shifted: dict[str, pd.DataFrame]
     fitted: dict[str, pd.DataFrame]
+    classes: dict[str, pd.DataFrame]
     claimed: list[claims.Check]
     crossed: list[recipes.Cross]
     by_network: list[tables.Table]
@@ -161,6 +163,7 @@ def gather(
         _each(stores, done(records), Store.trials, "probe.csv"),
         _each(stores, done(records), Store.shifts, "shift.csv"),
         _each(stores, done(records), Store.functions, "functions.csv"),
+        _each(stores, done(records), Store.classes, "classes.csv", "Left out of the classes"),
         claimed(stored, stores),
         recipes.factorial_designs(records, tested),
         networks.network_tables(rows.with_scores(stored, tested)),
@@ -178,7 +181,9 @@ def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """Return all views except the page and the figures, by file name; None if nothing to show."""
-    stored, records, boards, curves, probed, shifted, _, claimed, crossed, by_network = found
+    stored, records, boards, curves, probed, shifted, _, classes, claimed, crossed, by_network = (
+        found
+    )
     made = {
         **{metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()},
         "throughput": tables.throughput_tables(records),
@@ -186,6 +191,11 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
         "networks": by_network,
+        "photographs": [
+            *photographs.learning_tables(records, probed, classes),
+            *photographs.class_tables(records, classes),
+            *photographs.confusion_tables(records, classes),
+        ],
         "shift": shifts.shift_tables(records, shifted),
     }
     views = {f"{name}.md": tables.joined(each) for name, each in made.items()}
@@ -208,6 +218,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "leaderboard": leaderboard.standings_table(boards),
         "pairs": leaderboard.pairs_table(boards),
         "claimed": claims.claims_table(claimed),
+        "classes": photographs.classes_table(records, classes),
         "probe": trials.trials_table(records, probed),
         "shift": shifts.shift_table(records, shifted),
     }.items():
@@ -217,8 +228,10 @@ def texts(found: Gathered) -> dict[str, str | None]:
 
 def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure]]:
     """Return all text files, None if nothing to show, and all figures of a report, by name."""
-    drawn = figures(*found[1:7])
-    made = page.html(*found[1:6], found.claimed, found.crossed, found.by_network, drawn)
+    drawn = figures(*found[1:8])
+    made = page.html(
+        *found[1:6], found.classes, found.claimed, found.crossed, found.by_network, drawn
+    )
     return texts(found) | {"report.html": made}, drawn
 
 
@@ -284,14 +297,14 @@ def _each(
 
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
     """Raise ValueError if a record does not match its test episodes, e.g. if one was edited."""
-    if len(episodes) != record["episodes"]:
-        raise ValueError(f"it does not hold {record['episodes']} scores")
+    if len(episodes) != (count := record.get("photos") or record["episodes"]):
+        raise ValueError(f"it does not hold {count} scores")
     groups = record["ways"] or 1
     pattern = rf"\d{{1,9}}( \d{{1,9}}){{{groups - 1}}}"
     for column in ("classes", "groups"):
         if column in episodes and not episodes[column].str.fullmatch(pattern).fillna(False).all():
             raise ValueError(f"its {column} are not {groups} numbers in each episode")
-    mean, ci95 = mean_ci95(episodes["score"])
+    mean, ci95 = interval(record, episodes["score"])
     for key, value in (("score", mean), ("ci95", ci95)):
         if not math.isclose(record[key], value, rel_tol=1e-6, abs_tol=1e-6):
             raise ValueError(

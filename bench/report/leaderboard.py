@@ -18,6 +18,7 @@ from bench.report.rows import (
     with_labels,
     with_scores,
 )
+from bench.runs.records import interval
 from bench.stats import intervals
 from bench.tasks.base import Metric
 
@@ -162,6 +163,11 @@ class Leaderboard:
         return self.comparison.place(self.setting)
 
     @property
+    def unit(self) -> str:
+        """What intervals and tests are over, beside seeds: episodes, or the user's photographs."""
+        return "photographs" if self.comparison.rows[0].get("photos") else "episodes"
+
+    @property
     def winners(self) -> list[str]:
         """Learners that no other is significantly better than; empty with one seed each."""
         return [each.label for each in self.standings if each.of == LEARNERS and each.best == 1]
@@ -294,7 +300,7 @@ def _standing(
     classes: intervals.ClassDesign | None,
 ) -> Standing:
     seeds, episodes = tested.shape
-    score, half = intervals.mean_ci95(tested.mean(0))
+    score, half = interval(rows[0], tested.mean(0))
     runs = tested if seeds > 1 else tested[0]
     return Standing(
         label,

@@ -12,7 +12,17 @@ from markupsafe import Markup, escape
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
-from bench.report import claims, interactive, recipes, shifts, tables, targets, trials, tuning
+from bench.report import (
+    claims,
+    interactive,
+    photographs,
+    recipes,
+    shifts,
+    tables,
+    targets,
+    trials,
+    tuning,
+)
 from bench.report.claims import Check
 from bench.report.figures.description import Figure, Panel
 from bench.report.leaderboard import LEARNERS, LEVEL, MODELS, Leaderboard, Pair
@@ -105,6 +115,7 @@ def html(
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
     shifted: shifts.Shifts,
+    classes: photographs.Classes,
     claimed: Sequence[Check],
     crossed: Sequence[Cross],
     by_network: Sequence[tables.Table],
@@ -113,7 +124,7 @@ def html(
     """Return the page with the figures of these names, which does not depend on the order of records."""
     records = sorted(records, key=row_order)
     rows = with_labels(records)
-    found = sections(records, boards, curves, probed, shifted, drawn)
+    found = sections(records, boards, curves, probed, shifted, classes, drawn)
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
     by_networks = Section("Learner and network", tables=list(by_network))
@@ -143,11 +154,12 @@ def subtitle(rows: Sequence[Row]) -> str:
         f"{row['ways']}-way {row['shots']}-shot"
         for row in sorted(finished, key=lambda row: (row["ways"] or 0, row["shots"]))
     )
-    counts = sorted({row["episodes"] for row in finished})
+    counts = sorted({(row.get("photos") or row["episodes"], "photos" in row) for row in finished})
+    tested = [f"{count:,} {'photographs' if own else 'test episodes'}" for count, own in counts]
     return (
         f"{_count(len({row['label'] for row in finished}), 'learner')} on "
         f"{tables.listed(sorted({row['dataset'] for row in finished}))}, {tables.listed(settings)}, "
-        f"{_count(seeds, 'seed')} of training, {' or '.join(f'{n:,}' for n in counts)} test episodes, "
+        f"{_count(seeds, 'seed')} of training, {' or '.join(tested)}, "
         "the same for all that are compared."
     )
 
@@ -213,7 +225,7 @@ def verdict(board: Leaderboard) -> str:
         among = [p for p in pairs if p.first in winners and p.second in winners]
         widest = max(among, key=lambda pair: pair.difference)
         text = (
-            "Tied: tests over seeds and episodes do not tell them apart; the largest difference is "
+            f"Tied: tests over seeds and {board.unit} do not tell them apart; the largest difference is "
             f"{widest.difference:.2f} ± {widest.half:.2f} points"
         )
         if abs(widest.difference) > widest.half:
@@ -230,7 +242,7 @@ def verdict(board: Leaderboard) -> str:
     several = any(entry.of == MODELS for entry in board.standings)
     text = (
         f"Better than the {_count(others, 'other')}{' of several seeds' if several else ''} by tests "
-        "over seeds and episodes."
+        f"over seeds and {board.unit}."
     )
     if not clear:
         text = "No other is better, but not all are worse: see the pairs."
@@ -254,6 +266,7 @@ def sections(
     curves: Mapping[str, pd.DataFrame],
     probed: trials.Trials,
     shifted: shifts.Shifts,
+    classes: photographs.Classes,
     drawn: Mapping[str, Figure],
 ) -> list[Section]:
     """Return the sections of results, some of which may be empty."""
@@ -282,6 +295,20 @@ def sections(
             "Pair by pair",
             figures=figures("pairs"),
             details=[Details("All pairs as tables", [tables.pair_table(b) for b in several])],
+        ),
+        Section(
+            "Photographs",
+            figures=figures("photographs"),
+            tables=photographs.learning_tables(records, probed, classes),
+        ),
+        Section(
+            "Classes",
+            tables=photographs.class_tables(records, classes),
+            details=[
+                Details(
+                    "What each class is taken for", photographs.confusion_tables(records, classes)
+                )
+            ],
         ),
         Section("Score against cost", figures=figures("score_throughput")),
         Section(

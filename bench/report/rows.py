@@ -471,17 +471,20 @@ def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
 def interval_note(found: Iterable[Comparison]) -> str:
     """Return what the number after ± (or an error bar) covers, as a clause."""
     cells = [
-        (score(rows).seeds, rows[0]["episodes"])
+        (score(rows).seeds, rows[0].get("photos") or rows[0]["episodes"], "photos" in rows[0])
         for comparison in found
         for label in comparison.labels
         for setting in comparison.settings
         if (rows := comparison.at(label, setting))
     ]
     notes = []
-    if single := sorted({episodes for seeds, episodes in cells if seeds == 1}):
+    if single := sorted({count for seeds, count, own in cells if seeds == 1 and not own}):
         count = " or ".join(str(episodes) for episodes in single)
         notes.append(f"95 % interval over {count} test episodes of one trained model")
-    if several := sorted({seeds for seeds, _ in cells if seeds > 1}):
+    if photos := sorted({count for _, count, own in cells if own}):
+        count = " or ".join(str(each) for each in photos)
+        notes.append(f"95 % interval for other photographs of these classes, by {count} of them")
+    if several := sorted({seeds for seeds, *_ in cells if seeds > 1}):
         count = " or ".join(str(seeds) for seeds in several)
         notes.append(
             f"where {count} seeds were run, 95 % interval around their mean for other seeds and episodes"

@@ -86,6 +86,10 @@ LEADERBOARD_NOTE = (
     "Loss: cross-entropy of the queries (nats). Brier: squared error of their probabilities, 0 to 2. "
     "ECE: expected calibration error, 15 bins, of all queries."
 )
+PHOTOGRAPHS_NOTE = (
+    " Photographs: where all classes are tested, intervals and tests are for other photographs of these "
+    "classes, and each photograph counts as an episode does elsewhere, by the jackknife."
+)
 UNGROUPED_NOTE = (
     "In some of these settings the runs are of a version that did not record which classes are alike: "
     "± classes takes them as independent there, and is too narrow where they are not."
@@ -249,8 +253,10 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
 
 def leaderboard_note(boards: Iterable[Leaderboard]) -> str:
     """Return an explanation of the columns of standings and pairs, with the tests' margin."""
+    boards = list(boards)
     margins = [pair.margin for board in boards for pair in board.pairs]
-    return LEADERBOARD_NOTE.format(margin=f"{margins[0] if margins else MARGIN:g}")
+    note = LEADERBOARD_NOTE.format(margin=f"{margins[0] if margins else MARGIN:g}")
+    return note + PHOTOGRAPHS_NOTE * any(board.unit == "photographs" for board in boards)
 
 
 def standing_table(board: Leaderboard) -> Table:
@@ -271,7 +277,8 @@ def standing_table(board: Leaderboard) -> Table:
         ]
         for entry in [*board.standings, *board.floors]
     ]
-    return Table(board.title, STANDINGS, standings, at_the_floor(board), board.place)
+    headers = [header.replace("episodes", board.unit) for header in STANDINGS]
+    return Table(board.title, headers, standings, at_the_floor(board), board.place)
 
 
 def pair_table(board: Leaderboard) -> Table:
@@ -291,7 +298,8 @@ def pair_table(board: Leaderboard) -> Table:
         ]
         for pair in board.pairs
     ]
-    return Table(board.title, PAIRS, pairs, place=board.place)
+    headers = [header.replace("episodes", board.unit) for header in PAIRS]
+    return Table(board.title, headers, pairs, place=board.place)
 
 
 def aggregate_tables(boards: Sequence[Leaderboard]) -> list[Table]:
@@ -354,8 +362,8 @@ def winners(boards: Iterable[Leaderboard]) -> str:
     several = [board for board in boards if board.pairs]
     lines = [_winners(board) for board in several]
     lines += [f"{board.title}: {low}" for board in boards if (low := at_the_floor(board))]
-    if any(board.winners for board in several):
-        lines.append("By tests over seeds and episodes, on these test classes; see leaderboard.md.")
+    for unit in sorted({board.unit for board in several if board.winners}):
+        lines.append(f"By tests over seeds and {unit}, on these test classes; see leaderboard.md.")
     return "\n".join(lines)
 
 

@@ -93,10 +93,15 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
     test = Setting(config.ways, config.shots, config.queries)
     plan = config.train
     training = Setting(plan.ways or test.ways, plan.shots or test.shots, plan.queries)
-    for split, setting in ((plan.split, training), ("val", test), ("test", test)):
+    needed = [(plan.split, training), ("val", test), ("test", test)]
+    if dataset.domain.tests_all:
+        check_untrained(config, dataset)
+        training = test = test._replace(queries=0)
+        needed = [("test", test)]
+    for split, setting in needed:
         pool = dataset.pool(split)
         try:
-            check_setting(pool, setting)
+            check_setting(pool, setting, dataset.domain)
         except UserError as mistake:
             small = int(pool.sizes.min()) < setting.shots + setting.queries
             hint = " Or leave out small classes with dataset.min_images=..."
@@ -167,6 +172,17 @@ def with_encoding(config: Config, dataset: Dataset, device: torch.device) -> tup
     if encoder.frozen:
         encoding = CachedFeatures(replace(dataset, encoding=None), encoder, folders.cache, device)
     return config, replace(dataset, encoding=encoding)
+
+
+def check_untrained(config: Config, dataset: Dataset) -> None:
+    """Raise UserError if a learner of few classes would be trained, for which there are none."""
+    if getattr(config.algo.resolve(), "trains_backbone", True):
+        classes = len(dataset.splits["test"].names)
+        raise UserError(
+            f"{config.algo.name} is trained, for which the {classes} classes of {dataset.name} are too "
+            "few: all of them are tested. Choose a head on a pretrained backbone, such as algo=ridge "
+            "backbone=onnx, or give three times as many classes as ways."
+        )
 
 
 def check_ways(config: Config, dataset: Dataset) -> None:
@@ -371,6 +387,8 @@ def build_components(cell: Cell) -> Components:
     config, dataset, device = cell.config, cell.dataset, cell.device
 
     def source(split: str, setting: Setting, *axes: object) -> EpisodeSampler:
+        if dataset.domain.tests_all:  # nothing is trained, nor selected
+            split = "test"
         return episodes_of(dataset, split, setting, device, *axes)
 
     # Only training episodes depend on the seed: all runs share validation and test episodes.

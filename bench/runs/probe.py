@@ -8,11 +8,14 @@ from algorithms.learner import Learner, Setting
 from algorithms.nn.layers import BatchNorm2d
 from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
-from bench.stats.intervals import mean_ci95
 from bench.tasks.episodes import episodes_of
 
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 SHOTS = (1, 2, 3, 5, 10, 15, 20)
+SHOTS_OF_PHOTOS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
+"""Shots where all other examples are queries; up to two thirds of them, so that there are enough."""
+DRAWS = 100
+"""Tasks of these: more make a score little more certain, which other photographs would change more."""
 WAYS = (2, 3, 5, 10, 15, 20)
 QUERIES = 5
 """Queries per class if shots or ways vary: few, so that more images are left for the support set."""
@@ -38,9 +41,15 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
         source = episodes_of(cell.dataset, "test", setting, cell.device, "test")
         eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
         tested = evaluate(learner, source, episodes, eval_batch_size)
-        return Trial(varied, str(value), setting.queries, episodes, *mean_ci95(tested["score"]))
+        return Trial(varied, str(value), setting.queries, episodes, *source.domain.interval(tested))
 
     setting = cell.test_setting
+    if cell.dataset.domain.tests_all:
+        episodes = min(episodes, DRAWS)
+        for shots in SHOTS_OF_PHOTOS:
+            if 3 * shots <= 2 * int(pool.sizes.min()):
+                yield trial("shots", shots, setting._replace(shots=shots))
+        return
     normalises = any(isinstance(module, BatchNorm2d) for module in learner.modules())
     for statistics in learner.norm_statistics_choices if normalises else ():
         with changed(learner, "norm_statistics", statistics):

@@ -54,7 +54,7 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "dataset": cell.dataset.name,
         "ways": cell.test_setting.ways,
         "shots": cell.test_setting.shots,
-        "queries": cell.test_setting.queries,
+        "queries": cell.test_setting.queries or None,
         "seed": config.seed,
         "transductive": learner.transductive,
         "norm_statistics": learner.norm_statistics,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal, Self
 
+from numpy.typing import ArrayLike
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -14,6 +15,8 @@ from pydantic import (
     model_validator,
 )
 
+from bench.stats import photos
+from bench.stats.intervals import mean_ci95
 from bench.tasks.base import Metric
 
 Name = Annotated[str, Field(pattern=r"^[\w.+-]+(/[\w.+-]+)*$", max_length=200)]
@@ -127,7 +130,7 @@ class Protocol(Stored):
     backbone_options: Annotated[Options, Role.NETWORK]
     pretrained: Annotated[Text | None, Role.SCORE, Usual(None)] = None  # None: from scratch
     parameters: Count
-    queries: Annotated[Positive, Role.NETWORK]
+    queries: Annotated[Positive | None, Role.NETWORK]  # None: all other examples
     precision: Annotated[Name, Role.NETWORK, Role.PROVENANCE]
     train_examples: Annotated[Count, Role.SCORE]  # 0: an untrained learner
     tuning: Annotated[Text | None, Role.SCORE, Usual("none")] = None  # only for tuned learners
@@ -166,6 +169,7 @@ class Done(Protocol):
     loss: Amount | None = None  # these three are of classification
     brier: Amount | None = None
     ece: Percent | None = None
+    photos: Positive | None = None  # what the interval is over, if not over test episodes
     unsolved_tasks: Count | None = None  # of the test; only for learners that check their solver
     episodes: Annotated[int, Field(ge=2, lt=2**31), Role.SCORE, Role.PROVENANCE]
     episodes_digest: Annotated[Hex, Role.PROVENANCE]
@@ -196,6 +200,11 @@ class Failed(Protocol):
 def score_text(record: Mapping[str, Any]) -> str:
     """Return the score of a finished cell with its interval, such as ``93.1 ± 0.4 %``."""
     return Metric.model_validate(record["metric"]).text(record["score"], record["ci95"])
+
+
+def interval(record: Mapping[str, Any], scores: ArrayLike) -> tuple[float, float]:
+    """Return the score and its half-width that follow from the rows of a finished cell's test."""
+    return photos.interval(scores) if record.get("photos") else mean_ci95(scores)
 
 
 def facts(*roles: Role) -> tuple[str, ...]:

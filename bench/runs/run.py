@@ -26,7 +26,6 @@ from bench.runs.cell import Cell, build_components, build_learner, training_dige
 from bench.runs.checkpoint import Checkpointer
 from bench.runs.probe import probe
 from bench.runs.protocol import card
-from bench.stats.intervals import mean_ci95
 from bench.tasks.base import MOST, TaskSource
 
 _log = logging.getLogger(__name__)
@@ -73,7 +72,8 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         raise RunFailedError(
             "a prediction of a test episode is NaN or infinite; a lower inner lr may help"
         )
-    score, ci95 = mean_ci95(tested["score"])
+    domain = cell.dataset.domain
+    score, ci95 = domain.interval(tested)
     unsolved = int(tested["unsolved"].sum())
     if unsolved and cell.world.is_main:
         _log.warning(
@@ -99,7 +99,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
         "reason": None,
         "score": score,
         "ci95": ci95,
-        **cell.dataset.domain.summary(tested),
+        **domain.summary(tested),
         **({} if learner.unsolved is None else {"unsolved_tasks": unsolved}),
         "episodes": config.test.episodes,
         "episodes_digest": test_source.digest(config.test.episodes),
@@ -114,13 +114,12 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     if cell.world.is_main:
         extra: dict[str, Content] = {
             **model.files(cell, learner),
-            "episodes.csv": episodes_frame(tested, test_source).to_csv(index=False),
+            f"{domain.unit}.csv": domain.table(tested, test_source).to_csv(index=False),
         }
-        extra |= cell.dataset.domain.pictures(learner, test_source)
-        if cell.dataset.domain.probes_runs:
-            metric = cell.dataset.domain.metric
+        extra |= domain.files(learner, test_source, tested)
+        if domain.probes_runs:
             probed = pd.DataFrame(probe(cell, learner.state_dict(), config.test.episodes))
-            possible = probed["score"].map(metric.contains) & (probed["ci95"] < MOST)
+            possible = probed["score"].map(domain.metric.contains) & (probed["ci95"] < MOST)
             extra["probe.csv"] = probed[possible].to_csv(index=False)
         if history := [each.asdict() for each in training.history]:
             extra["history.csv"] = pd.DataFrame(history).to_csv(index=False)
@@ -211,13 +210,6 @@ def progress_bar(cell: Cell, training: Training) -> Any:
         # None disables it if the output is not a terminal
         disable=True if is_worker() or not cell.world.is_main else None,
     )
-
-
-def episodes_frame(tested: dict[str, Tensor], source: TaskSource) -> pd.DataFrame:
-    """Return one row per test episode: its metrics, and what the source tells of it."""
-    metrics = {key: value for key, value in tested.items() if value.ndim == 1 and key != "unsolved"}
-    count = len(tested["score"])
-    return pd.DataFrame({"episode": range(count)} | metrics | source.columns(count))
 
 
 def files(cell: Cell, record: dict[str, Any]) -> dict[str, Content]:

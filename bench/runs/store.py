@@ -6,6 +6,8 @@
         runs/<cell>/record.json      one flat record: configuration, protocol and results
                     history.csv      one line a validation: episodes, seconds, train_loss, val_score...
                     episodes.csv     score, loss, calibration, classes, groups of each test episode
+                    photos.csv       in its place where a few classes are tested: each photograph
+                    classes.csv      ... and each class: its accuracy, and what it is taken for
                     probe.csv        score under other conditions, after bench.probe
                     functions.csv    single functions and their predictions, of a regression
                     shift.csv        score on other data sets, after bench.probe datasets=...
@@ -47,6 +49,9 @@ MOST_BYTES = 2**24
 MOST_TABLE_BYTES = 2**28
 """Size limit of a table: some two million test episodes."""
 EPISODES = ("score",)
+CLASSES = ("photos", "accuracy", "ci95")
+AS = "as "
+"""What the columns of classes.csv begin with that say what a class is taken for."""
 HISTORY = ("episodes", "seconds", "val_score", "val_ci95")
 MOST_SECONDS = 1e15
 COUNTED = ("steps", "shots", "ways")
@@ -168,8 +173,28 @@ class Store:
         return self.runs / f".{cell}.lock"
 
     def episodes(self, cell: str) -> pd.DataFrame:
-        """Return the test episodes of a cell, one row each, in order; raise ValueError, OSError."""
+        """Return the test episodes of a cell, one row each, in order; raise ValueError, OSError.
+
+        Where a few classes were tested, the rows are their photographs.
+        """
+        if (self.runs / cell / "photos.csv").exists():
+            return self._table(cell, "photos.csv", EPISODES, ("photo", "class"))
         return self._table(cell, "episodes.csv", EPISODES)
+
+    def classes(self, cell: str) -> pd.DataFrame | None:
+        """Return the accuracy of each class of a cell; None if all classes are not tested together.
+
+        Raises:
+            ValueError: The file is damaged.
+            OSError: It cannot be read.
+        """
+        if not (self.runs / cell / "classes.csv").exists():
+            return None
+        table = self._table(cell, "classes.csv", CLASSES)
+        said = [name for name in table if str(name).startswith(AS)]
+        if len(said) != len(table) or any(table[name].dtype.kind not in "iuf" for name in said):
+            raise ValueError("it has no number of answers of each class for each class")
+        return table
 
     def history(self, cell: str) -> pd.DataFrame:
         """Return the learning curve of a cell, one row per validation; raise ValueError, OSError."""
@@ -227,8 +252,12 @@ class Store:
     ) -> pd.DataFrame:
         """Return a CSV file that has these columns; those in ``numbers`` are checked to be finite."""
         content = read_plain(self.runs / cell / name, MOST_TABLE_BYTES)
+        others = [name for name in pd.read_csv(BytesIO(content), nrows=0) if name not in texts]
         table = pd.read_csv(
-            BytesIO(content), dtype=dict.fromkeys((*texts, "classes", "groups"), str)
+            BytesIO(content),
+            dtype=dict.fromkeys((*texts, "classes", "groups"), str),
+            na_values={str(name): ["", "nan", "NaN"] for name in others},
+            keep_default_na=False,  # NA may be the name of a class
         )
         for column in (*numbers, *texts):
             if column not in table:

@@ -13,7 +13,6 @@ from bench.datasets.io.resize import resize_pool
 from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
 from bench.runs.probe import trained
-from bench.stats.intervals import mean_ci95
 from bench.tasks.episodes import check_setting, episodes_of
 from bench.tasks.leaks import check_once, fingerprints
 from bench.tasks.pool import Dataset
@@ -63,7 +62,7 @@ def others(cell: cells.Cell, datasets: list[Dataset]) -> list[Dataset]:
     found = [dataset for dataset in datasets if dataset.name != cell.dataset.name]
     for dataset in found:
         try:
-            check_setting(dataset.splits["test"], cell.test_setting)
+            check_setting(dataset.splits["test"], cell.test_setting, dataset.domain)
         except UserError as mistake:
             raise UserError(
                 f"{cell.name} cannot be tested on {dataset.name} as on its own data set: {mistake}"
@@ -92,7 +91,7 @@ def shifts(
             dataset.digest,
             episodes,
             source.digest(episodes),
-            *mean_ci95(tested["score"]),
+            *dataset.domain.interval(tested),
             share_seen(cell.dataset, dataset),
         )
 

@@ -15,7 +15,6 @@ from bench.runs.cell import Cell, digest_of, task_of
 from bench.runs.protocol import card
 from bench.runs.records import Role, facts
 from bench.runs.reload import parameters
-from bench.runs.run import episodes_frame
 from bench.stats.intervals import mean_ci95
 from bench.tasks.episodes import EpisodeSampler, episodes_of
 
@@ -25,6 +24,7 @@ MOST_FINDINGS = 5
 TOLERANCES = {"loss": 1e-4, "brier": 1e-4, "ece": 1e-2}
 """Tolerances of metrics that vary with a machine's rounding; others change by whole predictions, if
 at all."""
+TEXTS = {"classes", "groups", "photo", "class"}
 UNCHECKED = (
     "What only another training could tell is not checked: how long the training and each phase of the "
     "speed took, memory and energy, and the earlier lines of history.csv."
@@ -52,16 +52,17 @@ def verify(cell: Cell, name: str) -> list[str]:
         return episodes_of(cell.dataset, split, cell.test_setting, cell.device, purpose)
 
     eval_batch_size = cells.EVAL_BATCH_SIZE[cell.device.type]
-    test, count = source("test", "test"), cell.config.test.episodes
+    domain, count = cell.dataset.domain, cell.config.test.episodes
+    test = source("test", "test")
     tested = evaluate(learner, test, count, eval_batch_size)
-    score, ci95 = mean_ci95(tested["score"])
+    score, ci95 = domain.interval(tested)
     found = {
         "episodes": count,
         "episodes_digest": test.digest(count),
         "score": score,
         "ci95": ci95,
     }
-    summary = cell.dataset.domain.summary(tested)
+    summary = domain.summary(tested)
     found |= {key: value for key, value in summary.items() if record.get(key) is not None}
     if record["val_score"] is not None:
         validated = evaluate(
@@ -79,7 +80,7 @@ def verify(cell: Cell, name: str) -> list[str]:
         for key, value in model.describe(cell, stored.sha256)
         if getattr(stored, key) != value
     ]
-    findings += _compare(cell.store.episodes(name), episodes_frame(tested, test))
+    findings += _compare(cell.store.episodes(name), domain.table(tested, test), domain.unit)
     findings += _training(cell, record, name) + _speed(cell, record, name)
     if findings and (here := _elsewhere(record, facts)):
         findings.append(here)
@@ -131,10 +132,11 @@ def _training(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
 def _speed(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     """Return the throughputs of a record that do not follow from the times in the same row."""
     train, test = cell.train_setting, cell.test_setting
+    photos = len(cell.dataset.splits["test"].inputs) if cell.dataset.domain.tests_all else 0
     examples = dict.fromkeys(("draw", "train", "train_alone"), train.examples) | {
         "evaluate": test.examples,
         "adapt": test.groups * test.shots,
-        "infer": test.groups * test.queries,
+        "infer": photos or test.groups * test.queries,
     }
     findings = []
     for row in record["throughput"]:
@@ -148,28 +150,28 @@ def _speed(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     return findings
 
 
-def _compare(before: pd.DataFrame, now: pd.DataFrame) -> list[str]:
-    """Return the differences between stored test episodes and those evaluated now."""
+def _compare(before: pd.DataFrame, now: pd.DataFrame, unit: str) -> list[str]:
+    """Return the differences between the stored test and that of now, by episode or another unit."""
     if len(before) != len(now):
-        return [f"episodes.csv holds {len(before)} episodes instead of {len(now)}"]
+        return [f"{unit}.csv holds {len(before)} {unit} instead of {len(now)}"]
     if missing := [str(column) for column in now if column not in before]:
-        return [f"episodes.csv has no {', '.join(missing)}"]
+        return [f"{unit}.csv has no {', '.join(missing)}"]
     findings = []
     other = np.flatnonzero((before["score"] - now["score"]).abs() > 1e-9)
     if len(other):
         first = other[0]
         findings.append(
-            f"{len(other)} of {len(now)} episodes have another score, the first number {first}: "
+            f"{len(other)} of {len(now)} {unit} have another score, the first number {first}: "
             f"{before['score'][first]} stored, {now['score'][first]} now"
         )
     for column, tolerance in TOLERANCES.items():
         if column in now and not np.allclose(
             before[column], now[column], rtol=tolerance, atol=tolerance
         ):
-            findings.append(f"episodes.csv holds another {column} than the episodes have")
-    for column in ("classes", "groups"):
+            findings.append(f"{unit}.csv holds another {column} than the {unit} have")
+    for column in TEXTS & {*now}:
         if (before[column].astype(str) != now[column]).any():
-            findings.append(f"episodes.csv names other {column} than the episodes have")
+            findings.append(f"{unit}.csv names other {column} than the {unit} have")
     return findings
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.losses import Loss
+from bench.stats.intervals import mean_ci95
 
 MOST = 1e15
 """A score beyond this, either way, is not possible: far above any real one."""
@@ -105,6 +107,15 @@ class Domain(ABC):
     probes_runs: ClassVar[bool] = False
     """Whether runs are also tested under other conditions (`bench.runs.probe`), which is cheap."""
 
+    tests_all: ClassVar[bool] = False
+    """Whether all examples of a task's classes beside its support set are its queries.
+
+    The examples are then all there is, so that there is no training: the test split has them.
+    """
+
+    unit: ClassVar[str] = "episodes"
+    """What a row of `table` is, and the name of its file."""
+
     @abstractmethod
     def loss(self, label_smoothing: float = 0.0) -> Loss:
         """Return the loss of both loops; raise ValueError if it has no labels to be smoothed."""
@@ -120,12 +131,24 @@ class Domain(ABC):
         Those of shape [T] are stored for each test episode.
         """
 
+    def interval(self, tested: dict[str, Tensor]) -> tuple[float, float]:
+        """Return the score and the half-width of its 95 % interval, from the results of all tasks."""
+        return mean_ci95(tested["score"])
+
+    def table(self, tested: dict[str, Tensor], source: "TaskSource") -> pd.DataFrame:
+        """Return one row for each task: its metrics, and what the source tells of it."""
+        metrics = {key: x for key, x in tested.items() if x.ndim == 1 and key != "unsolved"}
+        count = len(tested["score"])
+        return pd.DataFrame({"episode": range(count)} | metrics | source.columns(count))
+
     def summary(self, scores: dict[str, Tensor]) -> dict[str, float]:
         """Return what a record holds besides the mean score, from the results of all tasks."""
         return {}
 
-    def pictures(self, learner: Learner, source: "TaskSource") -> dict[str, str]:
-        """Return files, by name, from which figures of single tasks are drawn."""
+    def files(
+        self, learner: Learner, source: "TaskSource", tested: dict[str, Tensor]
+    ) -> dict[str, str]:
+        """Return further files of a run, by name, for tables and figures."""
         return {}
 
 

@@ -25,6 +25,7 @@ class EpisodeSampler:
     uniformly before, if the pool says so) and get the labels 0..N-1 in the order of the draw; each
     provides K + Q examples, uniformly without replacement, the first K of them for the support set.
     Without classes, an episode is one of the pool's functions, and its targets are those of the pool.
+    If the domain tests all, all other examples of an episode's classes are its queries, and Q is 0.
 
     ``pool`` should be on the device where the episodes are needed. With ``features``, learners see
     these instead of the pool's inputs; they are computed when an episode is first drawn.
@@ -38,11 +39,13 @@ class EpisodeSampler:
         domain: Domain | None = None,
         features: Callable[[], Tensor] | None = None,
     ) -> None:
-        check_setting(pool, setting)
+        self.domain = domain or Classification()
+        if self.domain.tests_all:
+            setting = setting._replace(queries=0)
+        check_setting(pool, setting, self.domain)
         self.pool = pool
         self._features = features
         self.setting = setting
-        self.domain = domain or Classification()
         self.key = key_of(*axes, *setting)
         self._largest_class = int(pool.sizes.max())
         self._choices = pool.choices
@@ -121,13 +124,24 @@ class EpisodeSampler:
         support_y, query_y = self._support_y.expand(count, -1, -1), self._query_y.expand(count, -1)
         if self.pool.targets is not None:
             support_y, query_y = (_at(self.pool.targets, indices) for indices in (support, query))
-        return TaskBatch(
-            _at(self.inputs, support),
-            support_y,
-            _at(self.inputs, query),
-            query_y,
-            self._plan_classes[begin : begin + count],
-        )
+        classes = self._plan_classes[begin : begin + count]
+        if self.domain.tests_all:
+            query_x, query_y = self._others(support, classes)
+        else:
+            query_x = _at(self.inputs, query)
+        return TaskBatch(_at(self.inputs, support), support_y, query_x, query_y, classes)
+
+    def _others(self, support: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+        """Return all examples [T, M, ...] as queries, with the label -1 for those that are none.
+
+        These are the support set [T, N, K] and what is of other classes than those [T, N] of a task.
+        """
+        tasks, ways = classes.shape
+        labels = classes.new_full((tasks, len(self.pool.names)), -1)
+        labels.scatter_(1, classes, torch.arange(ways, device=self.device).expand(tasks, -1))
+        labels = labels.repeat_interleave(self.pool.sizes, 1)
+        labels.scatter_(1, support.flatten(1), -1)
+        return self.inputs.expand(tasks, *self.inputs.shape), labels
 
     def columns(self, count: int) -> dict[str, list[str]]:
         """Return the numbers of the classes of the first ``count`` episodes and of their groups.
@@ -214,7 +228,11 @@ def sample_without_replacement(words: Tensor, sizes: Tensor, largest: int) -> Te
     return drawn.long()
 
 
-def check_setting(pool: Pool, setting: Setting) -> None:
+LEAST_QUERIES = 2
+"""Queries a class where all other examples are tested: fewer have no variance."""
+
+
+def check_setting(pool: Pool, setting: Setting, domain: Domain) -> None:
     """Raise UserError if the pool has too few classes, or a class too few examples, for a setting."""
     if setting.groups > (most := len(pool.choices)):
         raise UserError(
@@ -228,6 +246,11 @@ def check_setting(pool: Pool, setting: Setting) -> None:
         )
     smallest = int(pool.sizes.argmin())
     size, wanted = int(pool.sizes[smallest]), setting.shots + setting.queries
+    if domain.tests_all and setting.shots > size - LEAST_QUERIES:
+        raise UserError(
+            f"shots={setting.shots} of the {size} examples of class {pool.names[smallest]!r} leave too "
+            f"few to be tested on; ask for shots of at most {size - LEAST_QUERIES}."
+        )
     if wanted > size:
         raise UserError(
             f"shots={setting.shots} plus queries={setting.queries} is {wanted} examples a class, but "

@@ -5,6 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping
 from itertools import combinations, pairwise
+from math import prod
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def check_pool(split: str, pool: Pool) -> None:
         raise ValueError(f"{split}: offsets do not fit the examples and names")
     if len(set(pool.names)) < len(pool.names):
         raise ValueError(f"{split}: two classes have the same name")
-    if pool.sizes.min() < 2:
+    if pool.names and pool.sizes.min() < 2:
         name = pool.names[int(pool.sizes.argmin())]
         raise ValueError(f"{split}: class {name} has fewer than 2 examples")
     targets = pool.targets
@@ -94,7 +95,10 @@ def is_finite(values: Tensor) -> bool:
 def fingerprints(pool: Pool) -> list[bytes]:
     """Return a hash of the values of each example, which takes far less memory than they do."""
     values = [each for each in (pool.inputs, pool.targets) if each is not None]
-    rows = [each.contiguous().numpy().reshape(len(each), -1).view(np.uint8) for each in values]
+    rows = [
+        each.contiguous().numpy().reshape(len(each), prod(each.shape[1:])).view(np.uint8)
+        for each in values
+    ]
     joined = rows[0] if len(rows) == 1 else np.concatenate(rows, 1)
     if joined.shape[1] <= DIGEST_BYTES:  # an example is its own fingerprint
         found: list[bytes] = np.ascontiguousarray(joined).view(f"V{joined.shape[1]}")[:, 0].tolist()

@@ -25,7 +25,7 @@ def make(cache, tmp_path):
     def cell(*overrides: str) -> cells.Cell:
         GlobalHydra.instance().clear()
         folders = [f"cache_dir={cache}", f"results_dir={tmp_path}/results"]
-        other = any(each == "algo=nearest" or each.startswith("backbone=") for each in overrides)
+        other = any(each.startswith(("algo=nearest", "backbone=")) for each in overrides)
         small = [each for each in SMALL if each != FILTERS or not other]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composed = hydra.compose("config", [*small, *folders, *overrides])

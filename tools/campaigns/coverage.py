@@ -3,17 +3,18 @@
 Prints, for scenes of normal scores and of binomial scores near the ceiling and for several numbers
 of seeds, the level of a 5 % test of two equally good learners, and the coverage of the 95 %
 interval of the accuracy of one. With one seed, both are about trained models. Then prints the
-coverage of intervals over classes, for the groups of test classes of real data sets. Takes minutes;
-the test suite runs a short form.
+coverage of intervals over classes, for the groups of test classes of real data sets, and both for
+intervals over photographs. Takes minutes; the test suite runs a short form.
 """
 
 import sys
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.stats import intervals
+from bench.stats import intervals, photos
 
 QUERIES = 75
 
@@ -96,6 +97,61 @@ EFFECTS = {
 """Standard deviations of the effects of group, class, and rest of an episode, in points."""
 
 
+FEW = [(ways, shots, n) for ways in (2, 3, 5) for shots in (1, 5) for n in (10, 20, 30, 60)]
+"""Classes, photographs in the support set and photographs in all, both per class."""
+DIMENSIONS = 3
+
+
+@dataclass(frozen=True)
+class Photographs:
+    """Normal features of the photographs of a few classes, for two heads that are equally good.
+
+    The heads are nearest centroids, each of features of its own.
+    """
+
+    ways: int
+    shots: int
+    photos: int
+    distance: float = 2.0
+    tasks: int = 200
+
+    @property
+    def centres(self) -> NDArray[np.float64]:
+        """The means [C, 1, D] of the features of each class, at one distance from the origin."""
+        drawn = np.random.default_rng(self.ways).normal(size=(self.ways, 1, DIMENSIONS))
+        return self.distance * drawn / np.linalg.norm(drawn, axis=2, keepdims=True)
+
+    @cached_property
+    def truth(self) -> float:
+        """The accuracy in percent over all photographs that there could be."""
+        generator, right = np.random.default_rng(0), []
+        for _ in range(100):
+            shape = (self.ways, 2000, DIMENSIONS)
+            centroids = self.centres + generator.normal(size=shape) / np.sqrt(self.shots)
+            queries = self.centres + generator.normal(size=shape)
+            near = ((queries[:, None] - centroids) ** 2).sum(-1).argmin(1)
+            right.append((near == np.arange(self.ways)[:, None]).mean())
+        return float(100 * np.mean(right))
+
+    def draw(self, number: int) -> list[NDArray[np.float64]]:
+        """Return the pseudo-values of both heads on photographs of that number."""
+        generator = np.random.default_rng(number)
+        order = generator.random((self.tasks, self.ways, self.photos)).argpartition(self.shots, 2)
+        support, classes = order[:, :, : self.shots], np.arange(self.ways)
+        of_photo = np.repeat(classes, self.photos)
+        found = []
+        for _ in range(2):
+            noise = generator.normal(size=(self.ways, self.photos, DIMENSIONS))
+            features = self.centres + noise
+            centroids = features[classes[:, None], support].mean(2)
+            scores = features.reshape(-1, DIMENSIONS) @ centroids.reshape(-1, DIMENSIONS).T
+            scores = scores.reshape(-1, *centroids.shape[:2]) - (centroids**2).sum(2) / 2
+            answers = scores.argmax(2).T.reshape(order.shape)
+            np.put_along_axis(answers, support, photos.NOT_ASKED, 2)
+            found.append(photos.pseudo_values(answers.reshape(self.tasks, -1), of_photo))
+        return found
+
+
 def runs(group: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return accuracies in the format of `bench.stats.intervals.estimate`: [E] if one seed."""
     return group if len(group) > 1 else group[0]
@@ -150,6 +206,18 @@ def class_coverage(
     return held / repetitions
 
 
+def photo_coverage(scene: Photographs, repetitions: int) -> tuple[float, float]:
+    """Return the coverage of intervals over photographs, and the level of tests of equal heads."""
+    held = rejected = 0
+    for number in range(repetitions):
+        both = scene.draw(number)
+        for values in both:
+            mean, half = photos.interval(values)
+            held += abs(mean - scene.truth) <= half
+        rejected += intervals.estimate(both, (1, -1)).p < 0.05
+    return held / (2 * repetitions), rejected / repetitions
+
+
 def main(repetitions: int) -> None:
     """Print all tables in percent."""
     print(f"{repetitions} repetitions; level of pairs and coverage of one learner, %, by seeds")
@@ -167,6 +235,7 @@ def main(repetitions: int) -> None:
         cells = [f"{100 * level(scene, counts, repetitions):11.1f}" for counts in UNEQUAL]
         print(f"{name:24}" + "".join(cells), flush=True)
     print_classes(repetitions)
+    print_photographs(repetitions)
 
 
 def print_classes(repetitions: int) -> None:
@@ -182,6 +251,19 @@ def print_classes(repetitions: int) -> None:
             for effects in EFFECTS.values()
         ]
         print(f"{name:16}" + "".join(cells), flush=True)
+
+
+def print_photographs(repetitions: int) -> None:
+    """Print coverage and level over photographs in percent, at two difficulties."""
+    print("\nphotographs of a few classes, %: accuracy, coverage of one head, level of pairs")
+    print(f"{'classes, shots, photos':24}{'hard':>21}{'easy':>21}")
+    for ways, shots, count in FEW:
+        cells = []
+        for distance in (1.5, 2.5):
+            scene = Photographs(ways, shots, count, distance)
+            held, rejected = photo_coverage(scene, repetitions)
+            cells.append(f"{scene.truth:7.1f}{100 * held:7.1f}{100 * rejected:7.1f}")
+        print(f"{f'{ways}, {shots}, {count}':24}" + "".join(cells), flush=True)
 
 
 if __name__ == "__main__":

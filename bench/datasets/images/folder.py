@@ -17,9 +17,9 @@ import tempfile
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -27,13 +27,15 @@ from PIL import Image
 
 from bench.config.groups import names
 from bench.config.schema import Count, Positive, last_name
-from bench.core.errors import UserError
+from bench.core.errors import UserError, printable
 from bench.datasets.io import memmap, photos
 from bench.datasets.io.cache import DataDirs, prepared
 from bench.datasets.io.class_split import random_split, read_split
 from bench.datasets.io.photos import photo_or_reason, suffixes
+from bench.tasks.classification.domain import Classification
+from bench.tasks.classification.own_photos import OwnPhotos
 from bench.tasks.leaks import fingerprints
-from bench.tasks.pool import Dataset, Original, Pool
+from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +76,8 @@ def prepare(
 
     Its name in tables is ``label``, by default the name of the folder. ``splits`` is a file
     (`read_split`); without one, the classes are split at random by ``split_seed``, at least
-    ``min_classes`` in each. Classes of fewer than ``min_images`` images are left out.
+    ``min_classes`` in each. Where these are too few for that, all are test classes (`OwnPhotos`).
+    Classes of fewer than ``min_images`` images are left out.
 
     Raises:
         UserError: If folder or file cannot be found or used, an image cannot be read (unless
@@ -90,7 +93,9 @@ def prepare(
     if not classes:
         raise UserError(f"No class in {root} has {min_images} images; lower dataset.min_images")
     try:
-        if splits:
+        if splits is None and 2 <= len(classes) < 3 * min_classes:
+            parts = {"train": [], "val": [], "test": sorted(classes)}
+        elif splits:
             parts = read_split(find("splits", splits, [folders.archives, root]), classes)
         else:
             parts = random_split(classes, split_seed, min_classes)
@@ -245,7 +250,7 @@ class Photos:
             splits = self.splits(path, facts)
             if memmap.is_intact(path, splits, facts.digest):
                 self.say(facts)
-                return Dataset(self.name, facts.digest, splits, original=self.originals(facts))
+                return Dataset(self.name, facts.digest, splits, **self.rest(facts))
         except (OSError, ValueError) as error:
             log.debug("%s: %r", path, error)
         log.warning("%s is damaged and is prepared anew", path)
@@ -262,13 +267,22 @@ class Photos:
         splits = self.splits(path, facts)
         facts.notes = self.compare(splits, facts)
         self.say(facts)
-        dataset = Dataset.of(self.name, splits, original=self.originals(facts))
+        dataset = Dataset.of(self.name, splits, **self.rest(facts))
         facts.digest = dataset.digest
         memmap.save(path, facts)
         return dataset
 
     def say(self, facts: memmap.BuildState) -> None:
-        """Log warnings about the images."""
+        """Log warnings about the images, and what they are for."""
+        if not self.chosen["train"]:
+            classes = self.chosen["test"]
+            log.warning(
+                "%s: %d classes are too few for a training, which has none in common with the test: all "
+                "of them are tested (%s)",
+                self.name,
+                len(classes),
+                some(classes),
+            )
         if facts.unreadable:
             broken = [f"{self.files[n].name} ({why})" for n, why in facts.unreadable.items()]
             log.warning(
@@ -286,25 +300,24 @@ class Photos:
         channels, side, _ = self.shape
         return photo_or_reason(self.root / file.name, side, channels)
 
-    def originals(self, facts: memmap.BuildState) -> Original:
-        """Return a function that reads the image of a split and index anew, in full."""
+    def rest(self, facts: memmap.BuildState) -> dict[str, Any]:
+        """Return the domain, and a function that reads the image of a split and index anew, in full."""
         places = iter(range(len(self.files)))
         readable = {
-            split: [
-                file
-                for files in classes.values()
-                for file in files
-                if next(places) not in facts.unreadable
-            ]
+            split: {
+                name: [file for file in files if next(places) not in facts.unreadable]
+                for name, files in classes.items()
+            }
             for split, classes in self.chosen.items()
         }
+        files = {split: [*chain(*classes.values())] for split, classes in readable.items()}
 
         def original(split: str, index: int) -> Image.Image:
-            return photos.decoded(
-                self.root / readable[split][index].name, photos.ENCODED_SIDE, "RGB"
-            )
+            return photos.decoded(self.root / files[split][index].name, photos.ENCODED_SIDE, "RGB")
 
-        return original
+        test = {name: [printable(f.name) for f in each] for name, each in readable["test"].items()}
+        domain = Classification() if readable["train"] else OwnPhotos(test)
+        return {"original": original, "domain": domain}
 
     def splits(self, path: Path, facts: memmap.BuildState) -> dict[str, Pool]:
         """Return the pools of a memory-mapped file that contains all images.

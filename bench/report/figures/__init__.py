@@ -11,11 +11,13 @@ from bench.report.figures.functions import functions
 from bench.report.figures.learning_curves import Curves, learning_curves
 from bench.report.figures.meta_batch import throughput_meta_batch
 from bench.report.figures.pairs import pairs
+from bench.report.figures.photographs import photographs
 from bench.report.figures.ranking import ranking
 from bench.report.figures.scores import scores
 from bench.report.figures.shift import shift
 from bench.report.figures.throughput import throughput
 from bench.report.leaderboard import Leaderboard
+from bench.report.photographs import Classes
 from bench.report.rows import Row, by_metric
 from bench.report.shifts import Shifts
 from bench.report.trials import Trials
@@ -28,10 +30,11 @@ def figures(
     probed: Trials,
     shifted: Shifts,
     fitted: Mapping[str, pd.DataFrame],
+    classes: Classes,
 ) -> dict[str, Figure]:
     """Return all figures by name, those without panels as well.
 
-    ``curves``, ``probed``, ``shifted`` and ``fitted`` map cells to their tables.
+    All but the first two map cells to their tables.
     """
     rows = list(records)
     return {
@@ -42,6 +45,7 @@ def figures(
         "learning_curves_episodes": learning_curves(rows, curves, "episodes"),
         "learning_curves_seconds": learning_curves(rows, curves, "seconds"),
         "adaptation": adaptation(rows, probed),
+        "photographs": photographs(rows, probed, classes),
         "shift": shift(rows, shifted),
         "functions": functions(rows, fitted),
         "throughput": throughput(rows),

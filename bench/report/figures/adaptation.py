@@ -19,7 +19,7 @@ NOTE = (
 
 def adaptation(records: Iterable[Row], trials: Trials) -> Figure:
     """Show test scores of the trained learners against inner steps, shots and ways."""
-    rows = list(records)
+    rows = [row for row in records if not row.get("photos")]  # see `photographs`
     shown = [(varied, *each) for varied in AXES for each in probed(rows, trials, varied)]
     found = [comparison for _, comparison, _ in shown]
     looks = styles((row for comparison in found for row in comparison.rows), found)

@@ -11,7 +11,7 @@ from bench.report.tables import p_text
 
 NOTE = (
     "Points (of errors, natural logarithms) by which the row is ahead of the column; ≈ is a tie. "
-    "Colour: on how many episodes one training of the row beats one of the column."
+    "Colour: on how many {unit} one training of the row beats one of the column."
 )
 MODELS_NOTE = "In parentheses: one seed, an order of models, not of learners."
 
@@ -22,7 +22,11 @@ def pairs(boards: Iterable[Leaderboard]) -> Figure:
     most = max((len(board.standings) for board in several), default=0)
     return Figure(
         [_panel(board) for board in several],
-        note([board.comparison for board in several], NOTE, models_note(several)),
+        note(
+            [board.comparison for board in several],
+            NOTE.format(unit=units(several)),
+            models_note(several),
+        ),
         columns=1 if most > 5 else 2,
         height=1.6 + row_heights(several),
         width=max(7.2, 0.5 * most) if most > 5 else None,
@@ -60,7 +64,7 @@ def matrix(board: Leaderboard) -> Matrix:
                     f"{order[row]} against {order[column]}",
                     f"{sign * pair.difference:+.2f} ± {pair.half:.2f} points ({pair.of})",
                     f"p {p_text(pair.p_corrected)}{': a tie' if tie else ''}",
-                    f"one training beats one of the other on {100 * share:.0f} % of episodes",
+                    f"one training beats one of the other on {100 * share:.0f} % of {board.unit}",
                 ]
             )
     return Matrix(wins, texts, hover)
@@ -70,6 +74,11 @@ def models_note(boards: Iterable[Leaderboard]) -> str:
     """Return `MODELS_NOTE` if some ranks are of models only."""
     single = any(entry.of == MODELS for board in boards for entry in board.standings)
     return MODELS_NOTE if single else ""
+
+
+def units(boards: Iterable[Leaderboard]) -> str:
+    """Return what intervals and tests of the boards are over."""
+    return " or ".join(sorted({board.unit for board in boards}))
 
 
 def row_heights(boards: Sequence[Leaderboard]) -> float:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bench.report.figures.description import Axis, Figure, Line, Panel, Points, Series
-from bench.report.figures.pairs import models_note, row_heights, wrapped
+from bench.report.figures.pairs import models_note, row_heights, units, wrapped
 from bench.report.figures.parts import note, score_axis
 from bench.report.figures.styles import FLOOR, Style, styles
 from bench.report.leaderboard import LEVEL, Leaderboard, Standing
 from bench.tasks.base import Metric
 
 NOTE = (
-    "Thick: 95 % interval over episodes, and seeds where there are several; thin: other classes as well. "
+    "Thick: 95 % interval over {unit}, and seeds where there are several; thin: other classes as well. "
     f"Grey bars join ties (corrected p of {LEVEL} or more)."
 )
 
@@ -25,7 +25,7 @@ def ranking(boards: Iterable[Leaderboard]) -> Figure:
     dotted = f"Dotted: the floor, {', '.join(floors)}." if floors else ""
     return Figure(
         [_panel(board, looks) for board in several],
-        note(found, NOTE, dotted, models_note(several)),
+        note(found, NOTE.format(unit=units(several)), dotted, models_note(several)),
         height=1.0 + row_heights(several),
         legend=False,
     )
@@ -41,7 +41,7 @@ def _panel(board: Leaderboard, looks: Mapping[str, Style]) -> Panel:
                 across = replace(look, marker="", kind=0, width=width)
                 ends = [entry.score - half, entry.score + half]
                 series.append(Line(entry.label, across, ends, [place, place]))
-        hover = _hover(entry, metric)
+        hover = _hover(entry, metric, board.unit)
         series.append(Points(entry.label, look, [entry.score], [place], hover=[hover]))
     for entry in board.floors:
         hover = f"{entry.label}, the floor\n{metric.text(entry.score)}"
@@ -54,11 +54,11 @@ def _panel(board: Leaderboard, looks: Mapping[str, Style]) -> Panel:
     return Panel(board.title, x, y, series, brackets=ties(board), place=board.place)
 
 
-def _hover(entry: Standing, metric: Metric) -> str:
+def _hover(entry: Standing, metric: Metric, unit: str) -> str:
     lines = [entry.label, f"rank {entry.rank}", metric.text(entry.score)]
     for half, what in (
-        (entry.ci95_episodes, "episodes"),
-        (entry.ci95_seeds_and_episodes, "seeds and episodes"),
+        (entry.ci95_episodes, unit),
+        (entry.ci95_seeds_and_episodes, f"seeds and {unit}"),
         (entry.ci95_classes, "classes as well"),
     ):
         lines += [] if half is None else [f"± {half:.3g} {metric.unit} ({what})"]

@@ -86,7 +86,7 @@ def times(facts: dict[str, Any], row: Row) -> Times:
     rates = phase_throughput([row], "evaluate", "examples_per_s") or math.inf
 
     def parts(of: dict[str, Any]) -> tuple[float, float, float]:
-        examples = Setting(of["ways"], of["shots"], of["queries"]).examples
+        examples = Setting(of["ways"], of["shots"], of["queries"] or 0).examples
         if untrained(of):
             return 0.0, 0.0, of.get("episodes", 0) * examples / rates
         training = row["train_seconds"] * of["train_examples"] / row["train_examples"]

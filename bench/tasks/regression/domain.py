@@ -41,7 +41,9 @@ class Regression(Domain):
         errors = SquaredError().score(outputs.cpu().double(), batch.query_y.cpu().double())
         return {"score": errors.nan_to_num(MOST, MOST).clamp(max=MOST)}
 
-    def pictures(self, learner: Learner, source: TaskSource) -> dict[str, str]:
+    def files(
+        self, learner: Learner, source: TaskSource, tested: dict[str, Tensor]
+    ) -> dict[str, str]:
         """Return ``functions.csv``, functions of one number and what the learner makes of them."""
         functions = fitted(learner, source)
         return {} if functions.empty else {"functions.csv": functions.to_csv(index=False)}

@@ -21,6 +21,8 @@ from bench.datasets.io import memmap
 from bench.datasets.io.cache import DataDirs
 from bench.datasets.io.class_split import random_split, read_split
 from bench.datasets.io.photos import photo
+from bench.tasks.classification.domain import Classification
+from bench.tasks.classification.own_photos import OwnPhotos
 from bench.tasks.leaks import check
 from bench.tasks.pool import Dataset
 
@@ -111,6 +113,24 @@ def test_a_folder_is_found_in_data_root(root: Path, tmp_path: Path) -> None:
     (root / "parts.json").write_text('{"train": ["ant"], "val": ["bee"], "test": ["cat"]}')
     dataset = folder.prepare(folders, **(DEFAULTS | {"path": "my photos", "splits": "parts.json"}))
     assert names(dataset) == [("ant",), ("bee",), ("cat",)]
+
+
+def test_all_of_a_few_classes_are_tested(
+    root: Path, prepare: Callable[..., Dataset], caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "bee" / "0.png").write_bytes(b"no image")
+    for _ in range(2):
+        caplog.clear()
+        dataset = prepare(min_classes=3, min_images=4, skip_unreadable=True)
+        assert names(dataset) == [(), (), CLASSES[1:]]
+        assert dataset.splits["train"].inputs.shape == (0, 3, 8, 8)
+        assert "6 classes are too few for a training" in caplog.text
+        check(dataset.splits)
+        domain = dataset.domain
+        assert isinstance(domain, OwnPhotos) and domain.names == CLASSES[1:]
+        assert domain.photographs[:3] == ["bee/2.gif", "bee/more/1.BMP", "bee/more/3.png"]
+        assert np.bincount(domain.classes).tolist() == dataset.splits["test"].sizes.tolist()
+    assert type(prepare(skip_unreadable=True).domain) is Classification
 
 
 @pytest.mark.parametrize(
@@ -211,12 +231,8 @@ def other_kinds(root: Path) -> dict[str, object]:
     return {"path": str(root / "empty")}
 
 
-def few_classes(root: Path) -> dict[str, object]:
-    return {"min_classes": 3}
-
-
-def few_left(root: Path) -> dict[str, object]:
-    return {"min_images": 5}
+def one_left(root: Path) -> dict[str, object]:
+    return {"min_images": 9}
 
 
 def none_left(root: Path) -> dict[str, object]:
@@ -289,10 +305,9 @@ def known_name(root: Path) -> dict[str, object]:
             other_kinds,
             r"holds no sub-folders with images \(files such as a/notes.txt are not read\)",
         ),
-        (few_classes, "7 classes are too few for 3 ways: .* 9 are needed; add .* or take ways=2"),
         (
-            few_left,
-            r"5 classes are too few for 2 ways: .* 6 .*\(dataset.min_images left out ant, bee\)",
+            one_left,
+            r"1 classes are too few for 2 ways: .* 6 .*\(dataset.min_images left out ant, bee, cat",
         ),
         (none_left, "No class in .* has 50 images; lower dataset.min_images"),
         (no_split_file, "no nowhere.json, neither here nor .* with dataset.splits="),

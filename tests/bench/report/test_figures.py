@@ -71,6 +71,7 @@ def shown(rows: list[Row]) -> dict[str, Figure]:
         {row["cell"]: tried(row, STATISTICS) for row in done},
         {row["cell"]: elsewhere({"glyphs": 60.0, "fc100": 40.0}) for row in done},
         {row["cell"]: fits(row) for row in done},
+        {},
     )
     return {name: figure for name, figure in found.items() if figure.panels}
 
@@ -250,7 +251,7 @@ def test_a_learner_looks_the_same_in_every_figure_and_subset() -> None:
 
 def test_figures_without_data_have_no_panels() -> None:
     row = record(throughput=[])
-    found = figures([row], [], {row["cell"]: curve(row)}, {}, {}, {})
+    found = figures([row], [], {row["cell"]: curve(row)}, {}, {}, {}, {})
     drawn = {name for name, figure in found.items() if figure.panels}
     assert drawn == {"accuracy", "learning_curves_episodes"}
-    assert not any(figure.panels for figure in figures([failed()], [], {}, {}, {}, {}).values())
+    assert not any(figure.panels for figure in figures([failed()], [], {}, {}, {}, {}, {}).values())

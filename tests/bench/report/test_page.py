@@ -73,8 +73,11 @@ def rendered(rows: list[Row], **more: Any) -> str:
         e["cell"]: elsewhere({"glyphs": 60.0, "<b>": 9.0}) for e in finished if e["seed"] == 0
     }
     probed, shifted = more.get("probed", probed), more.get("shifted", shifted)
-    drawn = figures(rows, boards, curves, probed, shifted, {e["cell"]: fits(e) for e in finished})
-    return page.html(rows, boards, curves, probed, shifted, more.get("claimed", []), [], [], drawn)
+    drawn = figures(
+        rows, boards, curves, probed, shifted, {e["cell"]: fits(e) for e in finished}, {}
+    )
+    claimed = more.get("claimed", [])
+    return page.html(rows, boards, curves, probed, shifted, {}, claimed, [], [], drawn)
 
 
 def large() -> list[Row]:

@@ -141,10 +141,10 @@ def test_functions_of_two_numbers_have_no_pictures(dataset):
     learner = NearestNeighbor(Pixels((1,)), 1)
     learner.loss = dataset.domain.loss()
     source = EpisodeSampler(pool, setting, ("test",), dataset.domain)
-    assert list(dataset.domain.pictures(learner, source)) == ["functions.csv"]
+    assert list(dataset.domain.files(learner, source, {})) == ["functions.csv"]
     wide = replace(pool, inputs=pool.inputs.repeat(1, 2))
     source = EpisodeSampler(wide, setting, ("test",), dataset.domain)
-    assert dataset.domain.pictures(learner, source) == {}
+    assert dataset.domain.files(learner, source, {}) == {}
 
 
 def test_the_parameters_of_the_smallest_error_are_tested(make, monkeypatch):
