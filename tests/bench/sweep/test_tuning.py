@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -322,6 +323,17 @@ def test_a_trial_given_by_hand_is_refused(tune, checked):
             tuning.run_trial(checked([f"tune.trial={trial}"]))
 
 
+@pytest.mark.parametrize("fact", [{"best": 99.0}, {"n_trials": 7}, {"examples": 1}])
+def test_findings_given_by_hand_are_refused(tune, checked, fact):
+    batches = tune(["tune.n_trials=2"])
+    found = checked(batches[-1][0])
+    tuning.check(found)
+    forged = found.config.tuned.model_copy(update=fact)
+    cell = replace(found, config=found.config.model_copy(update={"tuned": forged}))
+    with pytest.raises(UserError, match="leave it out, it is for the tuner to say"):
+        tuning.check(cell)
+
+
 def test_a_forecast_is_of_what_is_left(tune, checked):
     tune(["tune.n_trials=1"])
     ((trial, cell),) = tuning.batches([["dry_run=true"]], checked)
@@ -411,6 +423,14 @@ def test_a_damaged_journal_is_told(tune, checked):
         (["+tune.space.algo.c={low: 1, high: 2, scale: log}"], "protonet has no option algo.c"),
         (["+tune.space.train.examples={low: 1, high: 999, scale: log}"], "belongs to the budget"),
         (["algo=maml", "tune.space.algo.inner_steps.high=5.5"], "algo.inner_steps=5.5 is invalid"),
+        (
+            ["algo=maml", "+tune.space.algo.second_order={low: 0, high: 1, scale: linear}"],
+            "second_order=True is not a number",
+        ),
+        (
+            ["algo=maml", "+tune.space.algo.adapts={low: 0, high: 1, scale: linear}"],
+            "adapts=all is not a number",
+        ),
         (["algo=nearest"], "nearest is not trained, so there is nothing to tune"),
         (["algo=learn2learn/protonet"], "conf/space/ has no learn2learn/protonet"),
     ],
