@@ -70,8 +70,9 @@ class Onnx(Encoder):
         colours = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
         self.preparation = Preparation(size, crop, interpolation, *colours)
         self.num_features = int(outputs[0].shape[1])
+        self.files = sorted(Path(weights).parent.glob(f"{Path(weights).name}*"))
         found = hashlib.sha256()
-        for path in sorted(Path(weights).parent.glob(f"{Path(weights).name}*")):
+        for path in self.files:
             found.update(path.read_bytes())
         self.digest = hashlib.sha256(f"{found.hexdigest()} {self.preparation}".encode()).hexdigest()
         name = f"onnx {Path(weights).stem}"

@@ -22,6 +22,8 @@ Compare few-shot learners on the same episodes.
   python -m bench.status                                    what became of each cell of the last sweep
   python -m bench.plan workers=8 ...                        what a sweep would take, from measured rows
   python -m bench.reproduce until=170m                      published cells, for so long
+  python -m bench.predict RUN support=... images=...        labels of new photographs by a trained learner
+  python -m bench.export RUN support=...                    that learner as an ONNX file
   python -m bench.verify                                    stored runs evaluated again: as stored?
 
 Choices:

@@ -34,9 +34,9 @@ commit_at_start = cache(commit)
 NO_NUMBERS = {
     *("report", "check", "cli", "loggers", "sweep/plan", "sweep/plugins", "sweep/reproduce"),
     "__main__.py",
-    *("plan.py", "probe.py", "reproduce.py", "status.py", "verify.py"),
+    *("export.py", "plan.py", "predict.py", "probe.py", "reproduce.py", "status.py", "verify.py"),
     *("config/explain.py", "config/groups.py", "core/until.py", "core/version.py"),
-    "runs/load.py",
+    *("runs/arguments.py", "runs/export.py", "runs/load.py", "runs/predict.py"),
     *("runs/probe.py", "runs/transfer.py", "runs/verify.py"),
     *("sweep/forecast.py", "sweep/journal.py", "sweep/status.py"),
 }

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq, minimize_scalar
-from scipy.special import stdtr, stdtrit
+from scipy.special import betaincinv, stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 
@@ -30,6 +29,14 @@ def mean_ci95(values: ArrayLike) -> tuple[float, float]:
     """
     y = np.asarray(values, dtype=np.float64)
     return float(y.mean()), 1.96 * float(y.std(ddof=1)) / math.sqrt(len(y))
+
+
+def binomial_ci95(successes: int, trials: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a probability (Clopper and Pearson 1934)."""
+    failures = trials - successes
+    low = float(betaincinv(successes, failures + 1, 0.025)) if successes else 0.0
+    high = float(betaincinv(successes + 1, failures, 0.975)) if failures else 1.0
+    return low, high
 
 
 class Estimate(NamedTuple):
@@ -209,6 +216,8 @@ def over_classes(values: ArrayLike, design: ClassDesign) -> tuple[float, float]:
 
     ``values`` is [E].
     """
+    from scipy.optimize import brentq, minimize_scalar  # late: half a second of each command
+
     y = np.asarray(values, dtype=np.float64)
     episodes, df = len(y), len(design.shares) - 1
     typical = float(design.scales.mean())

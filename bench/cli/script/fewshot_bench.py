@@ -7,6 +7,8 @@ COMMANDS = {
     "run": "run one cell, or with -m a sweep of cells: python -m bench",
     "report": "rebuild tables and figures from the stored runs: python -m bench.report",
     "probe": "evaluate finished runs under other conditions: python -m bench.probe",
+    "predict": "label new photographs by a trained learner: python -m bench.predict",
+    "export": "write that learner as an ONNX file: python -m bench.export",
     "verify": "evaluate stored runs again and compare: python -m bench.verify",
     "status": "which cells of a sweep are done: python -m bench.status",
     "plan": "forecast the cost of a sweep: python -m bench.plan",

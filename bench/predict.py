@@ -1,0 +1,57 @@
+"""``python -m bench.predict``: label new photographs by a few labelled ones."""
+
+import sys
+from pathlib import Path
+
+from bench.core import process
+
+process.configure()  # before torch is imported
+
+from bench.config import explain
+from bench.core.atomic import atomic_write
+from bench.core.errors import StorageError
+from bench.core.signals import run_command
+from bench.runs.arguments import fitted, parse
+from bench.runs.predict import images_of, label, leave_one_out
+
+COMMAND = "python -m bench.predict"
+USAGE = """\
+Usage: python -m bench.predict RUN support=DIR images=PATTERN [output=FILE] [data_root=DIR]
+       python -m bench.predict backbone=... [algo=ridge] support=DIR images=PATTERN [...]
+
+Fits a learner to the images of DIR, which has a sub-folder for each class, and writes FILE
+(predictions.csv when not given) with a line for each image that PATTERN finds, such as 'new/*.jpg', or
+that is in a folder of that name: file, label, probability, runner-up, and unsure (yes or no). It first
+says how many of the images of DIR are labelled correctly by a learner fitted to all others.
+
+The learner is that of a stored run, such as results/runs/protonet-...; or a head without training
+(algo=ridge, centroid, knn, svm or logistic) on a pretrained, frozen backbone, such as backbone=timm
+backbone.model=... or backbone=onnx backbone.weights=FILE. data_root is where weights are looked for."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command and return its exit status: 0, or that of a `UserError`."""
+    if {"-h", "--help"} & set(arguments):
+        print(USAGE)
+        return 0
+    try:
+        parsed = parse(COMMAND, arguments, ("support", "images"), "output")
+        files = images_of(parsed.values["images"])
+        learner = fitted(parsed)
+        found = leave_one_out(learner)
+        print("\n".join(found.sentences), flush=True)
+        table = label(learner, files, found.threshold)
+        output = Path(parsed.values.get("output", "predictions.csv"))
+        try:
+            atomic_write(output, table.to_csv(index=False))
+        except OSError as error:
+            raise StorageError(f"Cannot write {output} ({error.strerror}).") from None
+    except explain.MISTAKES as error:
+        return explain.report(error)
+    unsure = (table["unsure"] == "yes").sum()
+    print(f"{output}: labels of {len(table)} images" + (f", {unsure} unsure" if unsure else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))
