@@ -105,7 +105,9 @@ def support_set(folder: str) -> tuple[list[Path], list[str]]:
     root = Path(folder).expanduser()
     if not root.exists():
         raise UserError(f"There is no folder {folder}; name one with a sub-folder for each class.")
-    classes, _ = images_in(root)
+    if not root.is_dir():
+        raise UserError(f"{folder} is a file; name a folder with a sub-folder for each class.")
+    classes = images_in(root, ".", "class", [])
     pairs = [(root / file.name, name) for name, files in classes.items() for file in files]
     return [path for path, _ in pairs], [name for _, name in pairs]
 

@@ -15,11 +15,11 @@ import os
 import stat
 import tempfile
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, combinations, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -39,12 +39,17 @@ from bench.tasks.pool import Dataset, Pool
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 MOST_NAMED = 3
 """Maximum number of files or classes named in a message; the others are counted."""
 MOST_LETTERS = 40
 """Maximum length of a data set's name in tables and file names."""
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
-"""Usual names of sub-folders that are splits rather than classes."""
+SPLITS = {
+    **{"train": "train", "training": "train", "test": "test", "testing": "test"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+}
+"""The split of each usual name of a sub-folder that is a split rather than a class."""
 PHONES = (".heic", ".heif")
 
 
@@ -71,13 +76,18 @@ def prepare(
     min_classes: Positive,
     min_images: Positive,
     skip_unreadable: bool,
+    nested: Literal["class", "group/class", "any/class"] | None = None,
+    within: Literal["group"] | None = None,
 ) -> Dataset:
     """Return the images of the folder ``path`` at ``side`` x ``side`` pixels; see the module.
 
     Its name in tables is ``label``, by default the name of the folder. ``splits`` is a file
     (`read_split`); without one, the classes are split at random by ``split_seed``, at least
     ``min_classes`` in each. Where these are too few for that, all are test classes (`OwnPhotos`).
-    Classes of fewer than ``min_images`` images are left out.
+    Classes of fewer than ``min_images`` images are left out. ``nested`` says what folders below
+    folders are: parts of a class; the classes of a group, so that no split divides a group; or the
+    classes of any folder, such as one a camera, which are the same by name. With
+    ``within="group"``, all classes of an episode are of one group.
 
     Raises:
         UserError: If folder or file cannot be found or used, an image cannot be read (unless
@@ -87,18 +97,27 @@ def prepare(
         raise UserError("dataset=folder needs images; name their folder with dataset.path=...")
     root = find("path", path, [folders.archives])
     name = label_of(label or last_name(path) or "")
-    every, others = images_in(root)
+    others: list[str] = []
+    by_split = split_folders(root, others)
+    if by_split:
+        found = {split: images_in(root, at, nested, others) for split, at in by_split.items()}
+        every = {each: files for split in found.values() for each, files in split.items()}
+        check_disjoint(root, found)
+    else:
+        every = images_in(root, ".", nested, others)
     classes = {each: files for each, files in every.items() if len(files) >= min_images}
     left_out = every.keys() - classes
     if not classes:
         raise UserError(f"No class in {root} has {min_images} images; lower dataset.min_images")
     try:
-        if splits is None and 2 <= len(classes) < 3 * min_classes:
+        if by_split:
+            parts = {split: sorted(of.keys() & classes) for split, of in found.items()}
+        elif splits is None and 2 <= len(classes) < 3 * min_classes:
             parts = {"train": [], "val": [], "test": sorted(classes)}
         elif splits:
             parts = read_split(find("splits", splits, [folders.archives, root]), classes)
         else:
-            parts = random_split(classes, split_seed, min_classes)
+            parts = random_split(classes, split_seed, min_classes, group_of if nested else str)
     except UserError as mistake:
         small = f" (dataset.min_images left out {some(left_out)})" if left_out else ""
         raise UserError(f"{root}: {mistake}{small}") from None
@@ -108,7 +127,12 @@ def prepare(
     chosen = {split: {each: classes[each] for each in those} for split, those in parts.items()}
     photo_set = Photos(name, root, chosen, (channels, side, side), skip_unreadable, passed_over)
     recipe = repr((chosen, photo_set.shape)).encode() + Path(photos.__file__).read_bytes()
-    return prepared(folders.cache, name, recipe, ".pixels", photo_set.read, photo_set.make)
+    dataset = prepared(folders.cache, name, recipe, ".pixels", photo_set.read, photo_set.make)
+    if nested == "group/class":
+        dataset = dataset.with_groups(group_of)
+    if within and nested != "group/class":
+        raise UserError("dataset.within=group needs groups of classes: dataset.nested=group/class")
+    return dataset.within_groups() if within else dataset
 
 
 def find(key: str, path: str, folders: Collection[Path]) -> Path:
@@ -138,49 +162,109 @@ def label_of(name: str) -> str:
     return kept
 
 
-def images_in(root: Path) -> tuple[Classes, list[str]]:
-    """Return the image files of each class by name, and the names of other files.
+def group_of(name: str) -> str:
+    """Return the group of a class such as ``group/class``."""
+    return name.rpartition("/")[0] or name
+
+
+def split_folders(root: Path, others: list[str]) -> dict[str, str]:
+    """Return the sub-folder of each split where all sub-folders are splits; else nothing.
 
     Raises UserError.
     """
     if not root.is_dir():
         raise UserError(f"{root} is a file; name a folder that holds one sub-folder a class")
-    classes: Classes = {}
-    others: list[str] = []
+    names = readable(sub_folders, root, others)
+    found = {SPLITS.get(name.lower(), ""): name for name in names}
+    if len(names) < 2 or "" in found:
+        return {}
+    if len(found) < 3 or len(names) > 3:
+        raise UserError(
+            f"{root} holds {', '.join(names)}: give train, val and test, each with its own classes, or "
+            "put the folders of all classes beside each other, which are then split at random"
+        )
+    return {split: found[split] for split in ("train", "val", "test")}
+
+
+def check_disjoint(root: Path, found: dict[str, Classes]) -> None:
+    """Raise UserError if splits share classes, as in data sets for ordinary classification."""
+    for one, other in combinations(found, 2):
+        if both := found[one].keys() & found[other].keys():
+            raise UserError(
+                f"{root}: {one} and {other} share the classes {some(both)}, where a few-shot test needs "
+                "classes that nobody has trained on; put the folders of all classes beside each other, "
+                "which are then split at random"
+            )
+
+
+def readable(work: Callable[..., Result], *given: object) -> Result:
+    """Return the result of looking into folders; raise UserError if one cannot be read."""
     try:
-        folders = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-        check_folders(root, [*filter(visible, folders)])
-        for folder in filter(visible, folders):
-            if files := files_in(root, folder, others):
-                text = os.fsencode(folder).decode("utf-8", "backslashreplace")
-                # some systems store an accent as a separate character
-                classes.setdefault(unicodedata.normalize("NFC", text), []).extend(files)
-        loose = [each for each in os.listdir(root) if Path(each).suffix.lower() in suffixes()]
+        return work(*given)
     except OSError as error:
         raise UserError(
             f"Cannot read {error.filename} ({error.strerror}); make it readable"
         ) from None
+
+
+def sub_folders(place: Path, others: list[str]) -> list[str]:
+    """Return the names of visible sub-folders; links to a folder around them are passed over."""
+    whole = place.resolve()
+    names = sorted(entry.name for entry in os.scandir(place) if entry.is_dir())
+    kept = []
+    for name in filter(visible, names):
+        at = (place / name).resolve()
+        if at == whole or at in whole.parents:
+            others.append(f"{name} (a link to a folder that it is in)")
+        else:
+            kept.append(name)
+    return kept
+
+
+def images_in(root: Path, below: str, nested: str | None, others: list[str]) -> Classes:
+    """Return the image files of each class by name, from the sub-folders of ``root / below``.
+
+    Adds the names of other files to ``others``. Raises UserError.
+    """
+    return readable(_images_in, root, below, nested, others)
+
+
+def _images_in(root: Path, below: str, nested: str | None, others: list[str]) -> Classes:
+    classes: Classes = {}
+    place = root / below
+    deeper = []
+    for folder in sub_folders(place, others):
+        if files := files_in(root, (Path(below) / folder).as_posix(), others):
+            depth = len(Path(below, folder).parts)
+            inner = {file: Path(file.name).parts[depth:-1] for file in files}
+            if all(inner.values()):
+                deeper.append(f"{folder}/{next(iter(inner.values()))[0]}")
+            for file, parts in inner.items():
+                name = {
+                    "group/class": "/".join([folder, *parts[:1]]),
+                    "any/class": parts[0] if parts else folder,
+                }.get(nested or "class", folder)
+                classes.setdefault(spelled(name), []).append(file)
+    if nested is None and deeper and len(deeper) == len(classes) > 1:
+        raise UserError(
+            f"Each folder of {place} holds folders of images alone, such as {deeper[0]}. Say what they "
+            "are by dataset.nested=class (parts of one class), group/class (classes of a group) or "
+            "any/class (classes of a camera, a day or the like, the same by name)"
+        )
+    loose = [each for each in os.listdir(place) if Path(each).suffix.lower() in suffixes()]
     if not classes:
         found = "images, but not in sub-folders" if loose else "no sub-folders with images"
         kinds = f" (files such as {others[0]} are not read{convert(others)})" if others else ""
         raise UserError(
-            f"{root} holds {found}{kinds}; make one sub-folder of images for each class"
+            f"{place} holds {found}{kinds}; make one sub-folder of images for each class"
         )
-    return classes, others
+    return {name: sorted(files) for name, files in classes.items()}
 
 
-def check_folders(root: Path, names: list[str]) -> None:
-    """Raise UserError if sub-folders are not classes: splits, or links to a parent folder."""
-    if len(names) > 1 and {name.lower() for name in names} <= SPLITS:
-        raise UserError(
-            f"{root} holds {', '.join(names)}, which are splits and no classes; put the folders of all "
-            "classes beside each other in one, and say which class is in which split by "
-            "dataset.splits=FILE"
-        )
-    whole = root.resolve()
-    for name in names:
-        if (at := (root / name).resolve()) == whole or at in whole.parents:
-            raise UserError(f"{root / name} is a link to a folder that it is in itself; delete it")
+def spelled(name: str) -> str:
+    """Return the name of a folder as one text, however its system stores accents."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return unicodedata.normalize("NFC", text)
 
 
 def convert(names: Collection[str]) -> str:

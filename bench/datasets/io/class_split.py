@@ -4,7 +4,7 @@ import difflib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import yaml
@@ -19,11 +19,14 @@ SHARES = {"val": 0.16, "test": 0.20}
 Names = dict[str, list[str]]
 
 
-def random_split(classes: Collection[str], seed: int, least: int) -> Names:
+def random_split(
+    classes: Collection[str], seed: int, least: int, group: Callable[[str], str] = str
+) -> Names:
     """Return the classes of each split in alphabetical order: 64 / 16 / 20 %.
 
-    Each split has at least ``least`` classes. The order is that of a hash of seed and name, so that
-    it is the same on every machine, and adding or removing a class moves few others.
+    Each split has at least ``least`` classes, and no ``group`` of a class is divided. The order is
+    that of a hash of seed and name, so that it is the same on every machine, and adding or removing
+    a class moves few others.
 
     Raises:
         UserError: If there are too few classes.
@@ -34,9 +37,21 @@ def random_split(classes: Collection[str], seed: int, least: int) -> Names:
             f"{len(classes)} classes are too few for {least} ways: train, val and test have none in "
             f"common, so that {3 * least} are needed; add classes{fewer}"
         )
-    ranked = sorted(classes, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
-    val, test = (max(least, round(share * len(classes))) for share in SHARES.values())
-    parts = {"train": ranked[val + test :], "val": ranked[:val], "test": ranked[val : val + test]}
+    members: dict[str, list[str]] = {}
+    for name in sorted(classes):
+        members.setdefault(group(name), []).append(name)
+    ranked = sorted(members, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    parts: Names = {"train": [], "val": [], "test": []}
+    for split, share in SHARES.items():
+        wanted = max(least, round(share * len(classes)))
+        while ranked and len(parts[split]) < wanted:
+            parts[split] += members[ranked.pop(0)]
+    parts["train"] = [name for each in ranked for name in members[each]]
+    if len(parts["train"]) < least or len(parts["test"]) < least:
+        raise UserError(
+            f"{len(members)} groups of {len(classes)} classes are too few for train, val and test of "
+            f"{least} classes each, as no group is divided; add groups"
+        )
     return {split: sorted(names) for split, names in parts.items()}
 
 

@@ -275,9 +275,30 @@ def layout_of_splits(root: Path) -> dict[str, object]:
     return {"path": str(root / "splits")}
 
 
-def link_to_itself(root: Path) -> dict[str, object]:
-    (root / "all").symlink_to(root)
-    return {}
+def two_splits(root: Path) -> dict[str, object]:
+    for split in ("train", "test"):
+        (root / "splits" / split / split).mkdir(parents=True)
+    return {"path": str(root / "splits")}
+
+
+def nested_folders(root: Path) -> dict[str, object]:
+    return {"path": str(cameras(root))}
+
+
+def within_no_group(root: Path) -> dict[str, object]:
+    return {"within": "group"}
+
+
+def cameras(root: Path) -> Path:
+    """The same six classes below the folders of two cameras."""
+    place = root.parent / "by camera"
+    for number, camera in enumerate(("canon", "nikon")):
+        for name in CLASSES[:6]:
+            (place / camera / name).mkdir(parents=True)
+            for each in range(3):
+                colour = (40 * number + each, 40 * CLASSES.index(name), 9)
+                Image.new("RGB", (9, 9), colour).save(place / camera / name / f"{each}.png")
+    return place
 
 
 def huge(root: Path) -> dict[str, object]:
@@ -322,8 +343,13 @@ def known_name(root: Path) -> dict[str, object]:
             shared,
             r"1 images in .* are in two splits.*bee/0.png \(train\) and dog/again.png \(test\);",
         ),
-        (layout_of_splits, "Val, test, train, which are splits and no classes; .* dataset.splits="),
-        (link_to_itself, "all is a link to a folder that it is in itself; delete it"),
+        (layout_of_splits, "train and val share the classes ant, where a few-shot test needs"),
+        (two_splits, "holds test, train: give train, val and test, each with its own classes, or"),
+        (nested_folders, "holds folders of images alone, such as canon/ant. Say what they are by"),
+        (
+            within_no_group,
+            "dataset.within=group needs groups of classes: dataset.nested=group/class",
+        ),
         (
             huge,
             "ant/0.png .it has 81,000,000 pixels, and 67,108,864 are the most.; repair or delete",
@@ -539,3 +565,61 @@ def test_photos_of_phones_are_read_where_pillow_heif_is(
         UserError, match="IMG_2.heic are not read; install pillow-heif to read HEIC"
     ):
         prepare(path=str(root / "empty"))
+
+
+def test_a_link_to_a_folder_around_it_is_passed_over(
+    root: Path, prepare: Callable[..., Dataset], caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "all").symlink_to(root)
+    assert every(prepare()) == sorted(CLASSES)
+    assert "all (a link to a folder that it is in)" in caplog.text
+
+
+def test_folders_of_splits_are_the_splits(root: Path, prepare: Callable[..., Dataset]) -> None:
+    place = root.parent / "splits"
+    parts = {"training": CLASSES[:3], "valid": CLASSES[3:5], "Test": CLASSES[5:]}
+    for split, those in parts.items():
+        (place / split).mkdir(parents=True)
+        for name in those:
+            (root / name).rename(place / split / name)
+    dataset = prepare(path=str(place))
+    assert names(dataset) == [CLASSES[:3], CLASSES[3:5], CLASSES[5:]]
+    assert dataset.splits["test"].sizes.tolist() == [8, 9]
+    assert dataset.original is not None and dataset.original("val", 0).size[0] > 8
+
+
+def test_classes_of_cameras_are_the_same_by_name(
+    root: Path, prepare: Callable[..., Dataset]
+) -> None:
+    dataset = prepare(path=str(cameras(root)), nested="any/class")
+    assert every(dataset) == sorted(CLASSES[:6])
+    assert all(pool.sizes.eq(6).all() for pool in dataset.splits.values())
+
+
+def test_groups_of_classes_are_not_divided(root: Path, prepare: Callable[..., Dataset]) -> None:
+    place = cameras(root)
+    for group in ("pentax", "leica"):
+        (place / group).mkdir()
+        for name in CLASSES[:3]:
+            (place / group / name).mkdir()
+            for each in range(2):
+                colour = (each, len(group), 7 * CLASSES.index(name))
+                Image.new("RGB", (9, 9), colour).save(place / group / name / f"{each}.png")
+    dataset = prepare(path=str(place), nested="group/class", within="group")
+    groups = [set(pool.groups) for pool in dataset.splits.values()]
+    assert set.union(*groups) == {"canon", "nikon", "pentax", "leica"}
+    assert sum(map(len, groups)) == 4 and all(groups)
+    assert all(name.startswith(group) for pool in dataset.splits.values()
+               for name, group in zip(pool.names, pool.groups, strict=True))  # fmt: skip
+    assert dataset.splits["test"].within_group and dataset.name == "by-camera-within"
+    with pytest.raises(
+        UserError, match="4 groups of 18 classes are too few for train, val and test"
+    ):
+        prepare(path=str(place), nested="group/class", min_classes=6)
+
+
+def test_parts_of_a_class_are_one_class_if_that_is_said(
+    root: Path, prepare: Callable[..., Dataset]
+) -> None:
+    dataset = prepare(path=str(cameras(root)), nested="class")
+    assert every(dataset) == ["canon", "nikon"]
