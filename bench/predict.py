@@ -12,7 +12,7 @@ from bench.core.atomic import atomic_write
 from bench.core.errors import StorageError
 from bench.core.signals import run_command
 from bench.runs.arguments import fitted, parse
-from bench.runs.predict import images_of, label, leave_one_out
+from bench.runs.predict import images_of, label, leave_one_out, to_csv
 
 COMMAND = "python -m bench.predict"
 USAGE = """\
@@ -40,16 +40,18 @@ def main(arguments: list[str]) -> int:
         learner = fitted(parsed)
         found = leave_one_out(learner)
         print("\n".join(found.sentences), flush=True)
-        table = label(learner, files, found.threshold)
+        predictions = label(learner, files, found.threshold)
         output = Path(parsed.values.get("output", "predictions.csv"))
         try:
-            atomic_write(output, table.to_csv(index=False))
+            atomic_write(output, to_csv(predictions))
         except OSError as error:
             raise StorageError(f"Cannot write {output} ({error.strerror}).") from None
     except explain.MISTAKES as error:
         return explain.report(error)
-    unsure = (table["unsure"] == "yes").sum()
-    print(f"{output}: labels of {len(table)} images" + (f", {unsure} unsure" if unsure else ""))
+    unsure = sum(each.unsure == "yes" for each in predictions)
+    print(
+        f"{output}: labels of {len(predictions)} images" + (f", {unsure} unsure" if unsure else "")
+    )
     return 0
 
 

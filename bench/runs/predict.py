@@ -1,11 +1,12 @@
 """Labels of new photographs by a learner fitted to a folder of labelled ones."""
 
+import csv
 import glob
+import io
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from bench.core.errors import UserError
@@ -50,12 +51,13 @@ class LeaveOneOut(NamedTuple):
             said.append(f"unsure: not told, as {self.total} images are fewer than {FEWEST}.")
         elif self.threshold == np.inf:
             said.append(
-                f"unsure: yes for all, as even of the {FEWEST} surest less than {SURE:.0%} are correct."
+                f"unsure: yes for all, as even of the {FEWEST} surest less than {100 * SURE:.0f} % are "
+                "correct."
             )
         else:
             said.append(
                 f"unsure: below a probability of {self.threshold:.4f}; of the support images at or above "
-                f"it, {SURE:.0%} or more are correct."
+                f"it, {100 * SURE:.0f} % or more are correct."
             )
         return said
 
@@ -80,21 +82,36 @@ def threshold_of(probabilities: NDArray[np.float64], correct: NDArray[np.bool_])
     return float(ranked[possible].min()) if possible.any() else np.inf
 
 
-def label(learner: FewShot, files: list[Path], threshold: float | None) -> pd.DataFrame:
-    """Return a row for each file: its label, the probability, the runner-up, and if it is unsure."""
-    probabilities = learner.predict_proba(files)
-    best = np.argsort(-probabilities, axis=1, kind="stable")
-    highest = probabilities.max(1)
-    unsure = np.where(highest < threshold, "yes", "no") if threshold is not None else ""
-    return pd.DataFrame(
-        {
-            "file": [str(file) for file in files],
-            "label": [learner.classes[n] for n in best[:, 0]],
-            "probability": highest.round(4),
-            "runner-up": [learner.classes[n] for n in best[:, 1]],
-            "unsure": unsure,
-        }
-    )
+class Prediction(NamedTuple):
+    """The label of an image, its probability, the next likely label, and yes or no, if that is known."""
+
+    file: str
+    label: str
+    probability: float
+    runner_up: str
+    unsure: str
+
+
+def label(learner: FewShot, files: list[Path], threshold: float | None) -> list[Prediction]:
+    """Return the predictions for these files; ``threshold`` is that of `LeaveOneOut`."""
+    found = []
+    for file, each in zip(files, learner.predict_proba(files), strict=True):
+        first, second = np.argsort(-each, kind="stable")[:2]
+        unsure = "" if threshold is None else "yes" if each[first] < threshold else "no"
+        names = learner.classes[first], learner.classes[second]
+        found.append(
+            Prediction(str(file), names[0], round(float(each[first]), 4), names[1], unsure)
+        )
+    return found
+
+
+def to_csv(predictions: list[Prediction]) -> str:
+    """Return predictions as CSV, with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "label", "probability", "runner-up", "unsure"))
+    writer.writerows(predictions)
+    return text.getvalue()
 
 
 def support_set(folder: str) -> tuple[list[Path], list[str]]:

@@ -19,6 +19,8 @@
         accuracy.csv, throughput.csv, figures/ ...   views, written by bench.report from runs/ alone
 """
 
+from __future__ import annotations
+
 import errno
 import json
 import os
@@ -27,10 +29,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import yaml
 from filelock import FileLock, Timeout
 
@@ -39,6 +40,9 @@ from bench.core.errors import StorageError, UserError
 from bench.core.safe_yaml import plain_yaml
 from bench.runs import records
 from bench.tasks.base import MOST, Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CHECKPOINT = "checkpoint.pt"
 ASKED_SECONDS = 1.0
@@ -251,6 +255,8 @@ class Store:
         self, cell: str, name: str, numbers: tuple[str, ...], texts: tuple[str, ...] = ()
     ) -> pd.DataFrame:
         """Return a CSV file that has these columns; those in ``numbers`` are checked to be finite."""
+        import pandas as pd  # late: half a second of each command
+
         content = read_plain(self.runs / cell / name, MOST_TABLE_BYTES)
         others = [name for name in pd.read_csv(BytesIO(content), nrows=0) if name not in texts]
         table = pd.read_csv(

@@ -3,10 +3,9 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +14,9 @@ from torch import Tensor
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.losses import Loss
 from bench.stats.intervals import mean_ci95
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST = 1e15
 """A score beyond this, either way, is not possible: far above any real one."""
@@ -135,8 +137,10 @@ class Domain(ABC):
         """Return the score and the half-width of its 95 % interval, from the results of all tasks."""
         return mean_ci95(tested["score"])
 
-    def table(self, tested: dict[str, Tensor], source: "TaskSource") -> pd.DataFrame:
+    def table(self, tested: dict[str, Tensor], source: "TaskSource") -> "pd.DataFrame":
         """Return one row for each task: its metrics, and what the source tells of it."""
+        import pandas as pd  # late: half a second of each command
+
         metrics = {key: x for key, x in tested.items() if x.ndim == 1 and key != "unsolved"}
         count = len(tested["score"])
         return pd.DataFrame({"episode": range(count)} | metrics | source.columns(count))

@@ -1,9 +1,9 @@
 """Classification of the photographs of a few given classes, all of which are tested."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -11,6 +11,9 @@ from algorithms.learner import Learner, TaskBatch
 from bench.stats import photos
 from bench.tasks.base import TaskSource
 from bench.tasks.classification.domain import Classification
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class OwnPhotos(Classification):
@@ -55,12 +58,14 @@ class OwnPhotos(Classification):
         """Return the mean loss, and the number of photographs."""
         return {"loss": scores["loss"].mean().item(), "photos": len(self.photographs)}
 
-    def table(self, tested: dict[str, Tensor], source: TaskSource) -> pd.DataFrame:
+    def table(self, tested: dict[str, Tensor], source: TaskSource) -> "pd.DataFrame":
         """Return one row for each photograph.
 
         ``score`` is its `photos.pseudo_values`, ``right`` the share (%) of the tasks in which it was
         a query that answered right, missing if there are none.
         """
+        import pandas as pd  # late: half a second of each command
+
         answers = tested["answers"].numpy()
         asked = (answers != photos.NOT_ASKED).sum(0)
         right = np.full(len(asked), np.nan)
@@ -78,6 +83,8 @@ class OwnPhotos(Classification):
         self, learner: Learner, source: TaskSource, tested: dict[str, Tensor]
     ) -> dict[str, str]:
         """Return ``classes.csv``: the accuracy of each class, and which classes are answered (%)."""
+        import pandas as pd
+
         answers, rows = tested["answers"].numpy(), []
         for number, name in enumerate(self.names):
             mine = answers[:, self.classes == number]
