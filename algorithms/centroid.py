@@ -1,5 +1,6 @@
 """Nearest centroid of the features of a frozen backbone."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -25,7 +26,11 @@ class NearestCentroid(Head):
     def fit(self, features: Tensor, support_y: Tensor) -> tuple[Tensor | None, Tensor]:
         """Return the mean [T, 1, F] that is subtracted, if any, and the means [T, N, F] of classes."""
         middle = features.mean(1, keepdim=True) if self.center else None
-        return middle, placed(features, middle).unflatten(1, support_y.shape[1:]).mean(2)
+        support = placed(features, middle)
+        if support_y.ndim == 3:
+            return middle, support.unflatten(1, support_y.shape[1:]).mean(2)
+        classes = support.split(support_y[0].bincount().tolist(), 1)
+        return middle, torch.stack([each.mean(1) for each in classes], 1)
 
     def classify(self, fitted: tuple[Tensor | None, Tensor], features: Tensor) -> Tensor:
         """Return minus the squared distance of each query to each mean."""

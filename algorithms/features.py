@@ -30,7 +30,10 @@ class FeatureLearner(Learner):
         self.backbone = backbone
 
     def fit(self, features: Tensor, support_y: Tensor) -> Any:
-        """Return the heads of support features [T, N*K, F] with targets as in `TaskBatch`."""
+        """Return the heads of support features [T, S, F] with targets as in `TaskBatch`.
+
+        `Head` and its like also take one task whose classes differ in size: labels [1, S], sorted.
+        """
         raise NotImplementedError
 
     def classify(self, fitted: Any, features: Tensor) -> Tensor:

@@ -54,12 +54,13 @@ class CrossEntropy(Loss):
         )
 
     def encode(self, support_y: Tensor) -> Tensor:
-        """Return bool [T, N*K, N] from labels [T, N, K]: whether an example has a label.
+        """Return bool [T, S, N] from labels [T, N, K] or [1, S]: whether an example has a label.
 
-        Unlike torch's ``one_hot``, this does not check the labels, which would need a host sync on
-        a GPU.
+        Unlike torch's ``one_hot``, this does not check labels [T, N, K], which would need a host
+        sync on a GPU.
         """
-        labels = torch.arange(support_y.shape[1], device=support_y.device)
+        ways = support_y.shape[1] if support_y.ndim == 3 else int(support_y.max()) + 1
+        labels = torch.arange(ways, device=support_y.device)
         return support_y.flatten(1).unsqueeze(-1) == labels
 
     def predictions(self, outputs: Tensor) -> Tensor:

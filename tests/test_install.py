@@ -81,6 +81,7 @@ def test_the_wheel_has_what_is_ours_under_names_of_ours(installed):
     assert {file.parts[0] for file in files} - {"..", facts.name, "__pycache__"} == {
         *("algorithms", "bench", "fewshot_bench.py", "hydra_plugins")
     }
+    assert {"algorithms/py.typed", "bench/py.typed"} <= set(map(str, files))
     assert files_of(site(installed) / "bench/conf") == files_of(ROOT / "conf")
 
 

@@ -1,7 +1,10 @@
 """Composition of conf/ with overrides, such as named experiments."""
 
 import copy
+import re
+from collections.abc import Mapping
 from functools import cache
+from numbers import Real
 from typing import Any
 
 import hydra
@@ -11,6 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from bench.config.plugins import CONF, conf_files
+
+SEQUENCES = (list, tuple, range)
 
 
 @cache
@@ -36,6 +41,29 @@ def configuration(overrides: list[str]) -> DictConfig:
     parsed = OverridesParser.create().parse_overrides(values)
     ConfigLoaderImpl._apply_overrides_to_config(parsed, config)
     return config
+
+
+def overrides_from(options: Mapping[str, Any], swept: bool = False) -> list[str]:
+    """Return the overrides of options given as Python values, such as ``train.lr=0.1``.
+
+    With ``swept``, lists are what a sweep goes over, rather than values.
+    """
+    axes = {key for key, value in options.items() if swept and isinstance(value, SEQUENCES)}
+    texts = {key: map(_text, each if key in axes else [each]) for key, each in options.items()}
+    return [f"{key}={','.join(each)}" for key, each in texts.items()]
+
+
+def _text(value: Any) -> str:
+    """Return a value as Hydra reads it."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, SEQUENCES):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, Real):
+        return str(value)
+    # backslashes are doubled where they would escape a quote
+    quoted = re.sub(r"(\\*)('|\Z)", lambda m: 2 * m[1] + m[2].replace("'", "\\'"), str(value))
+    return f"'{quoted}'"
 
 
 def _chooses(override: str, groups: set[str]) -> bool:

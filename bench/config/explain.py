@@ -3,6 +3,8 @@
 import difflib
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -87,6 +89,15 @@ def explain(error: Exception) -> UserError:
         return no_option(found[1])
     why = f": {one_line(error.__cause__)}" if error.__cause__ else ""
     return UserError(str(error).strip().splitlines()[0] + why)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise `HYDRA_MISTAKES` within the context as a UserError."""
+    try:
+        yield
+    except HYDRA_MISTAKES as error:
+        raise explain(error) from None
 
 
 def report(error: Exception) -> int:

@@ -36,7 +36,8 @@ NO_NUMBERS = {
     "__main__.py",
     *("export.py", "plan.py", "predict.py", "probe.py", "reproduce.py", "status.py", "verify.py"),
     *("config/explain.py", "config/groups.py", "core/until.py", "core/version.py"),
-    *("runs/arguments.py", "runs/export.py", "runs/load.py", "runs/predict.py"),
+    *("runs/arguments.py", "runs/estimator.py", "runs/export.py", "runs/load.py"),
+    *("runs/predict.py", "runs/result.py"),
     *("runs/probe.py", "runs/transfer.py", "runs/verify.py"),
     *("sweep/forecast.py", "sweep/journal.py", "sweep/status.py"),
 }

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def overrides_of(arguments: list[str]) -> list[str]:
     """Return the overrides of a command's cells, or of the last sweep if it names none.
 
-    Overrides that an experiment sweeps over itself come first.
+    Those that an experiment sweeps over itself come first.
 
     Raises:
         UserError: There is no sweep, or it is damaged. Hydra's exceptions are passed on.
@@ -31,6 +31,11 @@ def overrides_of(arguments: list[str]) -> list[str]:
     overrides = [argument for argument in arguments if argument not in ("-m", "--multirun")]
     if all(argument.startswith("results_dir=") for argument in overrides):
         overrides = last(overrides)
+    return with_swept(overrides)
+
+
+def with_swept(overrides: list[str]) -> list[str]:
+    """Return overrides behind those that an experiment among them sweeps over itself."""
     experiment = [o for o in overrides if o.startswith("experiment=") and "," not in o]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", experiment, return_hydra_config=True)
