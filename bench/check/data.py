@@ -84,9 +84,10 @@ def its_name_can_be_a_file(given: Prepared) -> None:
 
 
 def episodes_can_be_drawn(given: Prepared) -> None:
-    """Each split has episodes of the ways, shots and queries of the test."""
+    """Each split has episodes of the ways, shots and queries of the test; all or the test alone."""
     setting = Setting(given.config.ways, given.config.shots, given.config.queries)
-    for split in ("train", "val", "test"):
+    splits = given.dataset.splits
+    for split in ("train", "val", "test") if splits["train"].names else ("test",):
         try:
             episodes_of(given.dataset, split, setting, torch.device("cpu"), "check").draw(0, 2)
         except UserError as mistake:
