@@ -43,7 +43,7 @@ class OwnPhotos(Classification):
         asked = labels >= 0
         losses = F.cross_entropy(logits.mT, labels.clamp(min=0), reduction="none")
         of_class = F.one_hot(labels.clamp(min=0), logits.shape[-1]) * asked.unsqueeze(-1)
-        right = (of_class * (found == labels).unsqueeze(-1)).sum(1) / of_class.sum(1)
+        right = (of_class * (found == labels).unsqueeze(-1)).sum(1).double() / of_class.sum(1)
         return {
             "score": 100 * right.mean(1),
             "loss": (losses * asked).sum(1) / asked.sum(1),
