@@ -48,6 +48,7 @@ class Labels(nn.Module):
         return self.learner.loss.predictions(outputs)[0]
 
 
+@torch.no_grad()
 def export(few: FewShot) -> tuple[bytes, float]:
     """Return a fitted learner as an ONNX file, and how far its probabilities are from the learner's.
 
