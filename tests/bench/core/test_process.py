@@ -29,9 +29,9 @@ print((libc.mallinfo2().arena - before) >> 20)
     platform.libc_ver()[0] != "glibc" or not hasattr(ctypes.CDLL(None), "mallinfo2"),
     reason="the setting is one of glibc, and read by mallinfo2 of glibc 2.33",
 )
-@pytest.mark.parametrize(("mode", "least", "most"), [("as it is", 0, 1), ("tuned", 100, 106)])
+@pytest.mark.parametrize(("mode", "least", "most"), [("as it is", 0, 1), ("tuned", 95, 106)])
 def test_a_tuned_process_keeps_freed_memory(mode: str, least: int, most: int) -> None:
-    """How many MiB of 100 that were freed stay with the process."""
+    """How many MiB of 100 that were freed stay with the process, a few of which it had before."""
     command = [sys.executable, "-c", KEPT, mode]
     kept = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert least <= int(kept) <= most
