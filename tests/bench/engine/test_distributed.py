@@ -26,7 +26,8 @@ from tests.bench import steps
 from tests.bench.small import SMALL
 
 ROOT = Path(__file__).parents[3]
-TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"]
+# without --standalone, two that run at once would meet at one port
+TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"]
 ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
