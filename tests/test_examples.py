@@ -26,6 +26,7 @@ def example(tmp_path, tmp_path_factory, monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_one_cell(example):
     said = example("one_cell.py")
     assert said.startswith("accuracy ") and "stored in results/runs/protonet-glyphs-5w5s" in said
@@ -37,6 +38,7 @@ def test_compare_learners(example):
     assert [line.split()[0] for line in lines[-2:]] == ["nearest", "protonet"]
 
 
+@pytest.mark.slow
 def test_own_learner(example, tmp_path):
     assert example("own_learner.py").startswith("accuracy ")
     assert len(list(tmp_path.glob("results/runs/mediannet-glyphs-5w5s-*/record.json"))) == 1

@@ -166,10 +166,10 @@ def test_a_run_holds_the_digest_of_its_weights_and_not_their_folder(make, tmp_pa
         make("algo=ridge", *ONNX, "backbone.digest=0123")
 
 
-def test_learners_train_a_map_on_the_features(make):
-    for algo in ("protonet", "maml"):
-        record = run.run(make(f"algo={algo}", *ONNX))
-        assert record["parameters"] >= 576 * 576 and record["train_examples"] == 480
+@pytest.mark.parametrize("algo", ["protonet", pytest.param("maml", marks=pytest.mark.slow)])
+def test_learners_train_a_map_on_the_features(make, algo):
+    record = run.run(make(f"algo={algo}", *ONNX))
+    assert record["parameters"] >= 576 * 576 and record["train_examples"] == 480
 
 
 @pytest.mark.parametrize(
