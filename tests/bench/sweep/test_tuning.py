@@ -1,5 +1,6 @@
 """Options found by trials: what they see, how a study goes on after a kill, what is refused."""
 
+import errno
 import json
 import re
 import signal
@@ -14,7 +15,8 @@ from bench.config import groups
 from bench.config.compose import composed
 from bench.config.plugins import CONF
 from bench.config.schema import option
-from bench.core.errors import RunFailedError, UserError
+from bench.core.errors import RunFailedError, StorageError, UserError
+from bench.engine.distributed import ProcessGroup
 from bench.runs import cell as cells
 from bench.runs import run
 from bench.runs.verify import verify
@@ -332,6 +334,25 @@ def test_findings_given_by_hand_are_refused(tune, checked, fact):
     cell = replace(found, config=found.config.model_copy(update={"tuned": forged}))
     with pytest.raises(UserError, match="leave it out, it is for the tuner to say"):
         tuning.check(cell)
+
+
+def test_trials_are_of_one_process(checked):
+    cell = checked([])
+    with pytest.raises(
+        UserError, match="has trials of one process each: start it without torchrun"
+    ):
+        tuning.check(replace(cell, world=ProcessGroup(0, 2)))
+
+
+def test_trials_that_cannot_be_written_are_told(checked, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tuning, "opened", full)
+    with pytest.raises(
+        StorageError, match="Cannot write the trials to .*No space left.*it resumes"
+    ):
+        tuning.Study.of([], checked([])).begin()
 
 
 def test_a_forecast_is_of_what_is_left(tune, checked):
