@@ -54,6 +54,7 @@ def left_out_accuracy(features, kinds):
     return right / len(kinds)
 
 
+@pytest.mark.slow
 def test_real_weights_tell_photographs_apart(lite0, cifar_root, tmp_path):
     """Two networks, whose files have other names or another format."""
     url = "http://127.0.0.1:9/"

@@ -79,7 +79,11 @@ def protonet(load):
 
 
 @pytest.mark.parametrize(
-    "algo", ["maml", "reptile", "protonet", "metaoptnet", "matchingnet", "r2d2", "baseline"]
+    "algo",
+    [
+        pytest.param("maml", marks=pytest.mark.slow),
+        *("reptile", "protonet", "metaoptnet", "matchingnet", "r2d2", "baseline"),
+    ],
 )
 def test_it_answers_as_the_learner_of_the_run_does(load, algo):
     classifier, cell = load(algo)

@@ -38,6 +38,7 @@ def test_a_head_on_a_pretrained_backbone_labels_photographs(leaves, capsys):
     assert pd.read_csv("other.csv")["label"][1] == "healthy_maize"
 
 
+@pytest.mark.slow
 def test_a_stored_run_labels_drawings_without_its_data_set(make, tmp_path, monkeypatch, capsys):
     """As they are seen: with dark ink on bright paper."""
     cell = make("algo=protonet", *SHORT)
