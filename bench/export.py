@@ -21,9 +21,9 @@ Usage: python -m bench.export RUN support=DIR [output=FILE] [data_root=DIR]
 
 Fits a learner to the images of DIR, as python -m bench.predict does, and writes backbone and head
 together to FILE (model.onnx when not given). Its input `pixels` is uint8 [B, C, H, W], its output
-`probabilities` [B, N]; its metadata hold the N `classes` and the `preparation` of an image. Learners
-that fit a head to features can be written, and no others. The file is run once by ONNX Runtime, whose
-answers must be those of the learner."""
+`probabilities` [B, N]; its metadata hold the N `classes`, and in `images` and `encoder` how an image
+is prepared. Learners that fit a head to features can be written, and no others. The file is run once by
+ONNX Runtime, whose answers must be those of the learner."""
 
 
 def main(arguments: list[str]) -> int:

@@ -11,7 +11,7 @@ import pytest
 from matplotlib.image import imread
 
 from bench import report
-from bench.report import build, read
+from bench.report import build, gather
 from bench.report.rows import SCORE, comparisons, with_labels
 from bench.report.tables import cell_text
 
@@ -48,7 +48,7 @@ def assert_same(old: Path, new: Path) -> None:
 
 def test_the_table_of_the_readme_is_that_of_the_runs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (comparison,) = comparisons(with_labels(read(OMNIGLOT)[0]), SCORE)
+    (comparison,) = comparisons(with_labels(gather(OMNIGLOT).records), SCORE)
     for name in {row["label"] for row in comparison.rows}:
         cells = []
         for setting in ("5-way 1-shot", "5-way 5-shot"):

@@ -150,8 +150,11 @@ class PretrainedNetwork(Encoder):
         else:
             trained_on, license = trained_on or source.trained_on, license or source.license
         self.preparation = source.preparation
-        self.num_features = self.remove_head(network)
-        self.network = network.to(memory_format=torch.channels_last)
+        self.remove_head(network)
+        self.network = network.to(memory_format=torch.channels_last).eval()
+        size = self.preparation.size
+        with torch.no_grad():
+            self.num_features = int(self.network(torch.zeros(1, 3, size, size)).shape[1])
         self.frozen = frozen
         name = f"{self.library} {model}"
         found = digest_of(self.network.state_dict())
@@ -175,8 +178,8 @@ class PretrainedNetwork(Encoder):
         """Return what the library says of a network."""
         raise NotImplementedError
 
-    def remove_head(self, network: nn.Module) -> int:
-        """Replace the classifier by the identity and return the number of features."""
+    def remove_head(self, network: nn.Module) -> None:
+        """Replace the classifier by the identity."""
         raise NotImplementedError
 
     def prepare(self, image: Image.Image) -> Tensor:

@@ -1,6 +1,7 @@
 """Frozen networks in ONNX files, run by ONNX Runtime."""
 
 import hashlib
+from glob import escape
 from pathlib import Path
 
 import torch
@@ -70,7 +71,7 @@ class Onnx(Encoder):
         colours = tuple(mean or IMAGENET_MEAN), tuple(std or IMAGENET_STD)
         self.preparation = Preparation(size, crop, interpolation, *colours)
         self.num_features = int(outputs[0].shape[1])
-        self.files = sorted(Path(weights).parent.glob(f"{Path(weights).name}*"))
+        self.files = files_of(Path(weights))
         found = hashlib.sha256()
         for path in self.files:
             found.update(path.read_bytes())
@@ -87,3 +88,8 @@ class Onnx(Encoder):
         """Return features [B, F] of uint8 images [B, 3, size, size]."""
         images = self.preparation.normalized(prepared.cpu().float() / 255)
         return torch.from_numpy(self.session.run(None, {self.source: images.numpy()})[0])
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return an ONNX file and those beside it that hold its weights, if any do."""
+    return [path, *sorted(path.parent.glob(f"{escape(path.name)}[._]data*"))]

@@ -54,10 +54,9 @@ class Timm(PretrainedNetwork):
         stated = network.pretrained_cfg
         return Source(preparation, stated.get("tag"), stated.get("license"))
 
-    def remove_head(self, network: Any) -> int:
-        """Replace the classifier by the identity and return the number of features."""
+    def remove_head(self, network: Any) -> None:
+        """Replace the classifier by the identity."""
         network.reset_classifier(0)
-        return int(network.num_features)
 
 
 def use_the_cache_without_a_network() -> None:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from torch import nn
 
 from algorithms.backbones.encoder import Preparation, PretrainedNetwork, Source
@@ -52,17 +51,14 @@ class Torchvision(PretrainedNetwork):
         )
         return Source(preparation, f"ImageNet-1k ({default.name})", None)
 
-    def remove_head(self, network: nn.Module) -> int:
-        """Replace the classifier by the identity and return the number of features."""
+    def remove_head(self, network: nn.Module) -> None:
+        """Replace the classifier by the identity."""
         name = next((name for name in HEADS if hasattr(network, name)), None)
         if name is None:
             raise ValueError(
                 f"{type(network).__name__} has none of {', '.join(HEADS)} to leave out"
             )
         setattr(network, name, nn.Identity())
-        size = self.preparation.size
-        with torch.no_grad():
-            return int(network.eval()(torch.zeros(1, 3, size, size)).shape[1])
 
 
 def default_weights(model: str) -> Any:

@@ -1,6 +1,5 @@
 """Features of a frozen encoder, computed once for each image of a data set and kept."""
 
-import logging
 import math
 import os
 import tempfile
@@ -23,8 +22,6 @@ from bench.core.errors import UserError, with_location
 from bench.datasets.io.cache import DataDirs, warn_unkept
 from bench.datasets.io.photos import parallel_map, to_image
 from bench.tasks.pool import Dataset
-
-log = logging.getLogger(__name__)
 
 GPU_BATCHES = 16
 """Batches that a GPU encodes at once."""
@@ -138,7 +135,7 @@ class CachedFeatures:
     def _read(self, path: Path, split: str) -> Tensor:
         shape = len(self.dataset.splits[split].inputs), self.num_features
         if path.stat().st_size != 2 * math.prod(shape):
-            raise UserError(f"{path} is damaged: delete it, and it is made anew")
+            raise UserError(f"{path} is damaged: delete it, and it is made anew.")
         return torch.from_numpy(np.memmap(path, np.float16, "c", shape=shape))
 
     def _make(self, path: Path, split: str) -> None:

@@ -179,9 +179,9 @@ def check_untrained(config: Config, dataset: Dataset) -> None:
     if getattr(config.algo.resolve(), "trains_backbone", True):
         classes = len(dataset.splits["test"].names)
         raise UserError(
-            f"{config.algo.name} is trained, for which the {classes} classes of {dataset.name} are too "
-            "few: all of them are tested. Choose a head on a pretrained backbone, such as algo=ridge "
-            "backbone=onnx, or give three times as many classes as ways."
+            f"{config.algo.name} has to be trained, and the {classes} classes of {dataset.name} are too "
+            "few for that: all of them are tested. Choose a head on a pretrained backbone, such as "
+            "algo=ridge backbone=onnx, or give three times as many classes as ways."
         )
 
 

@@ -361,8 +361,8 @@ class Photos:
         if not self.chosen["train"]:
             classes = self.chosen["test"]
             log.warning(
-                "%s: %d classes are too few for a training, which has none in common with the test: all "
-                "of them are tested (%s)",
+                "%s: %d classes are too few to train on some and test on others: all of them are tested "
+                "(%s)",
                 self.name,
                 len(classes),
                 some(classes),

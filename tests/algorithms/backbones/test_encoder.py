@@ -116,6 +116,14 @@ def test_torchvision_gives_what_its_network_has_before_the_classifier(tmp_path):
     )
 
 
+def test_features_are_as_many_as_the_network_puts_out(tmp_path):
+    """Some networks of timm have another layer between the features that they state and the head."""
+    network = timm.create_model("mobilenetv3_small_100")
+    save_file(network.state_dict(), tmp_path / "w.safetensors")
+    encoder = Timm((), model="mobilenetv3_small_100", weights=str(tmp_path / "w.safetensors"))
+    assert encoder.num_features == features_of(encoder, [Image.new("RGB", (9, 9))]).shape[1] == 1024
+
+
 def test_the_square_is_the_middle_of_the_image():
     columns = np.repeat(np.arange(200, dtype=np.uint8)[None], 100, 0)
     square = Preparation(50, crop=1.0, interpolation="bilinear").square(Image.fromarray(columns))

@@ -64,7 +64,7 @@ def test_a_class_too_small_for_an_episode_is_named_and_can_be_left_out(make, pho
     made = make(*options, "dataset.min_images=6")
     assert all("g" not in pool.names for pool in made.dataset.splits.values())
     with pytest.raises(
-        UserError, match="the 6 classes of photos are too few: all of them are tested"
+        UserError, match="the 6 classes of photos are too few for that: all of them are"
     ):
         make(*options, "dataset.min_images=6", "ways=3")
     few = [*options, "dataset.min_images=6", "dataset.min_classes=2", "train.ways=20"]
