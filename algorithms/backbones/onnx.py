@@ -1,7 +1,6 @@
 """Frozen networks in ONNX files, run by ONNX Runtime."""
 
 import hashlib
-from glob import escape
 from pathlib import Path
 
 import torch
@@ -65,6 +64,9 @@ class Onnx(Encoder):
                 "images [B, 3, H, W] to features [B, F] are needed"
             )
         self.source = inputs[0].name
+        if isinstance(shape[0], int) and shape[0] != 1:
+            raise ValueError(f"the ONNX file takes {shape[0]} images at once, no more and no fewer")
+        self.one_by_one = shape[0] == 1
         if interpolation.upper() not in Image.Resampling.__members__:
             raise ValueError(f"there is no filter {interpolation!r}: bilinear or bicubic are usual")
         size = shape[2] if isinstance(shape[2], int) else size
@@ -87,9 +89,28 @@ class Onnx(Encoder):
     def encode(self, prepared: Tensor) -> Tensor:
         """Return features [B, F] of uint8 images [B, 3, size, size]."""
         images = self.preparation.normalized(prepared.cpu().float() / 255)
-        return torch.from_numpy(self.session.run(None, {self.source: images.numpy()})[0])
+        found = [
+            torch.from_numpy(self.session.run(None, {self.source: each.numpy()})[0])
+            for each in (images.split(1) if self.one_by_one else [images])
+        ]
+        return torch.cat(found)
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return an ONNX file and those beside it that hold its weights, if any do."""
-    return [path, *sorted(path.parent.glob(f"{escape(path.name)}[._]data*"))]
+    """Return an ONNX file and those that hold its weights, if any do.
+
+    Raises:
+        ValueError: It names a file outside its folder.
+    """
+    import onnx
+
+    model = onnx.load(str(path), load_external_data=False)
+    names = {
+        entry.value
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    if outside := [name for name in names if Path(name).name != name]:
+        raise ValueError(f"the ONNX file names weights outside its folder, in {outside[0]}")
+    return [path, *(path.parent / name for name in sorted(names))]

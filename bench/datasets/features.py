@@ -2,7 +2,10 @@
 
 import math
 import os
+import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -19,6 +22,7 @@ from algorithms.backbones import Backbone
 from algorithms.backbones.encoder import Encoder
 from bench.config.schema import Component
 from bench.core.errors import UserError, with_location
+from bench.datasets.io import photos
 from bench.datasets.io.cache import DataDirs, warn_unkept
 from bench.datasets.io.photos import parallel_map, to_image
 from bench.tasks.pool import Dataset
@@ -114,9 +118,7 @@ class CachedFeatures:
         Raises:
             UserError: If an image has no finite features, or the disk is full.
         """
-        key = sha256(f"{self.dataset.digest} {split} {self.encoder.digest}".encode()).hexdigest()[
-            :16
-        ]
+        key = self._key(split)
         path = self.folder / "features" / f"{self.dataset.name}-{split}-{key}.f16"
         if not path.exists():
             try:
@@ -131,6 +133,16 @@ class CachedFeatures:
                     self._make(path, split)
                     return self._read(path, split)
         return self._read(path, split)
+
+    def _key(self, split: str) -> str:
+        """Return a digest of all that features depend on: images, weights, code and device."""
+        facts = self.dataset.digest, self.dataset.original_digest, split, self.encoder.digest
+        digest = sha256(repr((*facts, self.device.type)).encode())
+        modules = [photos.__name__, *(each.__module__ for each in type(self.encoder).__mro__)]
+        for module in dict.fromkeys(modules):
+            if file := getattr(sys.modules[module], "__file__", None):
+                digest.update(Path(file).read_bytes())
+        return digest.hexdigest()[:16]
 
     def _read(self, path: Path, split: str) -> Tensor:
         shape = len(self.dataset.splits[split].inputs), self.num_features
@@ -157,7 +169,7 @@ class CachedFeatures:
                 total,
                 done,
             )
-            with torch.inference_mode():
+            with torch.inference_mode(), exact_products():
                 while batch := list(islice(prepared, size)):
                     found = self.encoder.encode(torch.stack(batch).to(self.device)).half()
                     if not found.isfinite().all():
@@ -175,3 +187,17 @@ class CachedFeatures:
         if self.dataset.original:
             return self.dataset.original(split, index)
         return to_image(self.dataset.splits[split].inputs[index].numpy())
+
+
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Have CUDA round no factors within the context, whatever the precision of the cell."""
+    places = torch.backends.cuda.matmul, torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "ieee"
+        yield
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision

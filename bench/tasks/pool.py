@@ -143,6 +143,8 @@ class Dataset:
     examples: str = "images"
     encoding: Encoding | None = None
     original: Original | None = None
+    original_digest: str = ""
+    """What tells the original images apart where ``digest``, of the small ones, does not."""
     resampling: Resampling = "lanczos"
     inverted: bool = False
 

@@ -10,6 +10,7 @@ The images are kept in a memory-mapped file (`memmap`). It is rebuilt when a fil
 or modification time, or the set of files changes; the location of the folder does not matter.
 """
 
+import hashlib
 import logging
 import os
 import stat
@@ -401,7 +402,8 @@ class Photos:
 
         test = {name: [printable(f.name) for f in each] for name, each in readable["test"].items()}
         domain = Classification() if readable["train"] else OwnPhotos(test)
-        return {"original": original, "domain": domain}
+        digest = hashlib.sha256(repr(self.chosen).encode()).hexdigest()
+        return {"original": original, "original_digest": digest, "domain": domain}
 
     def splits(self, path: Path, facts: memmap.BuildState) -> dict[str, Pool]:
         """Return the pools of a memory-mapped file that contains all images.

