@@ -8,7 +8,7 @@ from algorithms.learner import Learner, Setting
 from algorithms.nn.layers import BatchNorm2d
 from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
-from bench.tasks.episodes import episodes_of
+from bench.tasks.episodes import LEAST_QUERIES, episodes_of, most_ways
 
 STEPS = (1, 2, 3, 5, 10, 20, 50)
 SHOTS = (1, 2, 3, 5, 10, 15, 20)
@@ -47,7 +47,8 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
     if cell.dataset.domain.tests_all:
         episodes = min(episodes, DRAWS)
         for shots in SHOTS_OF_PHOTOS:
-            if 3 * shots <= 2 * int(pool.sizes.min()):
+            least = int(pool.sizes.min())
+            if 3 * shots <= 2 * least and shots <= least - LEAST_QUERIES:
                 yield trial("shots", shots, setting._replace(shots=shots))
         return
     normalises = any(isinstance(module, BatchNorm2d) for module in learner.modules())
@@ -64,7 +65,7 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
             yield trial("shots", shots, few._replace(shots=shots))
     if learner.accepts_any_ways and setting.ways:
         for ways in WAYS:
-            if ways <= len(pool.choices):
+            if ways <= most_ways(pool):
                 yield trial("ways", ways, few._replace(ways=ways))
 
 

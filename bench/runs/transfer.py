@@ -8,6 +8,7 @@ from bench.config import schema
 from bench.config.compose import composed
 from bench.config.groups import names, no_such
 from bench.core.errors import UserError
+from bench.datasets.features import CachedFeatures
 from bench.datasets.io.cache import DataDirs
 from bench.datasets.io.resize import resize_pool
 from bench.engine.evaluate import evaluate
@@ -80,11 +81,8 @@ def shifts(
     see `bench.datasets.io.resize`.
     """
     learner = trained(cell, checkpoint)
-    _, channels, height, width = cell.dataset.splits["test"].inputs.shape
     for dataset in datasets:
-        test = resize_pool(dataset.splits["test"], (channels, height, width))
-        resized = replace(dataset, splits=dataset.splits | {"test": test})
-        source = episodes_of(resized, "test", cell.test_setting, cell.device, "test")
+        source = episodes_of(as_seen(cell, dataset), "test", cell.test_setting, cell.device, "test")
         tested = evaluate(learner, source, episodes, cells.EVAL_BATCH_SIZE[cell.device.type])
         yield Shift(
             dataset.name,
@@ -94,6 +92,15 @@ def shifts(
             *dataset.domain.interval(tested),
             share_seen(cell.dataset, dataset),
         )
+
+
+def as_seen(cell: cells.Cell, dataset: Dataset) -> Dataset:
+    """Return another data set as the learner of a run sees it: resized, or encoded."""
+    if isinstance(encoding := cell.dataset.encoding, CachedFeatures):
+        return replace(dataset, encoding=replace(encoding, dataset=dataset))
+    _, channels, height, width = cell.dataset.splits["test"].inputs.shape
+    test = resize_pool(dataset.splits["test"], (channels, height, width))
+    return replace(dataset, splits=dataset.splits | {"test": test})
 
 
 def share_seen(trained_on: Dataset, tested_on: Dataset) -> float:

@@ -232,6 +232,13 @@ LEAST_QUERIES = 2
 """Queries a class where all other examples are tested: fewer have no variance."""
 
 
+def most_ways(pool: Pool) -> int:
+    """Return the largest number of classes that an episode can have."""
+    if not pool.within_group:
+        return len(pool.choices)
+    return int(pool.grouped[pool.choices[:, 0]].bincount().max())
+
+
 def check_setting(pool: Pool, setting: Setting, domain: Domain) -> None:
     """Raise UserError if the pool has too few classes, or a class too few examples, for a setting."""
     if setting.groups > (most := len(pool.choices)):
@@ -239,7 +246,7 @@ def check_setting(pool: Pool, setting: Setting, domain: Domain) -> None:
             f"ways={setting.ways} is more than the {most} classes there are to draw from; "
             f"choose ways of at most {most}."
         )
-    if pool.within_group and setting.groups > (most := int(pool.grouped.bincount().max())):
+    if setting.groups > (most := most_ways(pool)):
         raise UserError(
             f"ways={setting.ways} is more than the {most} classes of the largest group; choose ways of "
             f"at most {most}, or leave out dataset.within."

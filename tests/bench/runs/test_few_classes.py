@@ -95,3 +95,14 @@ def test_damaged_classes_are_told(tmp_path, spoil):
     (tmp_path / "runs" / "a" / "classes.csv").write_text(lines)
     with pytest.raises(ValueError, match="it has no"):
         Store(tmp_path).classes("a")
+
+
+def test_three_photographs_a_class_are_probed_as_far_as_they_reach(make, root):
+    place = root.parent / "three each"
+    for name in ("NA", "leaf, dry"):
+        (place / name).mkdir(parents=True)
+        for each in range(3):
+            (place / name / f"{each}.png").write_bytes((root / name / f"{each}.png").read_bytes())
+    cell = make("dataset=folder", f"dataset.path={place}", "ways=2", "algo=nearest")
+    assert run.run(cell)["status"] == "done"
+    assert cell.store.trials(cell.name)["value"].astype(int).tolist() == [1]

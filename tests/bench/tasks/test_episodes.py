@@ -320,3 +320,12 @@ def test_a_data_set_within_groups_has_a_name_and_a_digest_of_its_own():
     within = whole.within_groups()
     assert within.name == "small-within" and within.digest != whole.digest
     assert within.splits["train"].within_group and not whole.splits["train"].within_group
+
+
+def test_turns_of_a_class_do_not_make_its_group_larger():
+    names = tuple(f"{name}{turn}" for turn in ("", "@90", "@180", "@270") for name in "abcd")
+    groups = 4 * ("first", "first", "second", "second")
+    turned = replace(pool(16), names=names, groups=groups, one_turn=True, within_group=True)
+    assert episodes.most_ways(turned) == 2 and episodes.most_ways(pool(4)) == 4
+    with pytest.raises(UserError, match="ways=3 is more than the 2 classes of the largest group"):
+        EpisodeSampler(turned, Setting(3, 1, 1), ("a",))
