@@ -357,6 +357,10 @@ def with_labels(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
     several = {(place[0], place[-1]) for place, seen in values.items() if len(seen) > 1}
     differing = {(algo, fact) for algo, fact in several if fact not in but}
     short = _with_short_recipes(rows, differing)
+    networks: dict[tuple[str, str], set[str]] = {}
+    for row in filter(is_floor, rows):
+        options = networks.setdefault((row["algo"], row["backbone"]), set())
+        options.add(str(row["backbone_options"]))
 
     named = []
     for row in rows:
@@ -366,7 +370,10 @@ def with_labels(records: Iterable[Row], but: Collection[str] = ()) -> list[Row]:
             if (row["algo"], fact) in differing or fact in row.get("told_apart", {})
             if row["algo"] not in short or fact not in RECIPE
         ]
-        facts = [row["backbone"]] if is_floor(row) else facts
+        if is_floor(row):
+            options = networks[row["algo"], row["backbone"]]
+            more = [str(_value(row, "backbone_options"))] if len(options) > 1 else []
+            facts = [row["backbone"], *more, *facts]
         facts += [recipe_name(row)] if row["algo"] in short else []
         if row.get("tuning") and "tuning" not in row.get("told_apart", {}):
             facts = ["tuned", *facts]

@@ -69,6 +69,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError("Classifier needs examples of two classes or more; here is 1 class.")
+        if self.backbone:
+            self.digest_ = encoder_for(self._config()).digest
         order = np.argsort(labels, kind="stable")
         features = self._features(X)[torch.from_numpy(order)]
         self.learner_ = self._head(features.shape[1], len(self.classes_)).to(features.dtype)
@@ -123,6 +125,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if not self.backbone:
             return torch.tensor(X)
         encoder = encoder_for(self._config())
+        if getattr(self, "digest_", encoder.digest) != encoder.digest:
+            raise UserError(
+                f"The weights of {self.backbone} are others than those that this classifier was fitted "
+                "on: fit it again, or bring them back."
+            )
         features: Tensor = Features(encoder.num_features, adapts=False)(encode(encoder, X))
         return features
 

@@ -254,7 +254,8 @@ def check_list(images: Any) -> Sequence[Any]:
     """Return images that are several; raise UserError if they are one."""
     one = isinstance(images, str | Path | Image.Image)
     if isinstance(images, np.ndarray | Tensor):
-        one = images.ndim < 3 or (images.ndim == 3 and images.shape[-1] in photos.CHANNELS)
+        ends = images.shape[:1] + images.shape[-1:]
+        one = images.ndim < 3 or (images.ndim == 3 and any(n in photos.CHANNELS for n in ends))
     if one:
         raise UserError("Give a list of images, even of one, or an array [n, ...] of them.")
     return images  # type: ignore[no-any-return]

@@ -68,7 +68,10 @@ def _jackknife(
         others = np.maximum(queries[:, [each]] - asked[:, mine], 1)
         rest = weights[:, [each]] * (rights[:, [each]] - right[:, mine]) / others
         sums = free * (total - by_class[:, each])[:, None] + free * rest
-        without = sums.sum(0) / (weight @ free)
+        left = weight @ free
+        # a photograph that each task learns from tells nothing of the tasks without it
+        without = np.where(left > 0, sums.sum(0) / np.maximum(left, 1), np.nan)
+        without = np.where(left > 0, without, np.nanmean(without) if (left > 0).any() else 0.0)
         size, photos = int(mine.sum()), len(classes)
         scale = math.sqrt(photos * (photos - 1) * (size - 1) / size)
         effects[mine] = scale * (without.mean() - without)

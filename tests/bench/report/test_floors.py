@@ -135,3 +135,18 @@ def test_figures_draw_it_as_a_line():
     figure = ranking(boards)
     assert figure.panels[0].legend[LABEL].x == 2 * [boards[0].floors[0].score]
     assert LABEL in figure.note
+
+
+def test_floors_of_several_options_are_rows_of_their_own_whatever_their_seeds():
+    """Neither pooled as seeds of one floor, nor one hidden behind the other."""
+    hog = {"backbone": "hog", "algo_options": {"neighbors": 1}}
+    floors = [
+        floor(cell="one", **hog),
+        floor(cell="other", seed=1, **hog | {"algo_options": {"neighbors": 7}}),
+        floor(cell="small", **hog | {"backbone_options": {"size": 32}}),
+    ]
+    (comparison,) = comparisons(with_labels(some(*floors)), SCORE)
+    labels = [row["label"] for row in comparison.floors_at("5-way 1-shot")]
+    assert len(set(labels)) == 3 and all("hog" in label for label in labels)
+    assert any("neighbors 7" in label for label in labels)
+    assert any("size 32" in label for label in labels)

@@ -107,3 +107,15 @@ def test_a_wrong_choice_is_one_sentence(head, backbone, options, sentence):
     X = [np.zeros((8, 8), np.uint8)] * 2 if backbone else np.eye(2)
     with pytest.raises(UserError, match=sentence):
         bench.Classifier(head, backbone, options).fit(X, [0, 1])
+
+
+def test_other_weights_than_it_was_fitted_on_are_told(photos, tmp_path):
+    images, names, options = photos
+    source = Path(options["backbone.weights"])
+    for suffix in ("", ".data"):
+        (tmp_path / f"{source.name}{suffix}").write_bytes(Path(f"{source}{suffix}").read_bytes())
+    here = {"backbone.weights": str(tmp_path / source.name)}
+    fitted = bench.Classifier("ridge", "onnx", here).fit(images, names)
+    fitted.digest_ = "of other weights"
+    with pytest.raises(UserError, match="are others than those that this classifier was fitted on"):
+        fitted.predict(images[:1])

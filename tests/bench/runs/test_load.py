@@ -250,3 +250,9 @@ def test_a_regression_labels_no_images(make):
     running.run(cell)
     with pytest.raises(UserError, match="does not label images"):
         bench.load(cell.store.runs / cell.name)
+
+
+@pytest.mark.parametrize("shape", [(3, 20, 20), (20, 20, 3), (1, 20, 20), (20, 20)])
+def test_one_image_is_no_list_of_images(protonet, shape):
+    with pytest.raises(UserError, match="Give a list of images, even of one"):
+        protonet[0].predict(np.zeros(shape, np.uint8))

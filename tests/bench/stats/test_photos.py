@@ -102,3 +102,12 @@ def test_an_extrapolation_follows_a_power_law():
     assert found == pytest.approx(95 - 30 * at**-0.7)
     falling = photos.extrapolated(shots, 90 - shots, np.ones(7), at)
     assert len(set(falling)) == 1, "more photographs are never worse"
+
+
+def test_a_photograph_that_all_tasks_learn_from_has_no_effect():
+    answers = every_task(lambda support, query: query % 2 > 0)
+    alone = answers[answers[:, 0] == photos.NOT_ASKED]
+    values = photos.pseudo_values(alone, CLASSES)
+    assert np.isfinite(values).all()
+    assert values.mean() == pytest.approx(accuracy(alone))
+    assert values[0] == pytest.approx(values.mean())
