@@ -4,13 +4,14 @@ There is one process per GPU, or one per part of a CPU. Each holds a full copy o
 processes a share of every meta-batch. All communication between them goes through this module.
 """
 
+import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from bench.core.errors import PeerLostError
 
@@ -112,16 +113,21 @@ def process_group() -> ProcessGroup:
     return _worlds[-1]
 
 
+def is_distributed() -> bool:
+    """Return whether torchrun started this process together with others."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
 @contextmanager
 def init_distributed() -> Iterator[None]:
     """Join torchrun's process group within the context, if torchrun started several processes.
 
     Only the main process prints to standard output.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if "TORCHELASTIC_RUN_ID" not in os.environ or size == 1:
+    if not is_distributed():
         yield
         return
+    size = int(os.environ["WORLD_SIZE"])
     import torch
     import torch.distributed as dist
     from torch.distributed.distributed_c10d import PrefixStore
@@ -148,6 +154,20 @@ def init_distributed() -> Iterator[None]:
     finally:
         _worlds.pop()
         sys.stdout = sys.__stdout__
+
+
+def exit_process(status: int) -> NoReturn:
+    """End this process with a status; one of torchrun's ends without Python's finalisation.
+
+    In one of many exits, a thread of torch that still frees a tensor meets the finalisation and
+    aborts the process (pytorch pull request 179291), and torchrun then kills the others.
+    """
+    if is_distributed():
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 @contextmanager

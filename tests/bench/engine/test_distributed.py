@@ -255,3 +255,21 @@ def test_episodes_are_shared_out_whole(make, monkeypatch):
     pytest.importorskip("learn2learn")
     with pytest.raises(UserError, match="takes tasks one after the other"):
         make("algo=learn2learn/maml")
+
+
+@pytest.mark.parametrize(("size", "finalised"), [("1", True), ("2", False)])
+def test_a_process_of_torchrun_ends_without_finalisation(size, finalised):
+    code = """
+import atexit
+from bench.engine.distributed import exit_process
+atexit.register(print, "registered")
+class Last:
+    def __del__(self): print("finalised")
+last = Last()
+print("unflushed", end=" ")
+exit_process(3)"""
+    env = os.environ | {"TORCHELASTIC_RUN_ID": "one", "WORLD_SIZE": size}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True)
+    assert done.returncode == 3
+    said = done.stdout.decode().split()
+    assert said == ["unflushed", "registered", *(["finalised"] if finalised else [])]
