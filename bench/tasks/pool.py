@@ -16,6 +16,7 @@ from bench.tasks.classification.domain import Classification
 
 IMAGE_DIMENSIONS = 3
 """Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
+TEXT_DIMENSIONS = 1
 
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 """A filter of Pillow that an image is scaled by."""
@@ -153,6 +154,12 @@ class Dataset:
         """Whether the examples are images, uint8 [C, H, W]."""
         inputs = self.splits["train"].inputs
         return inputs.ndim == 1 + IMAGE_DIMENSIONS and inputs.dtype == torch.uint8
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the examples are texts, UTF-8 in uint8 [L], see `bench.tasks.texts`."""
+        inputs = self.splits["train"].inputs
+        return inputs.ndim == 1 + TEXT_DIMENSIONS and inputs.dtype == torch.uint8
 
     @property
     def input_shape(self) -> tuple[int, ...]:

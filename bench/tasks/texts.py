@@ -1,0 +1,38 @@
+"""Texts as examples of a pool: their UTF-8 bytes in a rectangle, which keeps shapes static.
+
+The digest of a data set is then that of the texts themselves, whatever encoder reads them.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_bytes(texts: Sequence[str]) -> Tensor:
+    """Return texts as UTF-8, uint8 [M, L]: the longest has L bytes, zeros follow the others.
+
+    Characters of code zero, which no text needs, are left out.
+    """
+    encoded = [text.replace("\0", "").encode() for text in texts]
+    length = max(map(len, encoded), default=0)
+    joined = b"".join(each.ljust(length, b"\0") for each in encoded)
+    rows = np.frombuffer(joined, np.uint8).reshape(len(encoded), length)
+    return torch.from_numpy(rows.copy())
+
+
+def to_text(row: Tensor) -> str:
+    """Return the text of a row of `to_bytes`; a character that was cut in two is left out."""
+    return row.numpy().tobytes().rstrip(b"\0").decode(errors="ignore")
+
+
+def normalized(text: str) -> str:
+    """Return the words of a text by which two texts count as the same.
+
+    That is NFKC, case folded, letters, marks and digits alone, with a space between words.
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
+    return " ".join("".join(kept).split())
