@@ -77,6 +77,18 @@ def nothing_leaks(given: Prepared) -> None:
         raise AssertionError(str(error)) from None
 
 
+def its_texts_are_utf8(given: Prepared) -> None:
+    """Its texts are UTF-8, with zeros behind their ends alone."""
+    if not given.dataset.has_texts:
+        raise NotApplicableError("it has none")
+    for split, pool in given.dataset.splits.items():
+        for number, row in enumerate(pool.inputs):
+            text = row.numpy().tobytes().rstrip(b"\0")
+            where = f"in {split}, text {number}"
+            require(b"\0" not in text, f"{where} has a zero")
+            require(text.decode(errors="ignore").encode() == text, f"{where} is no UTF-8")
+
+
 def its_name_can_be_a_file(given: Prepared) -> None:
     """Its name can be that of a folder: letters, digits and the signs . + - _."""
     name = given.dataset.name
@@ -120,6 +132,7 @@ def require_the_same(dataset: Dataset, digest: str, content: str) -> None:
 
 LAWS: tuple[Law, ...] = (
     nothing_leaks,
+    its_texts_are_utf8,
     its_name_can_be_a_file,
     episodes_can_be_drawn,
     the_digest_is_of_the_content,

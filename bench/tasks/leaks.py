@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.tasks.pool import Dataset, Pool
+from bench.tasks.texts import normalized, to_text
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,12 @@ def is_finite(values: Tensor) -> bool:
 
 
 def fingerprints(pool: Pool) -> list[bytes]:
-    """Return a hash of the values of each example, which takes far less memory than they do."""
+    """Return a hash of the values of each example, which takes far less memory than they do.
+
+    That of a text is of its normalised words, or of its signs if it has no words.
+    """
+    if pool.has_texts:
+        return [_digest((normalized(text) or text).encode()) for text in map(to_text, pool.inputs)]
     values = [each for each in (pool.inputs, pool.targets) if each is not None]
     rows = [
         each.contiguous().numpy().reshape(len(each), prod(each.shape[1:])).view(np.uint8)
@@ -103,4 +109,8 @@ def fingerprints(pool: Pool) -> list[bytes]:
     if joined.shape[1] <= DIGEST_BYTES:  # an example is its own fingerprint
         found: list[bytes] = np.ascontiguousarray(joined).view(f"V{joined.shape[1]}")[:, 0].tolist()
         return found
-    return [hashlib.blake2b(example, digest_size=DIGEST_BYTES).digest() for example in joined]
+    return [_digest(example.data) for example in joined]
+
+
+def _digest(content: bytes | memoryview) -> bytes:
+    return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()

@@ -79,6 +79,11 @@ class Pool:
             return torch.arange(len(self.names), device=self.offsets.device)[:, None]
         return self.base_class.argsort(stable=True).view(-1, 4)
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether the examples are texts, UTF-8 in uint8 [L], see `bench.tasks.texts`."""
+        return self.inputs.ndim == 1 + TEXT_DIMENSIONS and self.inputs.dtype == torch.uint8
+
     def to(self, device: torch.device | str) -> "Pool":
         """Return the same pool with its tensors on another device."""
         targets = None if self.targets is None else self.targets.to(device)
@@ -157,9 +162,8 @@ class Dataset:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the examples are texts, UTF-8 in uint8 [L], see `bench.tasks.texts`."""
-        inputs = self.splits["train"].inputs
-        return inputs.ndim == 1 + TEXT_DIMENSIONS and inputs.dtype == torch.uint8
+        """Whether the examples are texts."""
+        return self.splits["train"].has_texts
 
     @property
     def input_shape(self) -> tuple[int, ...]:

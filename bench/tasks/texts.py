@@ -4,11 +4,14 @@ The digest of a data set is then that of the texts themselves, whatever encoder 
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bench.tasks.pool import Pool
 
 
 def to_bytes(texts: Sequence[str]) -> Tensor:
@@ -18,9 +21,17 @@ def to_bytes(texts: Sequence[str]) -> Tensor:
     """
     encoded = [text.replace("\0", "").encode() for text in texts]
     length = max(map(len, encoded), default=0)
-    joined = b"".join(each.ljust(length, b"\0") for each in encoded)
-    rows = np.frombuffer(joined, np.uint8).reshape(len(encoded), length)
-    return torch.from_numpy(rows.copy())
+    rows = np.zeros((len(encoded), length), np.uint8)
+    for row, each in zip(rows, encoded, strict=True):
+        row[: len(each)] = np.frombuffer(each, np.uint8)
+    return torch.from_numpy(rows)
+
+
+def pools(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Pool]:
+    """Return the pools of texts, given by split and class; all are as long as the longest text."""
+    chosen = [texts for classes in splits.values() for texts in classes.values()]
+    rows = iter(to_bytes([*chain(*chosen)]).split([*map(len, chosen)]))
+    return {split: Pool.of({name: next(rows) for name in of}) for split, of in splits.items()}
 
 
 def to_text(row: Tensor) -> str:

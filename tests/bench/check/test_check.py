@@ -18,6 +18,7 @@ from bench.config.plugins import CONF
 from bench.core.errors import UserError
 from bench.datasets.io.cache import DataDirs
 from bench.tasks.pool import Dataset, Pool
+from bench.tasks.texts import pools
 
 
 class Leaking(ProtoNet):
@@ -304,6 +305,13 @@ def dataset(**splits: Pool) -> Dataset:
     return Dataset.of("fine", found | splits)
 
 
+def texts(first: int) -> Dataset:
+    """Texts of which one begins with this byte."""
+    made = pools({split: {split: [f"one {split}", "é"]} for split in ("train", "val", "test")})
+    made["val"].inputs[0, 0] = first
+    return Dataset.of("fine", made)
+
+
 def another_each_time(folders: DataDirs) -> Dataset:
     """What depends on hashes of texts, as their order in a set does: another in each process."""
     train = dataset().splits["train"]
@@ -318,6 +326,19 @@ FAULTY = [
     (data.its_name_can_be_a_file, replace(dataset(), name="../fine")),
     (data.the_digest_is_of_the_content, replace(dataset(), digest="1")),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("byte", "expected"),
+    [
+        (ord("o"), ("ok", "")),
+        (0, ("broken", "in val, text 0 has a zero")),
+        (0xC3, ("broken", "in val, text 0 is no UTF-8")),
+    ],
+)
+def test_texts_are_utf8(byte, expected):
+    given = data.Prepared(texts(byte), None, None, None)
+    assert verdict(data.its_texts_are_utf8, lambda: given) == expected
 
 
 @pytest.mark.parametrize(("law", "faulty"), FAULTY, ids=lambda each: getattr(each, "__name__", ""))

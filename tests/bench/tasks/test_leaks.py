@@ -7,6 +7,7 @@ import torch
 
 from bench.tasks.leaks import check, check_once
 from bench.tasks.pool import Dataset, Pool
+from bench.tasks.texts import pools
 
 Splits = dict[str, Pool]
 
@@ -140,3 +141,16 @@ def test_repeats_within_a_class_are_logged(caplog: pytest.LogCaptureFixture) -> 
     splits["test"].inputs[1] = splits["test"].inputs[0]
     check(splits)
     assert caplog.messages == ["test: 1 examples repeat one of their own class"]
+
+
+def test_texts_count_as_the_same_by_their_words() -> None:
+    texts = {"train": ["a b", "c", "…"], "val": ["d", "e", "!"], "test": ["A, b!", "f", "?"]}
+    splits = pools({split: {split: of} for split, of in texts.items()})
+    check(splits, 1)
+    with pytest.raises(ValueError, match="1 examples are in more than one split"):
+        check(splits)
+
+
+def test_texts_are_compared_to_their_ends() -> None:
+    start = "the same beginning, and far more of it than any encoder reads " * 20
+    check(pools({split: {split: [start + split, split]} for split in ("train", "val", "test")}))
