@@ -30,6 +30,12 @@ def cifar_root() -> str:
     return root_of("CIFAR-100", "cifar100/cifar-100-python.tar.gz")
 
 
+@pytest.fixture(scope="session")
+def texts_root() -> str:
+    """The folder with the official files of texts; no CI run may skip the tests that need it."""
+    return root_of("texts", "text/clinc150/data_full.json")
+
+
 def root_of(data: str, archive: str) -> str:
     root = os.environ.get("BENCH_DATA", "")
     if not (Path(root) / archive).exists():

@@ -22,7 +22,13 @@ that are used need to be in memory.
 
 
 def from_archive(
-    folders: DataDirs, folder: str, name: str, every: Sequence[str], url: str, read: Reader[Content]
+    folders: DataDirs,
+    folder: str,
+    name: str,
+    every: Sequence[str],
+    url: str,
+    read: Reader[Content],
+    instead: str = "glyphs",
 ) -> Content:
     """Return what ``read`` returns for the archive ``folder/name``.
 
@@ -36,6 +42,7 @@ def from_archive(
         every: The names of all archives that are needed, for messages.
         url: Where the archive is downloaded from.
         read: Reads the archive.
+        instead: A data set that needs no download, for messages.
 
     Raises:
         UserError: If it cannot be opened or downloaded. What ``read`` raises is passed on.
@@ -51,7 +58,7 @@ def from_archive(
             return read(file, str(path), advice)
 
     advice = f"put {' and '.join(every)} into {folders.archives / folder} yourself, "
-    advice += "or use dataset=glyphs, which needs no download"
+    advice += f"or use dataset={instead}, which needs no download"
     with _new_file(folders.cache / archive) as new:
         try:
             fetch(url, new)
