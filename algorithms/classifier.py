@@ -1,5 +1,6 @@
 """The network that gradient-based learners adapt: a backbone with a linear head."""
 
+from collections.abc import Iterator
 from functools import partial
 
 from torch import Tensor, nn
@@ -51,6 +52,16 @@ class Classifier(nn.Module):
         This makes no copy, and gradients flow back to the parameters.
         """
         return {name: p.expand(tasks, *p.shape) for name, p in self.named_parameters()}
+
+    def adapted_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the parameters that the inner loop of MAML changes, with their names."""
+        for name, parameter in self.named_parameters():
+            if name.removeprefix("backbone.") not in self.backbone.not_adapted:
+                yield name, parameter
+
+    def adapted_weights(self, tasks: int) -> FastWeights:
+        """Return the `adapted_parameters` expanded to all tasks, as `fast_weights` does."""
+        return {name: p.expand(tasks, *p.shape) for name, p in self.adapted_parameters()}
 
     def logits(self, fast: FastWeights, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return logits [T, B, N] under each task's own weights.

@@ -39,10 +39,10 @@ class MAML(Learner):
     """Model-Agnostic Meta-Learning of a backbone with a linear head of ``outputs`` units.
 
     ``inner_steps`` and ``test_inner_steps`` are the numbers of gradient steps on the whole support
-    set in training and in evaluation; ``adapts`` selects whether they change ``all`` weights or
-    only the ``head``. ``inner_lr`` is alpha. With ``learn_inner_lr``, alpha becomes a
-    meta-parameter: one scalar for each weight tensor, or, with ``"per_weight"``, one for each
-    weight. ``norm_statistics`` applies to training and test.
+    set in training and in evaluation; ``adapts`` selects whether they change ``all`` weights (but
+    those that the backbone leaves alone) or only the ``head``. ``inner_lr`` is alpha. With
+    ``learn_inner_lr``, alpha becomes a meta-parameter: one scalar for each weight tensor, or, with
+    ``"per_weight"``, one for each weight. ``norm_statistics`` applies to training and test.
     """
 
     accepts_any_ways = False
@@ -70,7 +70,11 @@ class MAML(Learner):
         self.test_inner_steps = test_inner_steps
         self.second_order = second_order
         self.norm_statistics = norm_statistics
-        adapted = list((self.network if adapts == "all" else self.network.head).parameters())
+        adapted = [
+            weight
+            for name, weight in self.network.adapted_parameters()
+            if adapts == "all" or name.startswith("head.")
+        ]
         self.inner_lrs: nn.Parameter | nn.ParameterList
         if learn_inner_lr == "per_weight":
             self.inner_lrs = nn.ParameterList(torch.full_like(w, inner_lr) for w in adapted)
@@ -82,7 +86,7 @@ class MAML(Learner):
     def adapt(self, support_x: Tensor, support_y: Tensor) -> tuple[FastWeights, Tensor]:
         """Run the inner loop and return each task's own weights, with its support images."""
         images, targets = support_x.flatten(1, 2), support_y.flatten(1, 2)
-        fast = self.network.fast_weights(len(targets))
+        fast = self.network.adapted_weights(len(targets))
         if self.adapts == "head":
             return self._adapt_head(
                 fast, self.network.forward_features(fast, images), targets
@@ -99,7 +103,7 @@ class MAML(Learner):
         if self.adapts == "all" or self.norm_statistics != "support":
             return super().forward(support_x, support_y, query_x)
         images, targets = torch.cat((support_x.flatten(1, 2), query_x), 1), support_y.flatten(1, 2)
-        fast = self.network.fast_weights(len(targets))
+        fast = self.network.adapted_weights(len(targets))
         features = self.network.forward_features(fast, images, targets.shape[1])
         support, queries = features.tensor_split([targets.shape[1]], dim=1)
         return self.network.of_features(self._adapt_head(fast, support, targets), queries)

@@ -67,10 +67,10 @@ class ProtoMAML(Learner):
         tasks, ways, shots = support_y.shape
         # Separate tensors from those that are adapted, so that the inner loop does not
         # differentiate the initialisation of the head.
-        features = self.network.forward_features(self.network.fast_weights(tasks), images)
+        features = self.network.forward_features(self.network.adapted_weights(tasks), images)
         prototypes = features.unflatten(1, (ways, shots)).mean(2)
         head = {"head.weight": 2 * prototypes, "head.bias": -prototypes.square().sum(-1)}
-        fast = self.network.fast_weights(tasks) | head
+        fast = self.network.adapted_weights(tasks) | head
         rates = [features.new_full((), self.inner_lr)] * len(fast)
         steps = self.inner_steps if self.training else self.test_inner_steps
         create_graph = self.second_order and torch.is_grad_enabled()

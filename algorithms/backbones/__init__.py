@@ -1,5 +1,6 @@
 """Backbones: networks that map inputs, such as images, to features."""
 
+from collections.abc import Collection
 from typing import ClassVar, Literal
 
 import torch
@@ -26,6 +27,12 @@ class Backbone(nn.Module):
 
     supports_weights_per_task: ClassVar[bool] = True
     """Whether it runs with weights per task, which learners with an inner loop need."""
+
+    reads_texts: ClassVar[bool] = False
+    """Whether its inputs are texts: bytes of UTF-8, uint8 [L], with zeros behind the end."""
+
+    not_adapted: Collection[str] = ()
+    """Names of parameters that the inner loop of MAML leaves alone, such as a table of vectors."""
 
     use_bfloat16: bool = False
     """Whether convolutions and matrix products round their inputs to bfloat16.

@@ -1,14 +1,14 @@
-"""Encoders: pretrained or hand-made backbones that map raw images to features.
+"""Encoders: pretrained or hand-made backbones that map raw images or texts to features.
 
-A frozen encoder is no part of a learner: each image passes it once, at the encoder's own size, and
-the learner sees the features (`algorithms.backbones.features`). A network that is not frozen is an
-ordinary backbone, whose weights all tasks share.
+A frozen encoder is no part of a learner: each example passes it once, an image at the encoder's own
+size, and the learner sees the features (`algorithms.backbones.features`). A network that is not
+frozen is an ordinary backbone, whose weights all tasks share.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
+from algorithms.backbones.features import Features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -61,7 +62,7 @@ class Preparation:
 
 
 class Encoder(Backbone):
-    """A backbone from images to features that can encode each image once, on its own.
+    """A backbone from images, or texts, to features that can encode each example once, on its own.
 
     ``digest`` identifies weights and preparation: encoders with equal digests give equal features.
     ``pretrained`` says what was trained, on what, and under which licence; None if nothing was.
@@ -70,10 +71,13 @@ class Encoder(Backbone):
     supports_weights_per_task = False
 
     frozen: bool = True
-    """Whether images are encoded once, and the learner sees the features alone."""
+    """Whether examples are encoded once, and the learner sees the features alone."""
 
     batch_size: ClassVar[int] = 16
-    """Images that are encoded together; few, so that they stay in a CPU's cache."""
+    """Examples that are encoded together; of images few, so that they stay in a CPU's cache."""
+
+    dtype: ClassVar[torch.dtype] = torch.float16
+    """Of the features that are kept."""
 
     digest: str
     pretrained: str | None = None
@@ -86,13 +90,20 @@ class Encoder(Backbone):
                 f"{self.digest[:16]}, not {digest}"
             )
 
-    def prepare(self, image: Image.Image) -> Tensor:
-        """Return an image as `encode` takes it, without the batch axis; runs in threads."""
+    def prepare(self, example: Any) -> Tensor:
+        """Return an image (of Pillow) or a text as `encode` takes it, without the batch axis.
+
+        This runs in threads.
+        """
         raise NotImplementedError
 
     def encode(self, prepared: Tensor) -> Tensor:
-        """Return features [B, ``num_features``] of prepared images [B, ...]."""
+        """Return features [B, ``num_features``] of prepared examples [B, ...]."""
         raise NotImplementedError
+
+    def backbone(self, adapts: bool) -> Backbone:
+        """Return the backbone of a learner that sees the features; ``adapts`` if it is trained."""
+        return Features(self.num_features, adapts=adapts)
 
 
 class Source(NamedTuple):
@@ -182,9 +193,9 @@ class PretrainedNetwork(Encoder):
         """Replace the classifier by the identity."""
         raise NotImplementedError
 
-    def prepare(self, image: Image.Image) -> Tensor:
+    def prepare(self, example: Image.Image) -> Tensor:
         """Return the central square of an image, uint8 [3, size, size]."""
-        return self.preparation.square(image)
+        return self.preparation.square(example)
 
     def encode(self, prepared: Tensor) -> Tensor:
         """Return features [B, F] of uint8 images [B, 3, size, size]."""

@@ -1,10 +1,11 @@
 """Layers whose weights are shared by all tasks, or are one set of weights per task.
 
 If weights have a leading task axis [T, ...], one operator processes all tasks in parallel: a
-convolution maps them to groups, batch norm to channels, a linear layer to a batched product. Images
-have the shape [B, G*C, H, W]: with shared weights G = 1 and B counts the images of all tasks; with
-weights per task G = T and B counts the images of one task, so that native batch norm has statistics
-per task at no extra cost. `algorithms.nn.functional.with_tensors` inserts the fast weights.
+convolution maps them to groups, batch norm to channels, a linear layer to a batched product, an
+embedding to one table. Images have the shape [B, G*C, H, W]: with shared weights G = 1 and B counts
+the images of all tasks; with weights per task G = T and B counts the images of one task, so that
+native batch norm has statistics per task at no extra cost. `algorithms.nn.functional.with_tensors`
+inserts the fast weights.
 """
 
 from typing import Any
@@ -93,6 +94,18 @@ class Linear(nn.Linear):
         if self.weight.dim() == 2:
             return super().forward(x)
         return torch.baddbmm(self.bias[:, None], x, self.weight.mT)
+
+
+class Embedding(nn.Embedding):
+    """Rows of a table [V, D], or of [T, V, D], one per task, by their numbers in any shape [T, ...]."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the rows [T, ..., D]."""
+        if self.weight.dim() == 2:
+            return F.embedding(x, self.weight)
+        tasks, size = self.weight.shape[:2]
+        first = size * torch.arange(tasks, dtype=x.dtype, device=x.device)
+        return F.embedding(x + first.view(-1, *[1] * (x.ndim - 1)), self.weight.flatten(0, 1))
 
 
 def to_grouped(x: Tensor, per_task: bool) -> Tensor:

@@ -16,7 +16,7 @@ from bench.config.plugins import conf_files
 from bench.core.errors import UserError
 
 GROUPS = ("algo", "dataset", "backbone")
-OTHERS = ("recipe", "tune", "experiment", "launcher", "logger")
+OTHERS = ("encoder", "recipe", "tune", "experiment", "launcher", "logger")
 
 
 def names(group: str) -> list[str]:

@@ -177,8 +177,8 @@ RUNTIME_KEYS = {
 """Runtime-only keys, such as paths, which are not stored. A row records ``threads`` as a fact."""
 PLACES = {"path", "splits"}
 """Options of data sets that are paths; only their last component is stored."""
-WEIGHTS = "weights"
-"""Option of backbones that is a path as well; their ``digest`` tells the weights apart."""
+WEIGHTS = {"path", "weights"}
+"""Those of backbones, whose ``digest`` tells weights apart."""
 NOT_IN_DIGEST = RUNTIME_KEYS | {"throughput", "tuned"}
 """Keys that do not affect a cell's numbers, or only through the data, which has its own digest."""
 
@@ -224,10 +224,9 @@ class Config(Strict):
     def stored(self) -> dict[str, Any]:
         """Return what is stored of the configuration of a finished cell, without local folders."""
         options = self.model_dump(exclude=RUNTIME_KEYS | (set() if self.tuned else {"tuned"}))
-        for key in PLACES & options["dataset"].keys():
-            options["dataset"][key] = last_name(options["dataset"][key])
-        if WEIGHTS in options["backbone"]:
-            options["backbone"][WEIGHTS] = last_name(options["backbone"][WEIGHTS])
+        for group, places in (("dataset", PLACES), ("backbone", WEIGHTS)):
+            for key in places & options[group].keys():
+                options[group][key] = last_name(options[group][key])
         return options
 
 
@@ -235,7 +234,7 @@ def without_places(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of data set and backbone without those that are paths."""
     return {
         "dataset": {k: v for k, v in options["dataset"].items() if k not in PLACES},
-        "backbone": {k: v for k, v in options["backbone"].items() if k != WEIGHTS},
+        "backbone": {k: v for k, v in options["backbone"].items() if k not in WEIGHTS},
     }
 
 

@@ -1,4 +1,4 @@
-"""Features of a frozen encoder, computed once for each image of a data set and kept."""
+"""Features of a frozen encoder, computed once for each example of a data set and kept."""
 
 import math
 import os
@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.backbones.encoder import Encoder
-from bench.config.schema import Component
+from bench.config.schema import WEIGHTS, Component
 from bench.core.errors import UserError, with_location
 from bench.datasets.io import photos
 from bench.datasets.io.cache import DataDirs, warn_unkept
@@ -29,6 +29,10 @@ from bench.tasks.pool import Dataset
 
 GPU_BATCHES = 16
 """Batches that a GPU encodes at once."""
+TEXTS = "texts"
+"""In place of a split: all texts of a data set, each once."""
+SUFFIX = {torch.float16: ".f16", torch.int16: ".i16"}
+"""Of files of features, by their type."""
 SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files of weights in data folders, ``weights/MODEL.safetensors`` and the like."""
 
@@ -57,7 +61,7 @@ def encoder_of(chosen: str, folders: DataDirs, device: torch.device) -> Encoder 
 
 
 def make_backbone(code: Component, input_shape: tuple[int, ...], folders: DataDirs) -> Backbone:
-    """Return the backbone of a choice, with the file of its weights found.
+    """Return the backbone of a choice, with the file or folder of its weights found.
 
     Without a name of the file, those of the model are looked for in ``weights`` of the data folders.
 
@@ -66,9 +70,9 @@ def make_backbone(code: Component, input_shape: tuple[int, ...], folders: DataDi
         Exception: Whatever the code of the backbone raises.
     """
     options = dict(code.options)
-    if options.get("weights"):
-        options["weights"] = str(find_weights(options["weights"], folders))
-    elif "model" in options:
+    for key in WEIGHTS & options.keys():
+        options[key] = options[key] and str(find_weights(key, options[key], folders))
+    if "model" in options and not options["weights"]:
         names = (f"weights/{options['model']}{suffix}" for suffix in SUFFIXES)
         found = next(filter(None, map(folders.find, names)), None)
         options["weights"] = found and str(found)
@@ -76,25 +80,29 @@ def make_backbone(code: Component, input_shape: tuple[int, ...], folders: DataDi
     return backbone
 
 
-def find_weights(name: str, folders: DataDirs) -> Path:
-    """Return the file of weights, here or in the data folders; raise UserError if it is nowhere."""
+def find_weights(key: str, name: str, folders: DataDirs) -> Path:
+    """Return the file or folder of weights, here or in the data folders; raise UserError without it.
+
+    ``key`` is the option that names it: ``weights`` a file, ``path`` a folder.
+    """
     given = Path(name).expanduser()
-    if given.is_file():
+    kind = "folder" if key == "path" else "file"
+    if given.is_dir() if kind == "folder" else given.is_file():
         return given
     if found := folders.find(name):
         return found
     raise UserError(
-        f"There is no file {name}, neither here nor in {folders.archives}; say where the weights are "
-        "with backbone.weights=FILE."
+        f"There is no {kind} {name}, neither here nor in {folders.archives}; say where the weights are "
+        f"with backbone.{key}={kind.upper()}."
     )
 
 
 @dataclass(frozen=True)
 class CachedFeatures:
-    """Features of a data set, float16 [M, F] for each split, computed when they are first needed.
+    """Features of a data set, [M, F] for each split, computed when they are first needed.
 
-    They are kept under ``folder``, one file for each split, data and encoder. A killed process loses
-    seconds of work.
+    They are kept under ``folder``, one file for each encoder and split, or for all texts of a data
+    set, which are encoded once whatever their splits. A killed process loses seconds of work.
     """
 
     dataset: Dataset
@@ -102,79 +110,94 @@ class CachedFeatures:
     folder: Path
     device: torch.device
 
-    @property
-    def num_features(self) -> int:
-        """The number of features."""
-        return self.encoder.num_features
-
-    @property
-    def pretrained(self) -> str | None:
-        """What a row says of the encoder's weights."""
-        return self.encoder.pretrained
-
     def features(self, split: str) -> Tensor:
-        """Return the features [M, F] of all examples of a split, mapped from their file.
+        """Return the features [M, F] of all examples of a split.
 
         Raises:
-            UserError: If an image has no finite features, or the disk is full.
+            UserError: If an example has no finite features, or the disk is full.
         """
-        key = self._key(split)
-        path = self.folder / "features" / f"{self.dataset.name}-{split}-{key}.f16"
+        if not self.dataset.has_texts:
+            return self._kept(split, len(self.dataset.splits[split].inputs))
+        texts, places = self._texts
+        found = self._kept(TEXTS, len(texts))
+        if self.encoder.dtype == torch.int16:  # tokens, and zeros behind the longest text
+            found = found[:, : int(found.any(0).sum())]
+        return found[places[split]]
+
+    @cached_property
+    def _texts(self) -> tuple[list[bytes], dict[str, Tensor]]:
+        """The distinct texts of the data set, short ones first, and which of them each split has."""
+        rows = {
+            split: [row.tobytes().rstrip(b"\0") for row in pool.inputs.numpy()]
+            for split, pool in self.dataset.splits.items()
+        }
+        texts = sorted(set().union(*rows.values()), key=lambda text: (len(text), text))
+        place = {text: n for n, text in enumerate(texts)}
+        return texts, {split: torch.tensor([place[t] for t in own]) for split, own in rows.items()}
+
+    def _kept(self, part: str, total: int) -> Tensor:
+        """Return the features of a split or of the texts, mapped from their file, which is made first."""
+        suffix = SUFFIX[self.encoder.dtype]
+        path = self.folder / "features" / f"{self.dataset.name}-{part}-{self._key(part)}{suffix}"
         if not path.exists():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with FileLock(path.with_suffix(".lock")):
                     if not path.exists():  # another process may have made it meanwhile
-                        self._make(path, split)
+                        self._make(path, part, total)
             except OSError as error:
                 warn_unkept(f"the features of {self.dataset.name}", path.parent, error)
                 with tempfile.TemporaryDirectory() as folder:  # a mapped file outlives its name
-                    path = Path(folder) / "features.f16"
-                    self._make(path, split)
-                    return self._read(path, split)
-        return self._read(path, split)
+                    path = Path(folder) / f"features{suffix}"
+                    self._make(path, part, total)
+                    return self._read(path, total)
+        return self._read(path, total)
 
-    def _key(self, split: str) -> str:
-        """Return a digest of all that features depend on: images, weights, code and device."""
-        facts = self.dataset.digest, self.dataset.original_digest, split, self.encoder.digest
-        digest = sha256(repr((*facts, self.device.type)).encode())
+    def _key(self, part: str) -> str:
+        """Return a digest of all that features depend on: examples, weights, code and device."""
+        facts: tuple[str, ...] = self.dataset.digest, self.dataset.original_digest
+        if part == TEXTS:
+            facts = (sha256(b"\0".join(self._texts[0])).hexdigest(),)
+        facts += part, self.encoder.digest, self.device.type
+        digest = sha256(repr(facts).encode())
         modules = [photos.__name__, *(each.__module__ for each in type(self.encoder).__mro__)]
         for module in dict.fromkeys(modules):
             if file := getattr(sys.modules[module], "__file__", None):
                 digest.update(Path(file).read_bytes())
         return digest.hexdigest()[:16]
 
-    def _read(self, path: Path, split: str) -> Tensor:
-        shape = len(self.dataset.splits[split].inputs), self.num_features
+    def _read(self, path: Path, total: int) -> Tensor:
+        shape = total, self.encoder.num_features
         if path.stat().st_size != 2 * math.prod(shape):
             raise UserError(f"{path} is damaged: delete it, and it is made anew.")
-        return torch.from_numpy(np.memmap(path, np.float16, "c", shape=shape))
+        kind = np.float16 if self.encoder.dtype == torch.float16 else np.int16
+        return torch.from_numpy(np.memmap(path, kind, "c", shape=shape))
 
-    def _make(self, path: Path, split: str) -> None:
+    def _make(self, path: Path, part: str, total: int) -> None:
         """Write the features of a split, going on where a killed process ended; raise OSError."""
-        total, row = len(self.dataset.splits[split].inputs), 2 * self.num_features
+        row = 2 * self.encoder.num_features
         draft = path.with_suffix(".part")
         draft.touch()
         with draft.open("r+b") as file:
-            # whole batches alone, so that each image is encoded in the same company
+            # whole batches alone, so that each example is encoded in the same company
             size = self.encoder.batch_size * (1 if self.device.type == "cpu" else GPU_BATCHES)
             done = min(draft.stat().st_size // (size * row) * size, total)
             file.truncate(done * row)
             file.seek(done * row)
-            label = f"Features of {self.dataset.name}, {split}"
             prepared = parallel_map(
-                lambda n: self.encoder.prepare(self.image(split, n)),
+                lambda n: self.encoder.prepare(self.example(part, n)),
                 range(done, total),
-                label,
+                f"Features of {self.dataset.name}, {part}",
                 total,
                 done,
             )
             with torch.inference_mode(), exact_products():
                 while batch := list(islice(prepared, size)):
-                    found = self.encoder.encode(torch.stack(batch).to(self.device)).half()
+                    found = self.encoder.encode(torch.stack(batch).to(self.device))
+                    found = found.to(self.encoder.dtype)
                     if not found.isfinite().all():
                         raise UserError(
-                            f"{self.dataset.name}: features of the {split} split are not finite in "
+                            f"{self.dataset.name}: features of the {part} split are not finite in "
                             "float16; choose another backbone"
                         )
                     file.write(found.cpu().numpy().tobytes())
@@ -182,11 +205,13 @@ class CachedFeatures:
             os.fsync(file.fileno())
         draft.replace(path)
 
-    def image(self, split: str, index: int) -> Image.Image:
-        """Return the original image of an example."""
+    def example(self, part: str, index: int) -> Image.Image | str:
+        """Return an example as the encoder takes it: the original image, or the text."""
+        if part == TEXTS:
+            return self._texts[0][index].decode(errors="ignore")
         if self.dataset.original:
-            return self.dataset.original(split, index)
-        return to_image(self.dataset.splits[split].inputs[index].numpy())
+            return self.dataset.original(part, index)
+        return to_image(self.dataset.splits[part].inputs[index].numpy())
 
 
 @contextmanager

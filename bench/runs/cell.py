@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 
 from algorithms.backbones import Backbone
-from algorithms.backbones.features import Features
+from algorithms.backbones.encoder import Encoder
 from algorithms.learner import Learner, Setting
 from bench.config.groups import names, targets
 from bench.config.schema import Component, Config, Train, check_options
@@ -89,6 +89,7 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
         folders = DataDirs.of(config.data_root, config.cache_dir)
         dataset = load(folders, config.dataset.model_dump_json())
     check_ways(config, dataset)
+    check_inputs(config, dataset)
     config, dataset = with_encoding(config, dataset, device)
     test = Setting(config.ways, config.shots, config.queries)
     plan = config.train
@@ -163,7 +164,7 @@ def with_encoding(config: Config, dataset: Dataset, device: torch.device) -> tup
     encoder = features.encoder_of(config.backbone.model_dump_json(), folders, device)
     if encoder is None:
         return config, replace(dataset, encoding=None) if dataset.encoding else dataset
-    if not dataset.has_images:
+    if not encoder.reads_texts and not dataset.has_images:
         raise UserError(f"{config.backbone.name} encodes images, and {dataset.name} has none.")
     if "digest" in config.backbone.options:
         backbone = Component(**config.backbone.model_dump() | {"digest": encoder.digest[:16]})
@@ -183,6 +184,19 @@ def check_untrained(config: Config, dataset: Dataset) -> None:
             "few for that: all of them are tested. Choose a head on a pretrained backbone, such as "
             "algo=ridge backbone=onnx, or give three times as many classes as ways."
         )
+
+
+def check_inputs(config: Config, dataset: Dataset) -> None:
+    """Raise UserError if the backbone reads texts and the examples are none, or the other way round."""
+    network = config.backbone.resolve()
+    if getattr(network, "reads_texts", False) == dataset.has_texts:
+        return
+    if dataset.has_texts:
+        raise UserError(
+            f"{config.backbone.name} reads no texts, and {dataset.name} has nothing else: choose an "
+            f"encoder of texts, {' or '.join(f'encoder={name}' for name in names('encoder'))}."
+        )
+    raise UserError(f"{config.backbone.name} reads texts, and {dataset.name} has none.")
 
 
 def check_ways(config: Config, dataset: Dataset) -> None:
@@ -307,8 +321,8 @@ def build_learner(config: Config, dataset: Dataset, setting: Setting) -> Learner
     it trains a classifier of those.
     """
     outputs = outputs_of(config, dataset, setting)
-    encoded = dataset.encoding is not None
-    return make_learner(config, dataset.domain, outputs, dataset.input_shape, encoded)
+    encoder = dataset.encoding.encoder if dataset.encoding else None
+    return make_learner(config, dataset.domain, outputs, dataset.input_shape, encoder)
 
 
 def outputs_of(config: Config, dataset: Dataset, setting: Setting) -> int:
@@ -324,11 +338,15 @@ def training_classes(config: Config, dataset: Dataset) -> tuple[str, ...]:
 
 
 def make_learner(
-    config: Config, domain: Domain, outputs: int, input_shape: tuple[int, ...], encoded: bool
+    config: Config,
+    domain: Domain,
+    outputs: int,
+    input_shape: tuple[int, ...],
+    encoder: Encoder | None,
 ) -> Learner:
     """Return an untrained learner on the CPU for inputs of a shape.
 
-    If they are ``encoded``, they are features of a frozen encoder.
+    If there is an ``encoder``, they are its features.
     """
     method = config.algo.resolve()
     seed = key_of("initial weights", config.seed)[0]
@@ -336,7 +354,7 @@ def make_learner(
         torch.manual_seed(seed)
         try:
             adapts = getattr(method, "trains_backbone", True)
-            backbone = make_backbone(config, input_shape, encoded, adapts)
+            backbone = encoder.backbone(adapts) if encoder else make_backbone(config, input_shape)
             learner: Learner = method(backbone, outputs, **config.algo.options)
             learner.loss = domain.loss(config.train.label_smoothing)
         except ValueError as error:
@@ -354,12 +372,8 @@ def make_learner(
     return learner
 
 
-def make_backbone(
-    config: Config, input_shape: tuple[int, ...], encoded: bool, adapts: bool
-) -> Backbone:
-    """Return a new backbone; on frozen features it is a linear map, if the learner trains one."""
-    if encoded:
-        return Features(*input_shape, adapts=adapts)
+def make_backbone(config: Config, input_shape: tuple[int, ...]) -> Backbone:
+    """Return a new backbone."""
     folders = DataDirs.of(config.data_root, config.cache_dir)
     return features.make_backbone(config.backbone, input_shape, folders)
 

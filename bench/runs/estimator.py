@@ -137,10 +137,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 def encoder_for(config: Config) -> Encoder:
     """Return the frozen encoder of a configuration; raise UserError if its backbone is none."""
     encoder = frozen_encoder(config)
-    if not encoder:
+    if not encoder or encoder.reads_texts:
+        why = "encodes texts" if encoder else "has to be trained, which bench.run does"
         raise UserError(
-            f"{config.backbone.name} has to be trained, which bench.run does: choose a pretrained, "
-            "frozen backbone: hog, onnx, timm or torchvision."
+            f"{config.backbone.name} {why}: choose a pretrained, frozen backbone of images: hog, onnx, "
+            "timm or torchvision."
         )
     return encoder
 

@@ -55,9 +55,7 @@ def load(run: str | Path, data_root: str | None = None, cache_dir: str | None = 
     if facts.images is None or not config.ways:
         raise UserError(f"{name} does not label images: its data set has no images or no classes.")
     encoder = frozen_encoder(config)
-    learner = make_learner(
-        config, Classification(), facts.outputs, facts.input_shape, encoder is not None
-    )
+    learner = make_learner(config, Classification(), facts.outputs, facts.input_shape, encoder)
     try:
         learner.load_state_dict(parameters(store, name))
     except RuntimeError:
@@ -86,13 +84,14 @@ def from_backbone(overrides: Sequence[str]) -> "FewShot":
             "such as algo=ridge, centroid or logistic."
         )
     encoder = frozen_encoder(config)
-    if encoder is None:
+    if encoder is None or encoder.reads_texts:
+        why = "encodes texts" if encoder else "has to be trained"
         raise UserError(
-            f"{config.backbone.name} has to be trained: name a stored run, or a pretrained and frozen "
-            "backbone such as backbone=timm backbone.model=..."
+            f"{config.backbone.name} {why}: name a stored run, or a pretrained and frozen "
+            "backbone of images such as backbone=timm backbone.model=..."
         )
     outputs = config.ways or 2
-    learner = make_learner(config, Classification(), outputs, (encoder.num_features,), True)
+    learner = make_learner(config, Classification(), outputs, (encoder.num_features,), encoder)
     images = Images(shape=None, resampling="lanczos", inverted=False)
     return FewShot(config.algo.name, learner, images, encoder, outputs)
 

@@ -93,7 +93,7 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
     }
 
 
-OF_WEIGHTS = ("weights", "digest", "trained_on", "license")
+OF_WEIGHTS = ("path", "weights", "digest", "trained_on", "license")
 """Options of a backbone on which a row has the fact ``pretrained``."""
 
 
@@ -105,7 +105,7 @@ def backbone_options(config: Config) -> dict[str, Any]:
 def pretrained(cell: "Cell", learner: Learner) -> str | None:
     """Return what a row says of pretrained weights, None if all began at random."""
     if cell.dataset.encoding:
-        return cell.dataset.encoding.pretrained
+        return cell.dataset.encoding.encoder.pretrained
     networks = (each for each in learner.modules() if isinstance(each, Encoder))
     return next((each.pretrained for each in networks), None)
 

@@ -62,6 +62,11 @@ def others(cell: cells.Cell, datasets: list[Dataset]) -> list[Dataset]:
     """Return those not trained on; raise UserError if one has no episodes of the run's shape."""
     found = [dataset for dataset in datasets if dataset.name != cell.dataset.name]
     for dataset in found:
+        if dataset.has_texts != cell.dataset.has_texts:
+            raise UserError(
+                f"{cell.name} was trained on {cell.dataset.examples}, and {dataset.name} has "
+                f"{dataset.examples}."
+            )
         try:
             check_setting(dataset.splits["test"], cell.test_setting, dataset.domain)
         except UserError as mistake:
@@ -95,9 +100,11 @@ def shifts(
 
 
 def as_seen(cell: cells.Cell, dataset: Dataset) -> Dataset:
-    """Return another data set as the learner of a run sees it: resized, or encoded."""
+    """Return another data set as the learner of a run sees it: resized, encoded, or as it is."""
     if isinstance(encoding := cell.dataset.encoding, CachedFeatures):
         return replace(dataset, encoding=replace(encoding, dataset=dataset))
+    if dataset.has_texts:
+        return dataset
     _, channels, height, width = cell.dataset.splits["test"].inputs.shape
     test = resize_pool(dataset.splits["test"], (channels, height, width))
     return replace(dataset, splits=dataset.splits | {"test": test})

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from algorithms.backbones.encoder import Encoder
 from bench.tasks.base import Domain
 from bench.tasks.classification.domain import Classification
 
@@ -110,12 +111,8 @@ class Encoding(Protocol):
     """Features of a data set's examples, by a frozen encoder: what learners see instead."""
 
     @property
-    def num_features(self) -> int:
-        """The number of features of an example."""
-
-    @property
-    def pretrained(self) -> str | None:
-        """What a row says of pretrained weights, see `algorithms.backbones.encoder.Encoder`."""
+    def encoder(self) -> Encoder:
+        """The encoder, whose features are as many as ``num_features`` says."""
 
     def features(self, split: str) -> Tensor:
         """Return the features [M, F] of all examples of a split, computed once."""
@@ -169,7 +166,7 @@ class Dataset:
     def input_shape(self) -> tuple[int, ...]:
         """The shape of what learners see of an example."""
         if self.encoding:
-            return (self.encoding.num_features,)
+            return (self.encoding.encoder.num_features,)
         return tuple(self.splits["train"].inputs.shape[1:])
 
     @classmethod

@@ -194,7 +194,7 @@ def parallel_map(
     with (
         ThreadPoolExecutor(threads, "photos") as pool,
         # disable=None: no bar without a terminal
-        tqdm(desc=label, total=total, initial=done, unit="image", disable=None) as bar,
+        tqdm(desc=label, total=total, initial=done, unit="example", disable=None) as bar,
     ):
         try:
             for source in sources:
