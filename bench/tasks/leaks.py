@@ -3,7 +3,7 @@
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations, pairwise
 from math import prod
 
@@ -17,6 +17,8 @@ from bench.tasks.texts import normalized, to_text
 log = logging.getLogger(__name__)
 
 DIGEST_BYTES = 16
+MOST_NAMED = 3
+"""Maximum number of shared examples that a message names."""
 _checked: set[str] = set()
 
 
@@ -45,14 +47,35 @@ def check(splits: Mapping[str, Pool], expected_duplicates: int | None = 0) -> No
             log.info("%s: %d examples repeat one of their own class", split, repeats)
     # a split counts an example once, even if it has copies of it
     where = Counter(example for split in examples.values() for example in set(split))
-    shared = sum(count > 1 for count in where.values())
+    shared = {example for example, count in where.items() if count > 1}
     if expected_duplicates is None:
         if shared:
-            log.warning("%d examples are in more than one split; none is left out", shared)
-    elif shared != expected_duplicates:
+            log.warning(
+                "%d examples are in more than one split; none is left out; they are %s",
+                len(shared),
+                _places(splits, examples, shared),
+            )
+    elif len(shared) != expected_duplicates:
         raise ValueError(
-            f"{shared} examples are in more than one split, expected {expected_duplicates}"
+            f"{len(shared)} examples are in more than one split, expected {expected_duplicates}"
+            + (f"; they are {_places(splits, examples, shared)}" if shared else "")
         )
+
+
+def _places(
+    splits: Mapping[str, Pool], examples: Mapping[str, list[bytes]], shared: Collection[bytes]
+) -> str:
+    """Return where the first few of these examples are, by split, class and number in the class."""
+    found: dict[bytes, list[str]] = {}
+    for split, pool in splits.items():
+        for index, example in enumerate(examples[split]):
+            if example in shared:
+                owner = int(torch.searchsorted(pool.offsets, index, right=True)) - 1
+                number = index - int(pool.offsets[owner])
+                found.setdefault(example, []).append(f"{pool.names[owner]} no. {number} ({split})")
+    more = len(found) - MOST_NAMED
+    named = "; ".join(" = ".join(places) for places in list(found.values())[:MOST_NAMED])
+    return named + (f"; and {more} more" if more > 0 else "")
 
 
 def _kind(pool: Pool) -> str:

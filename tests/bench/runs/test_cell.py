@@ -354,7 +354,8 @@ def test_a_data_set_with_an_image_in_two_splits_is_refused(make):
     with pytest.raises(UserError) as caught:
         make("dataset.name=leaky", "dataset.target=tests.planted.leaky")
     assert str(caught.value) == (
-        "The data set leaky cannot be used: 1 examples are in more than one split, expected 0."
+        "The data set leaky cannot be used: 1 examples are in more than one split, expected 0; they are "
+        "U+0042 LATIN CAPITAL LETTER B no. 0 (train) = U+0047 LATIN CAPITAL LETTER G no. 0 (test)."
     )
 
 

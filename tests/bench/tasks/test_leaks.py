@@ -88,7 +88,10 @@ def no_val(splits: Splits) -> None:
     ("spoil", "message"),
     [
         (same_class, "train and test share 1 classes, such as train/b"),
-        (same_image, "1 examples are in more than one split"),
+        (
+            same_image,
+            r"1 examples .* expected 0; they are train/a no. 0 \(train\) = val/b no. 1 \(val\)$",
+        ),
         (same_name, "val: two classes have the same name"),
         (lone_image, "val: class val/a has fewer than 2 examples"),
         (backward_offsets, "val: class val/b has fewer than 2 examples"),
@@ -124,6 +127,18 @@ def test_images_that_differ_in_one_pixel_are_different() -> None:
         images[:, 2, 1, 1] = torch.arange(6) + 6 * number
         splits[split] = replace(pool, inputs=images)
     check(splits)
+
+
+def test_shared_images_of_a_data_set_without_a_known_number_are_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    splits = clean()
+    splits["val"].inputs[:] = splits["train"].inputs
+    check(splits, expected_duplicates=None)
+    assert "none is left out; they are train/a no. 0 (train) = val/a no. 0 (val); train/a" in (
+        caplog.text
+    )
+    assert caplog.text.endswith("(val); and 3 more\n")
 
 
 def test_a_data_set_says_how_many_images_it_is_known_to_share() -> None:
