@@ -9,7 +9,7 @@ species.
 Images are uint8 [3, 84, 84]: the central square of a photograph, downscaled (`photos`). The code of
 Chen et al. scales the whole photograph to 96 x 96, which changes its aspect ratio, and takes the
 central 84 x 84; in training it takes random crops and changes colours. Neither uses the archive's
-bounding boxes.
+bounding boxes. Pretrained networks see the photographs themselves, from the archive.
 
 No content digest is pinned, since the archive was not available. It is checked against what is
 known about it: its classes, images and labels, and its MD5 sum. A different MD5 sum is only a
@@ -20,13 +20,15 @@ import hashlib
 import io
 import logging
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from bench.core.errors import UserError
@@ -36,7 +38,7 @@ from bench.datasets.io.cache import DataDirs, cached
 from bench.datasets.io.photos import parallel_map, photo_or_reason
 from bench.datasets.io.tars import READ_ERRORS, members
 from bench.tasks.leaks import check
-from bench.tasks.pool import Dataset, Pool
+from bench.tasks.pool import Dataset, Original, Pool
 
 log = logging.getLogger(__name__)
 
@@ -52,11 +54,12 @@ MEMBER = re.compile(r"CUB_200_2011/images/(\w[^/]*/\w[^/]*\.jpg)")
 LIST_BYTES, IMAGE_BYTES, OTHER_BYTES = 5_000_000, 5_000_000, 500_000_000
 
 
-def prepare(folders: DataDirs, *, url: str) -> Dataset:
+def prepare(folders: DataDirs, *, url: str, within: Literal["group"] | None = None) -> Dataset:
     """Return CUB-200-2011 from its official archive; see the module for the images.
 
     ``url`` is where the archive is downloaded from if neither folder has it as
-    ``cub/CUB_200_2011.tgz``. Images that are in two splits are logged.
+    ``cub/CUB_200_2011.tgz``. Images that are in two splits are logged. With ``within="group"``, all
+    species of an episode are of one `kind`, such as warblers.
 
     Raises:
         UserError: If the archive is missing and cannot be downloaded, is damaged, or does not have
@@ -73,7 +76,59 @@ def prepare(folders: DataDirs, *, url: str) -> Dataset:
         return Dataset.of("cub", splits)
 
     recipe = repr((CLASSES, IMAGES, SIDE)).encode() + Path(photos.__file__).read_bytes()
-    return replace(cached(folders.cache, "cub", recipe, build), expected_duplicates=None)
+    made = cached(folders.cache, "cub", recipe, build)
+    seen = originals(folders, made.splits)
+    dataset = replace(made, expected_duplicates=None, original=seen).with_groups(kind)
+    return dataset.within_groups() if within else dataset
+
+
+def kind(name: str) -> str:
+    """Return the kind of bird of a species: the last word of its name, mostly a genus or two."""
+    return name.rpartition("_")[2]
+
+
+def originals(folders: DataDirs, pools: Mapping[str, Pool]) -> Original:
+    """Return a function that returns the photograph of a split and index, from the archive.
+
+    The files of the split that was last asked for are held in memory.
+    """
+    lock = threading.Lock()
+    held: dict[str, list[bytes]] = {}
+
+    def original(split: str, index: int) -> Image.Image:
+        with lock:  # images are asked for by several threads
+            if split not in held:
+                held.clear()
+                held[split] = files_of(folders, pools[split])
+        image = io.BytesIO(held[split][index])
+        if (photos.photo(image, SIDE, 3, ["JPEG"]) != pools[split].inputs[index].numpy()).any():
+            raise UserError(f"{ARCHIVE} is another than cub was prepared from: bring that back")
+        return photos.decoded(image, photos.ENCODED_SIDE, "RGB", ["JPEG"])
+
+    return original
+
+
+def files_of(folders: DataDirs, pool: Pool) -> list[bytes]:
+    """Return the image files of a pool from the archive, in its order; raise UserError."""
+    path = folders.find(f"cub/{ARCHIVE}")
+    if not path:
+        raise UserError(
+            f"Pretrained networks see the original photographs: put {ARCHIVE} into "
+            f"{folders.archives / 'cub'}"
+        )
+
+    def most(name: str) -> int | None:
+        match = MEMBER.fullmatch(name)
+        return IMAGE_BYTES if match and match[1].split("/")[0] in pool.names else None
+
+    try:
+        with path.open("rb") as file:
+            found = dict(members(file, most, OTHER_BYTES + IMAGES * IMAGE_BYTES))
+    except READ_ERRORS as error:
+        raise UserError(f"{path} is damaged ({ascii_message(error)}): bring it back") from None
+    if len(found) != len(pool.inputs):
+        raise UserError(f"{path} is another than cub was prepared from: bring that back")
+    return [found[name] for name in sorted(found)]
 
 
 def split_names(names: list[str]) -> dict[str, list[str]]:

@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from algorithms.learner import Setting
 from bench.core.errors import UserError
 from bench.datasets.images import cub
 from bench.datasets.io.cache import DataDirs
 from bench.datasets.io.photos import photo
+from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Dataset
 from tests.bench.datasets.fakes import Server, entry, packed
 
@@ -118,6 +120,46 @@ def test_another_packing_is_told_and_taken(
     caplog.set_level(logging.WARNING)
     assert prepare(tmp_path).splits["test"].names == (NAMES[3], NAMES[7])
     assert "its MD5 sum is" in caplog.text and cub.MD5 in caplog.text
+
+
+def test_pretrained_networks_see_whole_photographs_of_that_archive(
+    birds: Birds, tmp_path: Path
+) -> None:
+    path = birds.write(tmp_path / "data")
+    made = prepare(tmp_path)
+    assert made.original is not None
+    for split, pool in made.splits.items():
+        files = [f for name in pool.names for f in birds.files if f.startswith(name)]
+        for index, file in enumerate(files):
+            whole = Image.open(io.BytesIO(birds.photographs[file])).convert("RGB")
+            found = made.original(split, index)
+            assert found.size == whole.size and found.tobytes() == whole.tobytes()
+
+    birds.photographs[birds.files[0]] = birds.photographs[birds.files[1]]
+    path.write_bytes(packed(birds.members()))
+    with pytest.raises(UserError, match="is another than cub was prepared from"):
+        prepare(tmp_path).original("train", 0)
+    path.write_bytes(packed(birds.members())[:-500])
+    with pytest.raises(UserError, match=r"CUB_200_2011.tgz is damaged \(.*\): bring it back"):
+        prepare(tmp_path).original("train", 0)
+    path.unlink()
+    with pytest.raises(UserError, match="see the original photographs: put CUB_200_2011.tgz into"):
+        prepare(tmp_path).original("train", 0)
+
+
+def test_kinds_are_groups_that_episodes_may_stay_in(birds: Birds, tmp_path: Path) -> None:
+    birds.write(tmp_path / "data")
+    assert prepare(tmp_path).splits["train"].groups == (
+        "Albatross",
+        "Albatross",
+        "Auklet",
+        "Auklet",
+    )
+    folders = DataDirs(tmp_path / "data", tmp_path / "cache")
+    within = cub.prepare(folders, url=NOWHERE, within="group")
+    assert within.name == "cub-within" and within.digest != prepare(tmp_path).digest
+    classes = EpisodeSampler(within.splits["train"], Setting(2, 1, 1), ()).classes(0, 20)
+    assert {tuple(sorted(each)) for each in classes.tolist()} == {(0, 1), (2, 3)}
 
 
 def no_list(made: Birds) -> bytes:
