@@ -414,6 +414,17 @@ def test_a_bar_is_for_a_terminal_that_one_cell_has_to_itself(small, monkeypatch)
     assert run.progress_bar(cell, training)["disable"] is True
 
 
+def test_a_bar_tells_the_score_of_each_validation(small, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(
+        run, "progress_bar", lambda *_: run.tqdm(total=3, file=shown, mininterval=0)
+    )
+    cell = small(script=RISING_AND_FALLING)
+    run.run(cell)
+    for score in cell.store.history(cell.name)["val_score"]:
+        assert f"val {score:.1f} %" in shown.getvalue()
+
+
 @pytest.mark.parametrize("training", [False, True])
 def test_evaluation_leaves_the_mode_as_it_was(small, training):
     parts = cells.build_components(small())

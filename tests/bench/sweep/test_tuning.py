@@ -308,6 +308,7 @@ def test_trials_by_other_code_are_not_mixed(tune, checked, monkeypatch, capsys, 
         UserError, match=f"{folder} are by another version .* move that folder away"
     ):
         tune([])
+    assert not tuning.Study.of([], checked([])).running, "no trial is begun in vain"
     job = ["tune.trial=" + f"{folder.name}/0"]
     with pytest.raises(UserError, match="by another version"):
         tuning.run_trial(checked(job))
