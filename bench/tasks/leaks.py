@@ -122,7 +122,10 @@ def fingerprints(pool: Pool) -> list[bytes]:
     That of a text is of its normalised words, or of its signs if it has no words.
     """
     if pool.has_texts:
-        return [_digest((normalized(text) or text).encode()) for text in map(to_text, pool.inputs)]
+        return [
+            _digest((normalized(text) or text).encode())
+            for text in map(to_text, pool.inputs.numpy())
+        ]
     values = [each for each in (pool.inputs, pool.targets) if each is not None]
     rows = [
         each.contiguous().numpy().reshape(len(each), prod(each.shape[1:])).view(np.uint8)

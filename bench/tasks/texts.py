@@ -34,9 +34,9 @@ def pools(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> dict[str, Pool]:
     return {split: Pool.of({name: next(rows) for name in of}) for split, of in splits.items()}
 
 
-def to_text(row: Tensor) -> str:
+def to_text(row: Tensor | np.ndarray) -> str:
     """Return the text of a row of `to_bytes`; a character that was cut in two is left out."""
-    return row.numpy().tobytes().rstrip(b"\0").decode(errors="ignore")
+    return np.asarray(row).tobytes().rstrip(b"\0").decode(errors="ignore")
 
 
 def normalized(text: str) -> str:
@@ -44,6 +44,17 @@ def normalized(text: str) -> str:
 
     That is NFKC, case folded, letters, marks and digits alone, with a space between words.
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else " " for c in folded)
-    return " ".join("".join(kept).split())
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_WORDS).split())
+
+
+class _Words(dict[int, int]):
+    """What becomes of each character (by its code), looked up once: itself in a word, else a space."""
+
+    def __missing__(self, code: int) -> int:
+        letter = chr(code)
+        kept = letter.isalnum() or unicodedata.category(letter)[0] == "M"
+        self[code] = code if kept else ord(" ")
+        return self[code]
+
+
+_WORDS = _Words()
