@@ -105,8 +105,9 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
             check_setting(pool, setting, dataset.domain)
         except UserError as mistake:
             small = int(pool.sizes.min()) < setting.shots + setting.queries
-            hint = " Or leave out small classes with dataset.min_images=..."
-            more = hint if small and "min_images" in config.dataset.options else ""
+            least = f"min_{dataset.examples}"
+            hint = f" Or leave out small classes with dataset.{least}=..."
+            more = hint if small and least in config.dataset.options else ""
             raise UserError(f"In the {split} split of {dataset.name}, {mistake}{more}") from None
     if plan.examples:
         check_budget(plan, config.validation.times, training)

@@ -152,11 +152,14 @@ def find(key: str, path: str, folders: Collection[Path]) -> Path:
     )
 
 
-def label_of(name: str) -> str:
-    """Return a name that is valid in tables and file names; raise UserError if it is taken."""
+def label_of(name: str, own: str = "folder") -> str:
+    """Return a name that is valid in tables and file names; raise UserError if it is taken.
+
+    ``own`` is that of the choice of data set, which is taken where nothing else is left.
+    """
     kept = "".join(c if c.isalpha() or c.isdecimal() or c in "_.+" else "-" for c in name)
-    kept = kept.strip("-.")[:MOST_LETTERS] or "folder"
-    if kept in set(names("dataset")) - {"folder"}:
+    kept = kept.strip("-.")[:MOST_LETTERS] or own
+    if kept in set(names("dataset")) - {own}:
         raise UserError(
             f"{kept!r} is the name of another data set; give yours with dataset.label=..."
         )

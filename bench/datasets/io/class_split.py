@@ -55,11 +55,11 @@ def random_split(
     return {split: sorted(names) for split, names in parts.items()}
 
 
-def read_split(path: Path, classes: Collection[str]) -> Names:
+def read_split(path: Path, classes: Collection[str], examples: str = "images") -> Names:
     """Return the classes of each split in alphabetical order, as listed in a JSON or YAML file.
 
     The file maps train, val and test to lists of names. Classes that it does not name are in no
-    split.
+    split. ``examples`` is what the examples of classes are called.
 
     Raises:
         UserError: If it does not, or names a class twice or one that does not exist.
@@ -87,9 +87,10 @@ def read_split(path: Path, classes: Collection[str]) -> Names:
             )
         if unknown := [name for name in names if name not in classes]:
             close = difflib.get_close_matches(unknown[0], classes, 1)
-            hint = f"write {close[0]!r}" if close else "name sub-folders that hold some"
+            hint = f"write {close[0]!r}" if close else "name classes that have some"
             raise UserError(
-                f"{path} has the class {unknown[0]!r} in {split}, of which there are no images; {hint}"
+                f"{path} has the class {unknown[0]!r} in {split}, of which there are no "
+                f"{examples}; {hint}"
             )
     (most, count), *_ = Counter(name for split in SPLITS for name in content[split]).most_common(1)
     if count > 1:
