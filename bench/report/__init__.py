@@ -30,7 +30,7 @@ from bench.report.figures import figures
 from bench.report.figures.description import Figure
 from bench.report.leaderboard import Leaderboard, leaderboards
 from bench.report.rows import Row, done
-from bench.runs.records import interval
+from bench.runs.records import interval, tested_on
 from bench.runs.store import Store
 
 _log = logging.getLogger(__name__)
@@ -92,7 +92,8 @@ def _readable(store: Store) -> Iterator[tuple[Row, pd.DataFrame | None]]:
             if record is None:
                 raise ValueError("it does not exist")
             if record["status"] == "done":
-                path = folder / ("photos.csv" if record.get("photos") else "episodes.csv")
+                own = tested_on(record)[1] == "photographs"
+                path = folder / ("photos.csv" if own else "episodes.csv")
                 episodes = store.episodes(folder.name)
                 _check_episodes(record, episodes)
         except (ValueError, OSError) as error:
@@ -191,8 +192,8 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
         "networks": by_network,
-        "photographs": [
-            *photographs.learning_tables(records, probed, classes),
+        "photographs": photographs.learning_tables(records, probed, classes),
+        "classes": [
             *photographs.class_tables(records, classes),
             *photographs.confusion_tables(records, classes),
         ],
@@ -297,7 +298,7 @@ def _each(
 
 def _check_episodes(record: Row, episodes: pd.DataFrame) -> None:
     """Raise ValueError if a record does not match its test episodes, e.g. if one was edited."""
-    if len(episodes) != (count := record.get("photos") or record["episodes"]):
+    if len(episodes) != (count := tested_on(record)[0]):
         raise ValueError(f"it does not hold {count} scores")
     groups = record["ways"] or 1
     pattern = rf"\d{{1,9}}( \d{{1,9}}){{{groups - 1}}}"

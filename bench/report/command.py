@@ -26,7 +26,8 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   saturation.md                   training speed by meta-batch, where a learner has several
   recipes.md                      what learner and recipe contribute, where several were crossed
   networks.md                     learners by networks, pretrained or from scratch
-  photographs.md, classes.csv     a few classes of photographs: accuracy by number and by class
+  photographs.md                  a few classes of photographs: accuracy by how many there are
+  classes.md, classes.csv         accuracy of each test class, and what it is taken for
   tuning.md                       what tuned learners cost to tune, and what was chosen
   figures/*.png, figures/*.pdf    ranking, pairs, accuracy, learning curves, throughput
   claimed.csv, claimed.md         published accuracies against those of their named experiments

@@ -18,7 +18,7 @@ from bench.report.rows import (
     with_labels,
     with_scores,
 )
-from bench.runs.records import interval
+from bench.runs.records import interval, tested_on
 from bench.stats import intervals
 from bench.tasks.base import Metric
 
@@ -141,8 +141,7 @@ class Leaderboard:
     """One setting of one comparison: standings ordered by rank, then by mean, and all pairs.
 
     Ranks need not follow means: a learner may be worse than one that is tied with others below it.
-    ``floors`` are measured on the same episodes and are in no pair. ``grouped`` says whether
-    intervals over classes treat each group of similar classes as one draw.
+    ``floors`` are measured on the same episodes and are in no pair.
     """
 
     comparison: Comparison
@@ -150,7 +149,6 @@ class Leaderboard:
     standings: list[Standing]
     pairs: list[Pair]
     floors: Sequence[Standing] = ()
-    grouped: bool = False
 
     @property
     def title(self) -> str:
@@ -165,7 +163,7 @@ class Leaderboard:
     @property
     def unit(self) -> str:
         """What intervals and tests are over, beside seeds: episodes, or the user's photographs."""
-        return "photographs" if self.comparison.rows[0].get("photos") else "episodes"
+        return tested_on(self.comparison.rows[0])[1]
 
     @property
     def winners(self) -> list[str]:
@@ -257,9 +255,7 @@ def _leaderboard(
     margin: float,
 ) -> Leaderboard:
     tested = {label: _scores(rows, episodes) for label, rows in learners.items()}
-    classes, grouped = _classes(
-        [episodes[row["cell"]] for rows in learners.values() for row in rows]
-    )
+    classes = _classes([episodes[row["cell"]] for rows in learners.values() for row in rows])
     of_learners = {label for label, rows in learners.items() if of_learner(rows)}
     if len(of_learners) == 1 < len(learners):
         of_learners = set()  # a single learner has nothing to be compared with
@@ -282,7 +278,7 @@ def _leaderboard(
         _standing(row["label"], FLOOR, 0, 0, [row], _scores([row], episodes), classes)
         for row in comparison.floors_at(setting)
     ]
-    return Leaderboard(comparison, setting, standings, pairs, floors, grouped)
+    return Leaderboard(comparison, setting, standings, pairs, floors)
 
 
 def _scores(rows: Sequence[Row], episodes: Episodes) -> NDArray[np.float64]:
@@ -368,17 +364,16 @@ def _pairs(
     return pairs
 
 
-def _classes(tested: Sequence[pd.DataFrame]) -> tuple[intervals.ClassDesign | None, bool]:
-    """Return the design of the class groups of runs of the same episodes, and whether groups exist.
+def _classes(tested: Sequence[pd.DataFrame]) -> intervals.ClassDesign | None:
+    """Return the design of the class groups of runs of the same episodes.
 
-    Without stored groups, each class is a group of its own. The design is None if no run stores
-    classes, or if the episodes do not differ in theirs, see `bench.stats.intervals.ClassDesign.of`.
+    It is None if no run stores groups, as of photographs, or if the episodes do not differ in
+    theirs, see `bench.stats.intervals.ClassDesign.of`.
     """
-    for column in ("groups", "classes"):
-        if runs := [each for each in tested if column in each]:
-            texts = [text.split() for text in runs[0][column]]
-            return intervals.ClassDesign.of(np.array(texts, dtype=np.int64)), column == "groups"
-    return None, False
+    groups = next((each["groups"] for each in tested if "groups" in each), None)
+    if groups is None:
+        return None
+    return intervals.ClassDesign.of(np.array([text.split() for text in groups], dtype=np.int64))
 
 
 def _mean(rows: Sequence[Row], key: str) -> float | None:

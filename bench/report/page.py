@@ -50,7 +50,7 @@ from bench.report.rows import (
     with_labels,
 )
 from bench.report.tables import ABSENT, Table
-from bench.runs.records import Role, facts
+from bench.runs.records import Role, facts, tested_on
 
 CONFIG = {
     "displaylogo": False,
@@ -154,8 +154,8 @@ def subtitle(rows: Sequence[Row]) -> str:
         f"{row['ways']}-way {row['shots']}-shot"
         for row in sorted(finished, key=lambda row: (row["ways"] or 0, row["shots"]))
     )
-    counts = sorted({(row.get("photos") or row["episodes"], "photos" in row) for row in finished})
-    tested = [f"{count:,} {'photographs' if own else 'test episodes'}" for count, own in counts]
+    names = {"photographs": "photographs", "episodes": "test episodes"}
+    tested = [f"{count:,} {names[unit]}" for count, unit in sorted({*map(tested_on, finished)})]
     return (
         f"{_count(len({row['label'] for row in finished}), 'learner')} on "
         f"{tables.listed(sorted({row['dataset'] for row in finished}))}, {tables.listed(settings)}, "

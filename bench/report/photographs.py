@@ -1,5 +1,6 @@
-"""A test of all classes on one's own photographs: by class, and by how many photographs there are."""
+"""Test classes one by one, and accuracy by the number of one's own photographs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
@@ -16,14 +17,26 @@ from bench.report.rows import (
 )
 from bench.report.tables import ABSENT, Table
 from bench.report.trials import LEADING, Trials
+from bench.runs.records import tested_on
 from bench.runs.store import AS
 from bench.stats import photos
 
+COUNTS = ("photos", "queries")
+"""What of a class there is so much of: all photographs, or queries of the test episodes."""
 Classes = Mapping[str, pd.DataFrame]
 """Maps each cell to its classes.csv."""
 
-CLASSES_NOTE = "Accuracy (%) by class, ± 95 % interval for other photographs of these classes."
-CONFUSION_NOTE = "Of the queries of each class, the share (%) that is taken for each class."
+CLASSES_NOTES = {
+    "photographs": "Accuracy (%) by class, ± 95 % interval for other photographs of these classes.",
+    "episodes": "Accuracy (%) by class, ± 95 % interval over the test episodes that have the class.",
+}
+CONFUSION_NOTES = {
+    "photographs": "Of the queries of each class, the share (%) that is taken for each class.",
+    "episodes": (
+        "Of the queries of each class, the share (%) that is taken for each class, in the test episodes "
+        "that have both."
+    ),
+}
 LEARNING_NOTE = (
     "Accuracy (%) by photographs a class in the support set, ± 95 % interval for other photographs of "
     "these classes. The last two columns, of all photographs that there are and of twice as many, are "
@@ -32,7 +45,7 @@ LEARNING_NOTE = (
 
 
 def tested(records: Iterable[Row], classes: Classes) -> list[tuple[Comparison, str]]:
-    """Return the comparisons and settings in which all classes were tested."""
+    """Return the comparisons and settings whose test classes are told one by one."""
     return [
         (comparison, setting)
         for comparison in comparisons(done(with_labels(records)), SCORE)
@@ -42,17 +55,19 @@ def tested(records: Iterable[Row], classes: Classes) -> list[tuple[Comparison, s
 
 
 def class_tables(records: Iterable[Row], classes: Classes) -> list[Table]:
-    """Return tables of the accuracy of each class, learners by classes."""
+    """Return tables of the accuracy of each class, classes by learners."""
     found = []
     for comparison, setting in tested(records, classes):
         frames = _frames(comparison, setting, classes)
         names = list(dict.fromkeys(name for frame in frames.values() for name in names_of(frame)))
-        lines = []
-        for label, frame in frames.items():
-            texts = dict(zip(names_of(frame), _texts(comparison, frame), strict=True))
-            lines.append([label, *(texts.get(name, ABSENT) for name in names)])
+        texts = [
+            dict(zip(names_of(frame), _texts(comparison, frame), strict=True))
+            for frame in frames.values()
+        ]
+        lines = [[name, *(each.get(name, ABSENT) for each in texts)] for name in names]
         title, place = f"{comparison.title}, {setting}", comparison.place(setting)
-        found.append(Table(title, ["Learner", *names], lines, CLASSES_NOTE, place))
+        note = CLASSES_NOTES[_unit(comparison)]
+        found.append(Table(title, ["Class", *frames], lines, note, place))
     return found
 
 
@@ -63,18 +78,18 @@ def confusion_tables(records: Iterable[Row], classes: Classes) -> list[Table]:
         for label, frame in _frames(comparison, setting, classes).items():
             names = names_of(frame)
             lines = [
-                [name, *(f"{frame[AS + other][n]:.0f}" for other in names)]
+                [name, *(_share(frame[AS + other][n]) for other in names)]
                 for n, name in enumerate(names)
             ]
             title = f"{label.strip('*')}, {comparison.title}, {setting}"
             headers = ["Class", *(f"as {name}" for name in names)]
             place = comparison.place(setting)
-            found.append(Table(title, headers, lines, CONFUSION_NOTE, place))
+            found.append(Table(title, headers, lines, CONFUSION_NOTES[_unit(comparison)], place))
     return found
 
 
 def classes_table(records: Iterable[Row], classes: Classes) -> pd.DataFrame | None:
-    """Return one row per cell, class and answer; None if no run has tested all classes."""
+    """Return one row per cell, class and answer; None if there are none."""
     frames = []
     for row in sorted(done(records), key=row_order):
         if (frame := classes.get(row["cell"])) is not None:
@@ -83,7 +98,8 @@ def classes_table(records: Iterable[Row], classes: Classes) -> pd.DataFrame | No
                 pd.DataFrame(
                     {key: row[key] for key in LEADING}
                     | {"class": name}
-                    | {key: frame[key][n] for key in ("photos", "accuracy", "ci95")}
+                    | {key: frame[key][n] for key in COUNTS if key in frame}
+                    | {key: frame[key][n] for key in ("accuracy", "ci95")}
                     | {"taken_for": names, "share": [frame[AS + other][n] for other in names]}
                 )
                 for n, name in enumerate(names)
@@ -119,6 +135,8 @@ def learning(
     """
     found: dict[str, tuple[Comparison, dict[str, pd.DataFrame], int]] = {}
     for comparison, setting in tested(records, classes):
+        if _unit(comparison) != "photographs":
+            continue
         cells = _cells(comparison, setting)
         curves = {
             label: curve.assign(value=curve["value"].astype(int))
@@ -143,6 +161,14 @@ def extrapolated(curve: pd.DataFrame, at: Sequence[int]) -> list[float]:
 def names_of(frame: pd.DataFrame) -> list[str]:
     """Return the names of the classes of classes.csv, in its order."""
     return [column.removeprefix(AS) for column in map(str, frame) if column.startswith(AS)]
+
+
+def _unit(comparison: Comparison) -> str:
+    return tested_on(comparison.rows[0])[1]
+
+
+def _share(share: float) -> str:
+    return ABSENT if math.isnan(share) else f"{share:.0f}"
 
 
 def _cells(comparison: Comparison, setting: str) -> dict[str, str]:

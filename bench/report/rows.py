@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from algorithms.learner import Setting
-from bench.runs.records import Role, facts, usual_values
+from bench.runs.records import Role, facts, tested_on, usual_values
 from bench.stats import intervals
 from bench.tasks.base import Metric
 
@@ -478,17 +478,19 @@ def shared_facts(rows: Sequence[Row], fields: Sequence[str]) -> str:
 def interval_note(found: Iterable[Comparison]) -> str:
     """Return what the number after ± (or an error bar) covers, as a clause."""
     cells = [
-        (score(rows).seeds, rows[0].get("photos") or rows[0]["episodes"], "photos" in rows[0])
+        (score(rows).seeds, *tested_on(rows[0]))
         for comparison in found
         for label in comparison.labels
         for setting in comparison.settings
         if (rows := comparison.at(label, setting))
     ]
     notes = []
-    if single := sorted({count for seeds, count, own in cells if seeds == 1 and not own}):
+    if single := sorted(
+        {count for seeds, count, unit in cells if seeds == 1 and unit == "episodes"}
+    ):
         count = " or ".join(str(episodes) for episodes in single)
         notes.append(f"95 % interval over {count} test episodes of one trained model")
-    if photos := sorted({count for _, count, own in cells if own}):
+    if photos := sorted({count for _, count, unit in cells if unit == "photographs"}):
         count = " or ".join(str(each) for each in photos)
         notes.append(f"95 % interval for other photographs of these classes, by {count} of them")
     if several := sorted({seeds for seeds, *_ in cells if seeds > 1}):

@@ -90,10 +90,6 @@ PHOTOGRAPHS_NOTE = (
     " Photographs: where all classes are tested, intervals and tests are for other photographs of these "
     "classes, and each photograph counts as an episode does elsewhere, by the jackknife."
 )
-UNGROUPED_NOTE = (
-    "In some of these settings the runs are of a version that did not record which classes are alike: "
-    "± classes takes them as independent there, and is too narrow where they are not."
-)
 FLOOR_NOTE = (
     "A floor has nothing to train and no rank: what comparing inputs gives on these episodes."
 )
@@ -241,13 +237,7 @@ def leaderboard_markdown(boards: Sequence[Leaderboard]) -> str:
             parts.append(markdown(pairs.headers, pairs.cells))
     parts += [table.markdown() for table in aggregate_tables(boards)]
     tuned = any(row.get("tuning") for board in boards for row in board.comparison.rows)
-    ungrouped = any(
-        entry.ci95_classes is not None and not board.grouped
-        for board in boards
-        for entry in board.standings
-    )
-    notes = [UNGROUPED_NOTE] * ungrouped
-    notes += [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
+    notes = [FLOOR_NOTE] * any(board.floors for board in boards) + [TUNED_NOTE] * tuned
     return "\n\n".join([*parts, leaderboard_note(boards), *notes]) + "\n"
 
 

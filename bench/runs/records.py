@@ -126,6 +126,7 @@ class Protocol(Stored):
     metric: Metric
     examples: Name
     data_digest: Annotated[Hex, Role.SCORE, Role.PROVENANCE]
+    left_out: Annotated[Text | None, Role.PROVENANCE] = None  # of the user's own files
     backbone: Annotated[Name, Role.NETWORK]
     backbone_options: Annotated[Options, Role.NETWORK]
     pretrained: Annotated[Text | None, Role.SCORE, Usual(None)] = None  # None: from scratch
@@ -202,9 +203,16 @@ def score_text(record: Mapping[str, Any]) -> str:
     return Metric.model_validate(record["metric"]).text(record["score"], record["ci95"])
 
 
+def tested_on(record: Mapping[str, Any]) -> tuple[int, str]:
+    """Return what the interval of a finished cell is over: so many ``episodes`` or ``photographs``."""
+    photographs = record.get("photos")
+    return (photographs, "photographs") if photographs else (record["episodes"], "episodes")
+
+
 def interval(record: Mapping[str, Any], scores: ArrayLike) -> tuple[float, float]:
     """Return the score and its half-width that follow from the rows of a finished cell's test."""
-    return photos.interval(scores) if record.get("photos") else mean_ci95(scores)
+    own = tested_on(record)[1] == "photographs"
+    return photos.interval(scores) if own else mean_ci95(scores)
 
 
 def facts(*roles: Role) -> tuple[str, ...]:

@@ -7,7 +7,7 @@
                     history.csv      one line a validation: episodes, seconds, train_loss, val_score...
                     episodes.csv     score, loss, calibration, classes, groups of each test episode
                     photos.csv       in its place where a few classes are tested: each photograph
-                    classes.csv      ... and each class: its accuracy, and what it is taken for
+                    classes.csv      each test class: its accuracy, and what it is taken for
                     probe.csv        score under other conditions, after bench.probe
                     functions.csv    single functions and their predictions, of a regression
                     shift.csv        score on other data sets, after bench.probe datasets=...
@@ -53,7 +53,7 @@ MOST_BYTES = 2**24
 MOST_TABLE_BYTES = 2**28
 """Size limit of a table: some two million test episodes."""
 EPISODES = ("score",)
-CLASSES = ("photos", "accuracy", "ci95")
+CLASSES = ("accuracy", "ci95")
 AS = "as "
 """What the columns of classes.csv begin with that say what a class is taken for."""
 HISTORY = ("episodes", "seconds", "val_score", "val_ci95")
@@ -186,7 +186,7 @@ class Store:
         return self._table(cell, "episodes.csv", EPISODES)
 
     def classes(self, cell: str) -> pd.DataFrame | None:
-        """Return the accuracy of each class of a cell; None if all classes are not tested together.
+        """Return the accuracy of each test class of a cell; None if there are too many to tell.
 
         Raises:
             ValueError: The file is damaged.

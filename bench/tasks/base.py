@@ -164,6 +164,10 @@ class TaskSource(Protocol):
     key: tuple[int, int]
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all classes that tasks are drawn from, by ``TaskBatch.classes``."""
+
+    @property
     def device(self) -> torch.device:
         """The device of the tasks."""
 

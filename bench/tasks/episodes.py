@@ -66,6 +66,11 @@ class EpisodeSampler:
         """The device of the episodes."""
         return self.pool.offsets.device
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the classes of the pool."""
+        return self.pool.names
+
     @cached_property
     def inputs(self) -> Tensor:
         """What learners see of the examples of the pool, [M, ...]."""

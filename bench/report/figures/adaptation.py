@@ -7,8 +7,9 @@ import pandas as pd
 from bench.report.figures.description import Figure, Line
 from bench.report.figures.parts import heights, log_axis, note, panel, score_axis
 from bench.report.figures.styles import styles
-from bench.report.rows import Row
+from bench.report.rows import Row, done
 from bench.report.trials import Trials, probed, trials_of
+from bench.runs.records import tested_on
 
 AXES = {"steps": "Inner steps at test", "shots": "Shots at test", "ways": "Ways at test"}
 NOTE = (
@@ -19,7 +20,7 @@ NOTE = (
 
 def adaptation(records: Iterable[Row], trials: Trials) -> Figure:
     """Show test scores of the trained learners against inner steps, shots and ways."""
-    rows = [row for row in records if not row.get("photos")]  # see `photographs`
+    rows = [row for row in done(records) if tested_on(row)[1] == "episodes"]  # see `photographs`
     shown = [(varied, *each) for varied in AXES for each in probed(rows, trials, varied)]
     found = [comparison for _, comparison, _ in shown]
     looks = styles((row for comparison in found for row in comparison.rows), found)

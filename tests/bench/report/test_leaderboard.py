@@ -248,24 +248,17 @@ def test_standings_are_those_of_the_statistics(seeds: int) -> None:
     assert entry.ci95_seeds_and_episodes == both
 
 
-def test_classes_are_independent_where_no_run_says_which_are_alike() -> None:
+def test_the_groups_of_one_run_are_those_of_all_on_the_same_episodes() -> None:
     rows = [row("maml", 80), row("protonet", 81)]
     runs = played(rows)
     old = {cell: tested.drop(columns="groups") for cell, tested in runs.items()}
     first = rows[0]["cell"]
-    (new,), (mixed,), (before,) = (
+    (new,), (mixed,), (unknown,) = (
         leaderboards(rows, each) for each in (runs, old | {first: runs[first]}, old)
     )
     assert (new.standings, new.pairs) == (mixed.standings, mixed.pairs)
-    assert new.grouped and mixed.grouped and not before.grouped
-    assert before.standings[0].ci95_classes != new.standings[0].ci95_classes
-    assert before.pairs[0].ci95_classes != new.pairs[0].ci95_classes
-    assert tables.UNGROUPED_NOTE in tables.leaderboard_markdown([new, before])
-    assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([new])
-    none = {cell: tested.drop(columns=["groups", "classes"]) for cell, tested in runs.items()}
-    (unknown,) = leaderboards(rows, none)
-    assert unknown.standings[0].ci95_classes is None
-    assert tables.UNGROUPED_NOTE not in tables.leaderboard_markdown([unknown])
+    assert new.standings[0].ci95_classes and new.pairs[0].ci95_classes
+    assert unknown.standings[0].ci95_classes is None is unknown.pairs[0].ci95_classes
 
 
 def test_both_kinds_of_p_are_corrected_for_all_pairs() -> None:

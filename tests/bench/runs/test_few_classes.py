@@ -55,7 +55,8 @@ def test_two_classes_of_photographs_from_run_to_page(of_folder, root, cache, tmp
     assert board.standings[0].ci95_episodes in (first["ci95"], second["ci95"])
     table = str(texts["photographs.md"])
     assert "| 9 " not in table and "all 9 | 18, if there were" in table
-    assert "| Learner | NA | leaf, dry |" in table and "| Class | as NA | as leaf, dry |" in table
+    classes = str(texts["classes.md"])
+    assert "| Class | Nearest" in classes and "| Class | as NA | as leaf, dry |" in classes
     assert "95 % interval for other photographs of these classes, by 19" in str(
         texts["accuracy.md"]
     )
