@@ -1,6 +1,7 @@
 """Exceptions whose messages are sentences for the user."""
 
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -30,6 +31,11 @@ class RunFailedError(Exception):
 
     It becomes a row with that reason; the other cells of a sweep continue.
     """
+
+
+def all_of(faults: Sequence[str]) -> str:
+    """Return several faults as one message, so that they can be mended in one round."""
+    return "; also: ".join(faults)
 
 
 def one_line(error: BaseException) -> str:

@@ -298,8 +298,14 @@ def check_stored(store: Store, name: str) -> None:
 
 def name_of(config: Config, dataset: Dataset, device_type: str) -> str:
     """Return the name of a cell, which ends with a digest of all that determines its results."""
-    digest = digest_of(config.identity(), dataset.digest, device_type)
+    digest = digest_of(config.identity(), *digests_of(dataset), device_type)
     return f"{task_of(config, dataset)}-seed{config.seed}-{digest}"
+
+
+def digests_of(dataset: Dataset) -> list[str]:
+    """Return the digests of what a learner sees, and a cell's numbers depend on."""
+    seen = [dataset.original_digest] if dataset.encoding and dataset.original_digest else []
+    return [dataset.digest, *seen]
 
 
 def task_of(config: Config, dataset: Dataset) -> str:
@@ -437,7 +443,7 @@ def training_digest(cell: Cell) -> str:
     return digest_of(
         options,
         shape,
-        cell.dataset.digest,
+        *digests_of(cell.dataset),
         cell.device.type,
         machine,
         protocol.code_fingerprint(config),

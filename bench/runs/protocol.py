@@ -64,6 +64,7 @@ def card(cell: "Cell", learner: Learner) -> dict[str, Any]:
         "metric": cell.dataset.domain.metric.model_dump(),
         "examples": cell.dataset.examples,
         "data_digest": cell.dataset.digest,
+        **({"left_out": cell.dataset.left_out} if cell.dataset.left_out else {}),
         "backbone": config.backbone.name,
         "backbone_options": backbone_options(config),
         **({"pretrained": said} if (said := pretrained(cell, learner)) else {}),

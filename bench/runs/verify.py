@@ -11,7 +11,7 @@ from bench.engine.evaluate import evaluate
 from bench.engine.train import ends, steps_of
 from bench.runs import cell as cells
 from bench.runs import model
-from bench.runs.cell import Cell, digest_of, task_of
+from bench.runs.cell import Cell, digest_of, digests_of, task_of
 from bench.runs.protocol import card
 from bench.runs.records import Role, facts
 from bench.runs.reload import parameters
@@ -94,7 +94,7 @@ def _name(cell: Cell, record: dict[str, Any], name: str) -> list[str]:
     facts |= without_places(options)
     if tuned := options.get("tuned"):
         facts["tuned"] = {key: tuned.get(key) for key in ("study", "n_trials")}
-    digest = digest_of(facts, record["data_digest"], record["device"])
+    digest = digest_of(facts, *digests_of(cell.dataset), record["device"])
     made = f"{task_of(cell.config, cell.dataset)}-seed{cell.config.seed}-{digest}"
     return [f"config.yaml is not that of the run, but of {made}"] if made != name else []
 

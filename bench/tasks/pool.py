@@ -148,6 +148,8 @@ class Dataset:
     original: Original | None = None
     original_digest: str = ""
     """What tells the original images apart where ``digest``, of the small ones, does not."""
+    left_out: str = ""
+    """What of the user's own files is not among the examples, and why; for records."""
     resampling: Resampling = "lanczos"
     inverted: bool = False
 

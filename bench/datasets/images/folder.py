@@ -28,7 +28,7 @@ from PIL import Image
 
 from bench.config.groups import names
 from bench.config.schema import Count, Positive, last_name
-from bench.core.errors import UserError, printable
+from bench.core.errors import UserError, all_of, printable
 from bench.datasets.io import memmap, photos
 from bench.datasets.io.cache import DataDirs, prepared
 from bench.datasets.io.class_split import random_split, read_split
@@ -44,6 +44,8 @@ Result = TypeVar("Result")
 
 MOST_NAMED = 3
 """Maximum number of files or classes named in a message; the others are counted."""
+MOST_STORED, MOST_LEFT_OUT = 100, 9_000
+"""Maximum numbers of files, and of letters, that a run stores of what was left out."""
 MOST_LETTERS = 40
 """Maximum length of a data set's name in tables and file names."""
 SPLITS = {
@@ -92,10 +94,13 @@ def prepare(
 
     Raises:
         UserError: If folder or file cannot be found or used, an image cannot be read (unless
-            ``skip_unreadable`` leaves it out) or is in two splits, or the disk is too full.
+            ``skip_unreadable`` leaves it out) or is in two splits, or the disk is too full. Faults of
+            images and of the split are told together.
     """
     if not path:
         raise UserError("dataset=folder needs images; name their folder with dataset.path=...")
+    if within and nested != "group/class":
+        raise UserError("dataset.within=group needs groups of classes: dataset.nested=group/class")
     root = find("path", path, [folders.archives])
     name = label_of(label or last_name(path) or "")
     others: list[str] = []
@@ -110,6 +115,7 @@ def prepare(
     left_out = every.keys() - classes
     if not classes:
         raise UserError(f"No class in {root} has {min_images} images; lower dataset.min_images")
+    faults = []
     try:
         if by_split:
             parts = {split: sorted(of.keys() & classes) for split, of in found.items()}
@@ -121,18 +127,23 @@ def prepare(
             parts = random_split(classes, split_seed, min_classes, group_of if nested else str)
     except UserError as mistake:
         small = f" (dataset.min_images left out {some(left_out)})" if left_out else ""
-        raise UserError(f"{root}: {mistake}{small}") from None
+        faults = [f"{root}: {mistake}{small}"]
+        parts = {
+            "train": [],
+            "val": [],
+            "test": sorted(classes),
+        }  # to look at the images all the same
 
     passed_over = [f"{some(others)}, of kinds that are not read{convert(others)}"] if others else []
     passed_over += [f"{some(left_out)}, with too few images"] if left_out else []
     chosen = {split: {each: classes[each] for each in those} for split, those in parts.items()}
-    photo_set = Photos(name, root, chosen, (channels, side, side), skip_unreadable, passed_over)
+    photo_set = Photos(
+        name, root, chosen, (channels, side, side), skip_unreadable, passed_over, faults
+    )
     recipe = repr((chosen, photo_set.shape)).encode() + Path(photos.__file__).read_bytes()
     dataset = prepared(folders.cache, name, recipe, ".pixels", photo_set.read, photo_set.make)
     if nested == "group/class":
         dataset = dataset.with_groups(group_of)
-    if within and nested != "group/class":
-        raise UserError("dataset.within=group needs groups of classes: dataset.nested=group/class")
     return dataset.within_groups() if within else dataset
 
 
@@ -305,16 +316,19 @@ def visible(name: str) -> bool:
     return not name.startswith(".") and name != "__MACOSX"
 
 
-def some(things: Collection[str]) -> str:
+def some(things: Collection[str], most: int = MOST_NAMED) -> str:
     """Return the names of the first few things, and the number of the others."""
-    named = sorted(things)[:MOST_NAMED]
+    named = sorted(things)[:most]
     more = len(things) - len(named)
     return ", ".join(named) + (f" and {more} more" if more else "")
 
 
 @dataclass(frozen=True)
 class Photos:
-    """Image files that are to become a data set, by split and class."""
+    """Image files that are to become a data set, by split and class.
+
+    ``faults`` are those of the splits, where there are any.
+    """
 
     name: str
     root: Path
@@ -322,6 +336,7 @@ class Photos:
     shape: memmap.Shape
     skip_unreadable: bool
     passed_over: list[str]
+    faults: list[str]
 
     @property
     def files(self) -> list[File]:
@@ -332,8 +347,10 @@ class Photos:
     def read(self, path: Path) -> Dataset | None:
         """Return the data set from a file that was built before, if it is complete and intact."""
         facts = memmap.load_state(path)
-        if facts.digest is None:
+        if facts.digest is None or self.faults:
             return None
+        if faults := self.faults_of(facts):
+            raise UserError(all_of(faults))
         try:
             splits = self.splits(path, facts)
             if memmap.is_intact(path, splits, facts.digest):
@@ -353,7 +370,10 @@ class Photos:
             log.warning("%s passes over %s", self.name, each)
         facts = memmap.build(path, self.name, self.files, self.shape, self.photo)
         splits = self.splits(path, facts)
-        facts.notes = self.compare(splits, facts)
+        shared, facts.notes = self.compare(splits, facts)
+        if faults := [*self.faults, *self.faults_of(facts), *shared]:
+            raise UserError(all_of(faults))
+        facts.originals = self.digest(facts)
         self.say(facts)
         dataset = Dataset.of(self.name, splits, **self.rest(facts))
         facts.digest = dataset.digest
@@ -372,16 +392,46 @@ class Photos:
                 some(classes),
             )
         if facts.unreadable:
-            broken = [f"{self.files[n].name} ({why})" for n, why in facts.unreadable.items()]
-            log.warning(
-                "%s leaves out %d of %d files, which cannot be read: %s",
-                self.name,
-                len(broken),
-                len(self.files),
-                some(broken),
-            )
+            log.warning("%s leaves out %s", self.name, self.left_out(facts, MOST_NAMED))
         for note in facts.notes:
             log.warning("%s: %s", self.name, note)
+
+    def left_out(self, facts: memmap.BuildState, most: int) -> str:
+        """Return how many files cannot be read, with the names of so many of them."""
+        broken = some(self.unreadable(facts), most)
+        return f"{len(facts.unreadable)} of {len(self.files)} files, which cannot be read: {broken}"
+
+    def unreadable(self, facts: memmap.BuildState) -> list[str]:
+        """Return the files that cannot be read, and why."""
+        files = self.files
+        return [f"{printable(files[n].name)} ({why})" for n, why in facts.unreadable.items()]
+
+    def faults_of(self, facts: memmap.BuildState) -> list[str]:
+        """Return what is wrong with the images of the folder, each with what to do."""
+        found = []
+        if facts.unreadable and not self.skip_unreadable:
+            found.append(
+                f"{len(facts.unreadable)} of {len(self.files)} files in {self.root} cannot be read: "
+                f"{some(self.unreadable(facts))}; repair or delete them, or leave them out with "
+                "dataset.skip_unreadable=true"
+            )
+        sizes = self.sizes(facts)
+        few = [name for each in sizes.values() for name, size in each.items() if size < 2]
+        if few:
+            found.append(
+                f"{self.root} has classes of fewer than 2 images: {some(few)}; add images or delete the "
+                "sub-folders, or leave such classes out with dataset.min_images=2"
+            )
+        return found
+
+    def digest(self, facts: memmap.BuildState) -> str:
+        """Return the SHA-256 (hexadecimal) of the files that can be read, in their order."""
+        digest = hashlib.sha256()
+        for number, each in enumerate(self.files):
+            if number not in facts.unreadable:
+                with (self.root / each.name).open("rb") as file:
+                    digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
 
     def photo(self, file: File) -> np.ndarray | str:
         """Return the image in a file, or why there is none."""
@@ -405,35 +455,30 @@ class Photos:
 
         test = {name: [printable(f.name) for f in each] for name, each in readable["test"].items()}
         domain = Classification() if readable["train"] else OwnPhotos(test)
-        digest = hashlib.sha256(repr(self.chosen).encode()).hexdigest()
-        return {"original": original, "original_digest": digest, "domain": domain}
+        left_out = self.left_out(facts, MOST_STORED) if facts.unreadable else ""
+        return {
+            "original": original,
+            "original_digest": facts.originals,
+            "domain": domain,
+            "left_out": left_out[:MOST_LEFT_OUT],
+        }
+
+    def sizes(self, facts: memmap.BuildState) -> dict[str, dict[str, int]]:
+        """Return the number of images that can be read, by split and class."""
+        readable = iter([n not in facts.unreadable for n in range(len(self.files))])
+        return {
+            split: {name: sum(islice(readable, len(each))) for name, each in classes.items()}
+            for split, classes in self.chosen.items()
+        }
 
     def splits(self, path: Path, facts: memmap.BuildState) -> dict[str, Pool]:
         """Return the pools of a memory-mapped file that contains all images.
 
         Raises:
-            UserError: If images cannot be read or a class has too few.
             OSError: If the file cannot be read.
             ValueError: If the file does not contain all images.
         """
-        files = self.files
-        if facts.unreadable and not self.skip_unreadable:
-            broken = [f"{files[n].name} ({why})" for n, why in facts.unreadable.items()]
-            raise UserError(
-                f"{len(broken)} of {len(files)} files in {self.root} cannot be read: {some(broken)}; "
-                "repair or delete them, or leave them out with dataset.skip_unreadable=true"
-            )
-        readable = iter([n not in facts.unreadable for n in range(len(files))])
-        sizes = {
-            split: {name: sum(islice(readable, len(each))) for name, each in classes.items()}
-            for split, classes in self.chosen.items()
-        }
-        few = [name for each in sizes.values() for name, size in each.items() if size < 2]
-        if few:
-            raise UserError(
-                f"{self.root} has classes of fewer than 2 images: {some(few)}; add images or delete the "
-                "sub-folders, or leave such classes out with dataset.min_images=2"
-            )
+        sizes = self.sizes(facts)
         images = memmap.open_memmap(path, facts.rows, self.shape)
         each_split = images.split([sum(each.values()) for each in sizes.values()])
         return {
@@ -441,10 +486,12 @@ class Photos:
             for part, (split, classes) in zip(each_split, self.chosen.items(), strict=True)
         }
 
-    def compare(self, splits: dict[str, Pool], facts: memmap.BuildState) -> list[str]:
-        """Return notes on pixel-identical images within a class, or in two classes of a split.
+    def compare(
+        self, splits: dict[str, Pool], facts: memmap.BuildState
+    ) -> tuple[list[str], list[str]]:
+        """Return faults and notes on pixel-identical images.
 
-        Raises UserError, which names the files, if an image is in two splits.
+        It is a fault if they are in two splits, and a note within a class, or in two of a split.
         """
         files = iter([file for n, file in enumerate(self.files) if n not in facts.unreadable])
         first: dict[bytes, tuple[str, str, str]] = {}
@@ -463,13 +510,13 @@ class Photos:
                     ambiguous.append(f"{other} and {file.name}")
                 elif other != file.name:
                     repeated.append(f"{other} and {file.name}")
+        faults, notes = [], []
         if shared:
-            raise UserError(
+            faults.append(
                 f"{len(shared)} images in {self.root} are in two splits, as are "
                 f"{some(shared.values())}; delete one of each, or have both classes in one split by "
                 "dataset.splits=FILE"
             )
-        notes = []
         if repeated:
             notes.append(
                 f"images that repeat one of their own class: {len(repeated)}, such as {some(repeated)}; "
@@ -480,4 +527,4 @@ class Photos:
                 f"images that are in two classes: {len(ambiguous)}, such as {some(ambiguous)}; "
                 "no learner can tell which is meant, so delete one of each"
             )
-        return notes
+        return faults, notes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from bench.core.errors import UserError
+from bench.core.errors import UserError, all_of
 from bench.core.safe_yaml import plain_yaml
 
 SPLITS = ("train", "val", "test")
@@ -62,7 +62,7 @@ def read_split(path: Path, classes: Collection[str], examples: str = "images") -
     split. ``examples`` is what the examples of classes are called.
 
     Raises:
-        UserError: If it does not, or names a class twice or one that does not exist.
+        UserError: If it does not, or names a class twice or one that does not exist; with all faults.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -77,22 +77,29 @@ def read_split(path: Path, classes: Collection[str], examples: str = "images") -
         raise UserError(
             f"{path} must have the keys train, val and test and no others, each with a list of classes"
         )
+    faults, named = [], Counter[str]()
     for split in SPLITS:
         names = content[split]
         if not isinstance(names, list) or not names:
-            raise UserError(f"{path} has no classes in {split}; give it a list of some")
+            faults.append(f"{path} has no classes in {split}; give it a list of some")
+            continue
         if wrong := [name for name in names if not isinstance(name, str)]:
-            raise UserError(
+            faults.append(
                 f"{path} has {wrong[0]!r} in {split}, which is no text; write it in quotes"
             )
-        if unknown := [name for name in names if name not in classes]:
-            close = difflib.get_close_matches(unknown[0], classes, 1)
+        texts = [name for name in names if isinstance(name, str)]
+        for name in dict.fromkeys(name for name in texts if name not in classes):
+            close = difflib.get_close_matches(name, classes, 1)
             hint = f"write {close[0]!r}" if close else "name classes that have some"
-            raise UserError(
-                f"{path} has the class {unknown[0]!r} in {split}, of which there are no "
-                f"{examples}; {hint}"
+            faults.append(
+                f"{path} has the class {name!r} in {split}, of which there are no {examples}; {hint}"
             )
-    (most, count), *_ = Counter(name for split in SPLITS for name in content[split]).most_common(1)
-    if count > 1:
-        raise UserError(f"{path} has the class {most!r} {count} times; leave it in one split, once")
+        named.update(texts)
+    faults += [
+        f"{path} has the class {name!r} {count} times; leave it in one split, once"
+        for name, count in named.items()
+        if count > 1
+    ]
+    if faults:
+        raise UserError(all_of(faults))
     return {split: sorted(content[split]) for split in SPLITS}

@@ -42,13 +42,14 @@ _whole: set[tuple[Path, int, str]] = set()
 class BuildState:
     """The progress of a file: the number of sources ``done``, and the ``unreadable`` among them.
 
-    ``unreadable`` gives the reason for each. ``notes`` are logged whenever the finished data set is
-    read.
+    ``unreadable`` gives the reason for each. Of a finished data set, ``originals`` is a digest of the
+    others, and ``notes`` are logged whenever it is read.
     """
 
     done: int = 0
     unreadable: dict[int, str] = field(default_factory=dict)
     digest: str | None = None
+    originals: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -62,13 +63,13 @@ def load_state(path: Path) -> BuildState:
     try:
         facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         unreadable = {int(number): str(why) for number, why in facts["unreadable"].items()}
-        done, digest = facts["done"], facts["digest"]
+        done, digest, originals = facts["done"], facts["digest"], str(facts["originals"])
         notes = [str(note) for note in facts["notes"]]
         if type(done) is not int or not isinstance(digest, str | None):
             return BuildState()
         if done < 0 or not all(0 <= number < done for number in unreadable):
             return BuildState()
-        return BuildState(done, unreadable, digest, notes)
+        return BuildState(done, unreadable, digest, originals, notes)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return BuildState()
 

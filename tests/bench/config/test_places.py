@@ -8,6 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from bench import report
 from bench.config.schema import last_name
 from bench.core.errors import UserError
 from bench.runs import run as running
@@ -50,6 +51,25 @@ def test_a_run_on_a_folder_is_stored_without_its_place_and_verified(
     (run / "config.yaml").write_text(yaml.safe_dump(stored))
     assert main([str(run), f"cache_dir={cache}"]) == 1
     assert "would look into other folders than data_root" in capsys.readouterr().out
+
+
+def test_what_was_left_out_and_each_test_class_are_stored_and_shown(make, photos, cache, capsys):
+    (photos / "a" / "0.png").write_bytes(b"no image")
+    options = ["dataset=folder", "ways=2", "dataset.side=16", f"dataset.path={photos}"]
+    cell = make(*options, "dataset.skip_unreadable=true", "queries=2")
+    record = running.run(cell)
+    said = "1 of 42 files, which cannot be read: a/0.png (it is no image that Pillow knows)"
+    assert record["left_out"] == said
+    run = cell.store.runs / cell.name
+    assert main([str(run), f"cache_dir={cache}", f"data_root={photos.parent}"]) == 0
+    found = report.gather(cell.store.root)
+    texts, _ = report.views(found)
+    page, classes = str(texts["report.html"]), str(texts["classes.md"])
+    assert said in page and '<section id="classes">' in page
+    for name in cell.dataset.splits["test"].names:
+        assert f"| {name} | " in classes and f"as {name}" in classes
+    assert "95 % interval over the test episodes that have the class" in classes
+    assert texts["photographs.md"] is None and "queries" in str(texts["classes.csv"])
 
 
 def test_a_class_too_small_for_an_episode_is_named_and_can_be_left_out(make, photos):

@@ -97,7 +97,14 @@ def test_a_changed_file_is_noticed_and_an_unchanged_one_not_read(
 ) -> None:
     before = prepare()
     os.utime(root / "ant" / "0.png", ns=(1, 1))
-    assert prepare().digest == before.digest, "another time, but the same pixels"
+    again = prepare()
+    assert again.digest == before.digest, "another time, but the same pixels"
+    assert again.original_digest == before.original_digest != ""
+    with Image.open(root / "ant" / "0.png") as image:
+        image.load()
+    image.save(root / "ant" / "0.png", compress_level=0)
+    larger = prepare()
+    assert larger.digest == before.digest and larger.original_digest != before.original_digest
     Image.new("RGB", (8, 8)).save(root / "ant" / "0.png")
     changed = prepare()
     assert changed.digest != before.digest
@@ -311,6 +318,31 @@ def known_name(root: Path) -> dict[str, object]:
     return {"label": "omniglot"}
 
 
+def test_all_faults_of_a_folder_are_told_in_one_round(
+    root: Path, prepare: Callable[..., Dataset]
+) -> None:
+    (root / "bee" / "0.png").write_bytes(b"no image")
+    for path in [*(root / "ant").rglob("[1-9].*")]:
+        path.unlink()
+    (root / "dog" / "again.png").write_bytes((root / "cat" / "0.png").read_bytes())
+    parts = root.parent / "parts.yaml"
+
+    def said(text: str) -> str:
+        parts.write_text(text)
+        with pytest.raises(UserError) as caught:
+            prepare(splits=str(parts))
+        return str(caught.value)
+
+    found = said("train: [ant, bee]\nval: [cat]\ntest: [dog]")
+    assert found.startswith("1 of 17 files in ") and "read: bee/0.png (it is no image" in found
+    assert f"; also: {root} has classes of fewer than 2 images: ant; add images" in found
+    assert f"; also: 1 images in {root} are in two splits, as are cat/0.png (val) and do" in found
+    found = said("train: [ants, bee, bee]\nval: [cat, dgo]\ntest: []")
+    assert found.startswith(f"{root}: {parts} has the class 'ants' in train, of which there are no")
+    for fault in ("class 'dgo' in val", "no classes in test", "class 'bee' 2 times", "bee/0.png"):
+        assert fault in found
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -395,8 +427,11 @@ def test_what_was_left_out_is_said_whenever_it_is_read(
     (root / "ant" / "0.png").write_bytes(b"no image")
     for _ in range(2):
         caplog.clear()
-        prepare(skip_unreadable=True)
-        assert "my-photos leaves out 1 of 42 files, which cannot be read: ant/0.png" in caplog.text
+        made = prepare(skip_unreadable=True)
+        assert made.left_out.startswith(
+            "1 of 42 files, which cannot be read: ant/0.png (it is no image"
+        )
+        assert f"my-photos leaves out {made.left_out}" in caplog.text
 
 
 def test_equal_images_of_one_split_are_said_whenever_they_are_read(
