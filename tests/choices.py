@@ -20,5 +20,6 @@ ASKED = {
     "timm": ["backbone.model=resnet18"],
     "torchvision": ["backbone.model=resnet18"],
     "onnx": ["backbone.weights=network.onnx"],
+    "run": ["backbone.path=results/runs/protonet-omniglot-5w1s-seed0-01234567"],
 }
 """What a user has to say of a backbone."""

@@ -26,7 +26,7 @@ from bench.config.explain import explained
 from bench.config.schema import Config, check_options, from_hydra
 from bench.core.errors import UserError
 from bench.datasets.io import photos
-from bench.runs.load import check_list, frozen_encoder
+from bench.runs.load import check_list, check_untrained, pretrained_encoder
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -38,7 +38,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
 
     Args:
         head: The learner, as in ``algo=...``: centroid, knn, logistic, ridge or svm.
-        backbone: The backbone, as in ``backbone=...``: hog, onnx, timm or torchvision.
+        backbone: The backbone, as in ``backbone=...``: hog, onnx, timm, torchvision or run.
         options: Options of head and backbone as on the command line, such as
             ``{"algo.ridge_lambda": 1.0, "backbone.weights": "network.onnx"}``.
     """
@@ -70,7 +70,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         if len(self.classes_) < 2:
             raise ValueError("Classifier needs examples of two classes or more; here is 1 class.")
         if self.backbone:
-            self.digest_ = encoder_for(self._config()).digest
+            self.digest_ = pretrained_encoder(self._config()).digest
         order = np.argsort(labels, kind="stable")
         features = self._features(X)[torch.from_numpy(order)]
         self.learner_ = self._head(features.shape[1], len(self.classes_)).to(features.dtype)
@@ -106,25 +106,22 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             config = from_hydra(configuration(overrides_from(chosen | dict(self.options or {}))))
         for group in chosen:
             check_options(getattr(config, group), group)
+        check_untrained(config)
         return config
 
     def _head(self, num_features: int, ways: int) -> FeatureLearner:
         """Return the head, not fitted yet."""
         code = self._config().algo
-        method = code.resolve()
-        if getattr(method, "trains_backbone", True):
-            raise UserError(
-                f"{self.head} has to be trained, which bench.run does: choose centroid, knn, logistic, "
-                "ridge or svm."
-            )
-        learner: FeatureLearner = method(Features(num_features, adapts=False), ways, **code.options)
+        learner: FeatureLearner = code.resolve()(
+            Features(num_features, adapts=False), ways, **code.options
+        )
         return learner.eval()
 
     def _features(self, X: Any) -> Tensor:
         """Return what the head sees of examples: float64 arrays, or float32 features of images."""
         if not self.backbone:
             return torch.tensor(X)
-        encoder = encoder_for(self._config())
+        encoder = pretrained_encoder(self._config())
         if getattr(self, "digest_", encoder.digest) != encoder.digest:
             raise UserError(
                 f"The weights of {self.backbone} are others than those that this classifier was fitted "
@@ -132,18 +129,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             )
         features: Tensor = Features(encoder.num_features, adapts=False)(encode(encoder, X))
         return features
-
-
-def encoder_for(config: Config) -> Encoder:
-    """Return the frozen encoder of a configuration; raise UserError if its backbone is none."""
-    encoder = frozen_encoder(config)
-    if not encoder or encoder.reads_texts:
-        why = "encodes texts" if encoder else "has to be trained, which bench.run does"
-        raise UserError(
-            f"{config.backbone.name} {why}: choose a pretrained, frozen backbone of images: hog, onnx, "
-            "timm or torchvision."
-        )
-    return encoder
 
 
 @torch.no_grad()

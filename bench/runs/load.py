@@ -24,11 +24,9 @@ from bench.core.errors import UserError
 from bench.datasets.features import encoder_of
 from bench.datasets.io import photos
 from bench.datasets.io.cache import DataDirs
-from bench.engine import precision
-from bench.runs import model
 from bench.runs.cell import EVAL_BATCH_SIZE, make_learner
 from bench.runs.model import Images
-from bench.runs.reload import find_run, parameters, readable, stored_configuration
+from bench.runs.reload import describe, find_run, rebuild
 from bench.runs.store import Store
 from bench.tasks.classification.domain import Classification
 
@@ -48,22 +46,12 @@ def load(run: str | Path, data_root: str | None = None, cache_dir: str | None = 
         UserError: The run cannot be read, or does not label images.
     """
     store, name = find_run(str(run), Store("results"))
-    folders = {"data_root": data_root, "cache_dir": cache_dir}
-    with readable(name):
-        config = stored_configuration(store, name, folders)
-    facts = model.read(store, name)
-    if facts.images is None or not config.ways:
-        raise UserError(f"{name} does not label images: its data set has no images or no classes.")
-    encoder = frozen_encoder(config)
-    learner = make_learner(config, Classification(), facts.outputs, facts.input_shape, encoder)
-    try:
-        learner.load_state_dict(parameters(store, name))
-    except RuntimeError:
-        raise UserError(
-            f"{name}: {model.WEIGHTS} is that of another learner or backbone."
-        ) from None
-    precision.apply(config.precision, learner)
-    return FewShot(config.algo.name, learner, facts.images, encoder, facts.outputs)
+    described = describe(store, name, {"data_root": data_root, "cache_dir": cache_dir})
+    encoder = frozen_encoder(described.config)
+    learner = rebuild(described, encoder)
+    facts = described.model
+    assert facts.images is not None
+    return FewShot(described.config.algo.name, learner, facts.images, encoder, facts.outputs)
 
 
 def from_backbone(overrides: Sequence[str]) -> "FewShot":
@@ -78,22 +66,33 @@ def from_backbone(overrides: Sequence[str]) -> "FewShot":
     config = from_hydra(configuration(["algo=ridge", *overrides]))
     for group in ("algo", "backbone"):
         check_options(getattr(config, group), group)
-    if getattr(config.algo.resolve(), "trains_backbone", True):
-        raise UserError(
-            f"{config.algo.name} has to be trained: name a stored run of it, or a head without training "
-            "such as algo=ridge, centroid or logistic."
-        )
-    encoder = frozen_encoder(config)
-    if encoder is None or encoder.reads_texts:
-        why = "encodes texts" if encoder else "has to be trained"
-        raise UserError(
-            f"{config.backbone.name} {why}: name a stored run, or a pretrained and frozen "
-            "backbone of images such as backbone=timm backbone.model=..."
-        )
+    check_untrained(config)
+    encoder = pretrained_encoder(config)
     outputs = config.ways or 2
     learner = make_learner(config, Classification(), outputs, (encoder.num_features,), encoder)
     images = Images(shape=None, resampling="lanczos", inverted=False)
     return FewShot(config.algo.name, learner, images, encoder, outputs)
+
+
+def check_untrained(config: Config) -> None:
+    """Raise UserError if the learner of a configuration has to be trained."""
+    if getattr(config.algo.resolve(), "trains_backbone", True):
+        raise UserError(
+            f"{config.algo.name} has to be trained: name a stored run of it, or a head without training, "
+            "which are centroid, knn, logistic, ridge and svm."
+        )
+
+
+def pretrained_encoder(config: Config) -> Encoder:
+    """Return the frozen encoder of images of a configuration; raise UserError if there is none."""
+    encoder = frozen_encoder(config)
+    if encoder and not encoder.reads_texts:
+        return encoder
+    why = "encodes texts" if encoder else "has to be trained"
+    raise UserError(
+        f"{config.backbone.name} {why}: name a stored run, or a frozen backbone of images, which are "
+        "hog, onnx, timm, torchvision and run (that of a stored run)."
+    )
 
 
 def frozen_encoder(config: Config) -> Encoder | None:
@@ -229,19 +228,11 @@ class FewShot:
 
         It is uint8 [C, H, W], or what the encoder makes of it.
         """
-        shape, resampling, inverted = (
-            self.images.shape,
-            self.images.resampling,
-            self.images.inverted,
-        )
-        mode = "L" if shape and shape[0] == 1 else "RGB"
+        shape = self.images.shape
         side = max(shape[1:]) if shape else photos.ENCODED_SIDE
-        picture = photos.opened(image, side, mode)
+        picture = photos.opened(image, side, self.images.mode)
         if shape:
-            pixels = photos.middle(picture, shape[1:], resampling)
-            # paper is what most of a drawing is
-            if inverted and np.median(pixels) > 127:
-                pixels = 255 - pixels
+            pixels = self.images.pixels(picture)
             if not self.encoder:
                 return torch.from_numpy(pixels.copy())
             picture = photos.to_image(pixels)

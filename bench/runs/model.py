@@ -1,21 +1,38 @@
 """What a trained learner is rebuilt from without its data set: ``model.json`` and its weights."""
 
+import copy
 import hashlib
+from collections.abc import Mapping
 from typing import Annotated
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
+from torch import Tensor, nn
 
+from algorithms.backbones import Backbone
 from algorithms.learner import Learner
+from algorithms.nn.layers import BatchNorm2d
 from bench.config.schema import Positive, Strict
 from bench.core import serialization
 from bench.core.atomic import Content, read_plain
 from bench.core.errors import UserError
+from bench.datasets.io import photos
+from bench.engine.evaluate import to_float
 from bench.runs.cell import Cell, outputs_of, training_classes
 from bench.runs.store import MOST_BYTES, Store
+from bench.tasks.base import TaskSource
 from bench.tasks.pool import Resampling
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
+STATISTICS = "statistics."
+"""What the names of averages begin with that are in that file beside the learner's own state."""
+AVERAGES = ("running_mean", "running_var")
+AVERAGED = 5
+"""Training tasks that averages are over."""
 
 
 class Images(Strict):
@@ -28,6 +45,18 @@ class Images(Strict):
     shape: tuple[Positive, Positive, Positive] | None
     resampling: Resampling
     inverted: bool
+
+    @property
+    def mode(self) -> str:
+        """The mode of a Pillow image that an input is made of."""
+        return "L" if self.shape and self.shape[0] == 1 else "RGB"
+
+    def pixels(self, picture: Image.Image) -> NDArray[np.uint8]:
+        """Return an image of that `mode` as the data set had it, uint8 [C, H, W] of its shape."""
+        assert self.shape is not None
+        pixels = photos.middle(picture, self.shape[1:], self.resampling)
+        # paper is what most of a drawing is
+        return 255 - pixels if self.inverted and np.median(pixels) > 127 else pixels
 
 
 class Model(Strict):
@@ -67,11 +96,60 @@ def describe(cell: Cell, sha256: str) -> Model:
     )
 
 
-def files(cell: Cell, learner: Learner) -> dict[str, Content]:
-    """Return the files of a trained learner, by name."""
-    weights = serialization.to_safetensors(learner.state_dict())
+def files(cell: Cell, learner: Learner, source: TaskSource) -> dict[str, Content]:
+    """Return the files of a learner trained on tasks of ``source``, by name."""
+    averages = {
+        STATISTICS + key: each
+        for key, each in (
+            averages_of(learner, source) if cell.config.train.examples else {}
+        ).items()
+    }
+    weights = serialization.to_safetensors(learner.state_dict() | averages)
     model = describe(cell, hashlib.sha256(weights).hexdigest())
     return {WEIGHTS: weights, DESCRIPTION: model.model_dump_json(indent=1) + "\n"}
+
+
+def without_averages(network: nn.Module) -> dict[str, BatchNorm2d]:
+    """Return the batch norms, by name, that have no running averages."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, BatchNorm2d) and module.running_mean is None
+    }
+
+
+def set_averages(network: nn.Module, averages: Mapping[str, Tensor]) -> bool:
+    """Give all batch norms running averages, by their names; return whether there are such."""
+    found = without_averages(network)
+    if averages.keys() != {f"{name}.{key}" for name in found for key in AVERAGES}:
+        return False
+    for name, module in found.items():
+        module.running_mean, module.running_var = (averages[f"{name}.{key}"] for key in AVERAGES)
+        module.track_running_stats = True
+    return True
+
+
+@torch.no_grad()
+def averages_of(learner: Learner, source: TaskSource) -> dict[str, Tensor]:
+    """Return running averages for the backbone of a learner that does without them.
+
+    They are means over a few training tasks, of the initial weights; see `set_averages`.
+    """
+    backbone = next((each for each in learner.modules() if isinstance(each, Backbone)), None)
+    if backbone is None or not without_averages(backbone):
+        return {}
+    network = copy.deepcopy(backbone).eval()
+    norms = without_averages(network)
+    for module in norms.values():
+        module.track_running_stats, module.momentum = True, None  # plain means over the tasks
+        module.running_mean = torch.zeros_like(module.bias)
+        module.running_var = torch.ones_like(module.weight)
+        module.num_batches_tracked = torch.zeros((), dtype=torch.int64, device=module.bias.device)
+        module.train()
+    for number in range(AVERAGED):
+        drawn = to_float(source.draw(number, 1))
+        network(torch.cat([drawn.support_x.flatten(1, 2), drawn.query_x], 1))
+    return {f"{name}.{key}": getattr(norms[name], key) for name in norms for key in AVERAGES}
 
 
 def read(store: Store, name: str) -> Model:

@@ -4,19 +4,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from torch import Tensor
 
+from algorithms.backbones.encoder import Encoder
+from algorithms.learner import Learner
 from bench.config import schema
 from bench.config.compose import composed
 from bench.config.groups import GROUPS, names
 from bench.core import serialization
 from bench.core.errors import UserError
+from bench.engine import precision
 from bench.runs import cell as cells
 from bench.runs import model
 from bench.runs.store import Store
+from bench.tasks.classification.domain import Classification
 
 
 def load_cell(
@@ -70,7 +74,59 @@ def stored_configuration(
     command |= {"tune": None, "logger": None}
     options = schema.Config.model_validate({"tuned": None} | store.config(name) | command | folders)
     check_known(options)
+    beside = store.runs / (schema.last_name(options.backbone.options.get("path")) or "")
+    if "path" in options.backbone.options and (beside / "record.json").exists():
+        backbone = schema.Component(**options.backbone.model_dump() | {"path": str(beside)})
+        options = options.model_copy(update={"backbone": backbone})
     return options
+
+
+class Description(NamedTuple):
+    """What is stored of a run that labels images, without its weights."""
+
+    store: Store
+    name: str
+    dataset: str
+    config: schema.Config
+    model: model.Model
+
+
+def describe(
+    store: Store, name: str, folders: Mapping[str, str | None] = MappingProxyType({})
+) -> Description:
+    """Return the description of a stored run; ``folders`` as in `load_cell`.
+
+    Raises:
+        UserError: It cannot be read, or does not label images.
+    """
+    folders = {"data_root": None, "cache_dir": None} | dict(folders)
+    with readable(name):
+        config = stored_configuration(store, name, folders)
+        record = store.record(name) or {}
+    facts = model.read(store, name)
+    if facts.images is None or not config.ways:
+        raise UserError(f"{name} does not label images: its data set has no images or no classes.")
+    return Description(store, name, record["dataset"], config, facts)
+
+
+def rebuild(run: Description, encoder: Encoder | None) -> Learner:
+    """Return the trained learner of a run on the CPU, without its data set; raise UserError.
+
+    With a frozen ``encoder``, the learner sees its features.
+    """
+    facts = run.model
+    learner = cells.make_learner(
+        run.config, Classification(), facts.outputs, facts.input_shape, encoder
+    )
+    try:
+        learner.load_state_dict(parameters(run.store, run.name))
+    except RuntimeError:
+        raise UserError(
+            f"{run.name}: {model.WEIGHTS} is that of another learner or backbone: overwrite=true runs "
+            "the cell again."
+        ) from None
+    precision.apply(run.config.precision, learner)
+    return learner
 
 
 @contextmanager
@@ -92,7 +148,10 @@ def find_run(run: str, store: Store) -> tuple[Store, str]:
     """
     path = Path(run) if (Path(run) / "record.json").exists() else store.runs / run
     if not (path / "record.json").exists():
-        raise UserError(f"There is no run {run}, neither here nor under {store.runs}.")
+        raise UserError(
+            f"There is no run {run}, neither here nor under {store.runs}: name the folder of one, such "
+            "as results/runs/protonet-..."
+        )
     return Store(path.resolve().parent.parent), path.resolve().name
 
 
@@ -113,6 +172,21 @@ def check_known(options: schema.Config) -> None:
 
 def parameters(store: Store, name: str) -> dict[str, Tensor]:
     """Return the selected parameters of a finished run, on the CPU; raise UserError if unreadable."""
+    found = tensors(store, name)
+    return {key: each for key, each in found.items() if not key.startswith(model.STATISTICS)}
+
+
+def statistics(store: Store, name: str) -> dict[str, Tensor]:
+    """Return the averages of a finished run's backbone that its learner does without."""
+    return {
+        key.removeprefix(model.STATISTICS): each
+        for key, each in tensors(store, name).items()
+        if key.startswith(model.STATISTICS)
+    }
+
+
+def tensors(store: Store, name: str) -> dict[str, Tensor]:
+    """Return all that is in the weights of a finished run, on the CPU; raise UserError."""
     path = store.runs / name / model.WEIGHTS
     sha256 = model.read(store, name).sha256
     if not path.exists():

@@ -113,7 +113,7 @@ def _run(cell: Cell, log: Log) -> dict[str, Any]:
     }
     if cell.world.is_main:
         extra: dict[str, Content] = {
-            **model.files(cell, learner),
+            **model.files(cell, learner, loop.source),
             f"{domain.unit}.csv": domain.table(tested, test_source).to_csv(index=False),
         }
         extra |= domain.files(learner, test_source, tested)

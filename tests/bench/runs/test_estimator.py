@@ -79,11 +79,12 @@ def test_photographs_are_paths_images_or_arrays(photos):
 
 def test_photographs_have_the_numbers_of_an_episode_of_a_run(photos):
     """The features are those that `CachedFeatures` keeps, and the head sees them scaled."""
-    from bench.runs.estimator import encode, encoder_for
+    from bench.runs.estimator import encode
+    from bench.runs.load import pretrained_encoder
 
     paths, labels, weights = photos
     ours = bench.Classifier("ridge", "onnx", weights).fit(paths, labels)
-    kept = encode(encoder_for(ours._config()), paths)
+    kept = encode(pretrained_encoder(ours._config()), paths)
     assert kept.dtype == torch.float16
     learner = Ridge(Features(kept.shape[1], adapts=False), 3, ridge_lambda=10.0, scale=10.0)
     expected = learner(

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
-from safetensors.torch import load_file
 
 from bench.config import schema
 from bench.config.plugins import CONF
@@ -14,7 +13,7 @@ from bench.probe import main
 from bench.runs import cell as cells
 from bench.runs import run
 from bench.runs.probe import probe
-from bench.runs.reload import load_cell
+from bench.runs.reload import load_cell, parameters
 from tests.bench.small import SMALL
 
 OPTIONS = {"maml": ["algo.test_inner_steps=2"], "reptile": ["algo.test_inner_steps=3"]}
@@ -49,7 +48,7 @@ def tried(results) -> dict[str, pd.DataFrame]:
 
 
 def checkpoint(cell: cells.Cell) -> dict[str, torch.Tensor]:
-    return load_file(cell.store.runs / cell.name / "model.safetensors")
+    return parameters(cell.store, cell.name)
 
 
 def test_each_learner_is_tried_as_far_as_it_can_be(tried):
