@@ -4,6 +4,9 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+MOST_FAULTS = 10
+"""Maximum number of faults that one message tells; the others are counted."""
+
 
 class UserError(Exception):
     """A user error, explained in one sentence: what is wrong, what was expected, how to fix it.
@@ -35,7 +38,8 @@ class RunFailedError(Exception):
 
 def all_of(faults: Sequence[str]) -> str:
     """Return several faults as one message, so that they can be mended in one round."""
-    return "; also: ".join(faults)
+    more = [f"{len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
+    return "; also: ".join([*faults[:MOST_FAULTS], *more])
 
 
 def one_line(error: BaseException) -> str:

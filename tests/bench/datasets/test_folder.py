@@ -341,6 +341,12 @@ def test_all_faults_of_a_folder_are_told_in_one_round(
     assert found.startswith(f"{root}: {parts} has the class 'ants' in train, of which there are no")
     for fault in ("class 'dgo' in val", "no classes in test", "class 'bee' 2 times", "bee/0.png"):
         assert fault in found
+    found = said(f"train: {list(range(10, 30))}\nval: [{', '.join('opqrstuvwxyz')}]\ntest: [dog]")
+    assert (
+        "'w' in val" in found
+        and "'x' in val" not in found
+        and "; also: 3 more; also: 1 of" in found
+    )
 
 
 @pytest.mark.parametrize(
