@@ -136,12 +136,16 @@ def test_energy_that_one_process_cannot_count_is_not_told_of(monkeypatch):
     assert heard == [None] and "power_w" not in row
 
 
-def test_measuring_leaves_the_learner_as_it_was():
+def test_measuring_leaves_the_learner_as_it_was(monkeypatch):
     images = torch.randint(0, 256, (40, 1, 16, 16), dtype=torch.uint8)
     pool = Pool.of({str(c): images[4 * c : 4 * c + 4] for c in range(10)})
     sampler = EpisodeSampler(pool, Setting(3, 1, 2), ("t",))
     learner = ProtoNet(Conv4((1, 16, 16), downsample="stride", filters=4), 3).eval()
-    before = copy.deepcopy(learner.state_dict())
+    before, modes = copy.deepcopy(learner.state_dict()), []
+    adapt = ProtoNet.adapt
+    monkeypatch.setattr(
+        ProtoNet, "adapt", lambda *given: modes.append(given[0].training) or adapt(*given)
+    )
     train = Train(examples=72, meta_batch=2, ways=None, shots=None, queries=2, **PLAIN)
     rows = throughput.measure(learner, train, sampler, sampler, 4, CPU, "fp32", 0.0)
     assert [row["phase"] for row in rows] == ["draw", "train", "evaluate", "adapt", "infer"]
@@ -150,6 +154,7 @@ def test_measuring_leaves_the_learner_as_it_was():
     assert ratios == [9, 9, 9, 3, 6], "images of a task: all, all, all, support, queries"
     assert rows[1]["gflop_per_s"] == rows[1]["gflop_per_task"] * rows[1]["tasks_per_s"]
     assert 0 < rows[1]["matmul_share"] < 1
+    assert modes and not any(modes), "adaptation is measured as it is evaluated"
     assert not learner.training
     assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
 
