@@ -19,6 +19,7 @@ SETTINGS = [name for name in groups.names("algo") if name not in RULES]
 ASKED = {
     "timm": ["backbone.model=resnet18"],
     "torchvision": ["backbone.model=resnet18"],
+    "transformer": ["backbone.path=model"],
     "onnx": ["backbone.weights=network.onnx"],
     "run": ["backbone.path=results/runs/protonet-omniglot-5w1s-seed0-01234567"],
 }

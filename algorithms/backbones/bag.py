@@ -1,4 +1,4 @@
-"""A bag of tokens: the weighted mean of their learned vectors."""
+"""Bags of tokens: the weighted mean of their learned vectors, or which of them there are."""
 
 import math
 
@@ -32,3 +32,21 @@ class Bag(Backbone):
         weights = self.weights(x).exp().masked_fill((x == 0).unsqueeze(-1), 0)
         total = torch.matmul(weights.mT, self.vectors(x)).squeeze(-2)
         return F.normalize(total, dim=-1) * math.sqrt(self.num_features)
+
+
+class Presence(Backbone):
+    """Which tokens there are, as ones and zeros in ``buckets`` places, at length sqrt(F).
+
+    Maps tokens [T, B, L], of which 0 is none, to features [T, B, ``buckets``].
+    """
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.num_features = buckets
+
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
+        """Return the features of tokens."""
+        places = torch.where(x == 0, self.num_features, x % self.num_features).long()
+        found = torch.zeros(*x.shape[:2], self.num_features + 1, device=x.device)
+        found = found.scatter(-1, places, 1.0)[..., :-1]
+        return F.normalize(found, dim=-1) * math.sqrt(self.num_features)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from algorithms.backbones import Backbone
-from algorithms.backbones.bag import Bag
+from algorithms.backbones.bag import Bag, Presence
 from algorithms.backbones.encoder import Encoder
 
 TOKENS = 2**15
@@ -112,6 +112,31 @@ class Ngrams(Hashed):
             for start in range(len(text) - size + 1):
                 # what "<" and ">" stand for is in no word, so that no n-gram is taken for one
                 yield f"{size}:{text[start : start + size]}"
+
+
+class Hashing(Ngrams):
+    """Which words and n-grams a text has, hashed into ``buckets``; there is nothing to learn."""
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        shortest: int = 3,
+        longest: int = 5,
+        in_words: bool = True,
+        length: int = 512,
+        buckets: int = 8192,
+    ) -> None:
+        super().__init__(
+            input_shape, shortest=shortest, longest=longest, in_words=in_words, length=length
+        )
+        if not 1 <= buckets <= TOKENS:
+            raise ValueError(f"buckets must be from 1 to {TOKENS}")
+        self.buckets = buckets
+
+    def backbone(self, adapts: bool) -> Backbone:
+        """Return the presence of tokens, whether or not there is training."""
+        return Presence(self.buckets)
 
 
 def words_of(text: str) -> list[str]:

@@ -73,6 +73,11 @@ def checked(arguments: list[str]) -> Counter[str]:
         raise UserError(f"{cell.algo.target} is not a subclass of algorithms.learner.Learner.")
     for group in groups.GROUPS:
         schema.check_options(getattr(cell, group), group)
+    if getattr(cell.backbone.resolve(), "reads_texts", False) and set(chosen) != {"dataset"}:
+        raise UserError(
+            f"Laws of learners are checked on images, and {cell.backbone.name} reads texts: check "
+            "learner and data set by themselves."
+        )
     for group, name in chosen.items():
         print(f"{group}={name}")
         found += tell(choice.LAWS, partial(choice.Choice, group, name, getattr(cell, group)))

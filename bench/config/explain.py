@@ -24,6 +24,8 @@ def check_choices(arguments: list[str]) -> None:
     Examples are a group without a choice, and a launcher without a sweep.
     """
     sweep = bool({"-m", "--multirun"} & set(arguments))
+    if {"backbone", "encoder"} <= {argument.partition("=")[0] for argument in arguments}:
+        raise UserError("backbone=... and encoder=... are one choice: give one of them.")
     for argument in arguments:
         group, _, choices = argument.partition("=")
         if argument in ("launcher=null", "logger=null"):

@@ -17,6 +17,7 @@ from bench.tasks.base import Metric
 Row = dict[str, Any]
 
 NAMES = {
+    "prototypes": "Prototypes",
     "maml": "MAML",
     "reptile": "Reptile",
     "protonet": "ProtoNet",
@@ -283,6 +284,11 @@ def is_timed(row: Row) -> bool:
 def is_untrained(row: Row) -> bool:
     """Return whether a row is of an algorithm without trainable parameters."""
     return row.get("parameters") == 0 and row["status"] == "done"
+
+
+def is_of_texts(rows: Sequence[Row]) -> bool:
+    """Return whether rows are of texts, whose tables begin with what no training gives."""
+    return rows[0].get("examples") == "texts"
 
 
 def is_floor(row: Row) -> bool:

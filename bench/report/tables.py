@@ -27,6 +27,7 @@ from bench.report.rows import (
     comparisons,
     done,
     interval_note,
+    is_of_texts,
     is_timed,
     learners,
     phase_throughput,
@@ -179,14 +180,15 @@ def score_tables(records: Iterable[Row]) -> list[Table]:
     """Return tables of learners by settings, one for each data set and protocol."""
     tables = []
     for comparison in comparisons(with_labels(records), SCORE):
-        cells = [
+        trained = [
             [label, *(cell_text(comparison, label, s) for s in comparison.settings)]
             for label in comparison.labels
         ]
-        cells += [
+        floors = [
             [f"*{label}*", *(floor_text(comparison, label, s) for s in comparison.settings)]
             for label in learners(comparison.floors)
         ]
+        cells = floors + trained if is_of_texts(comparison.rows) else trained + floors
         headers = ["Learner", *comparison.settings]
         tables.append(Table(comparison.title, headers, cells, _score_caption(comparison)))
     return tables
@@ -250,7 +252,13 @@ def leaderboard_note(boards: Iterable[Leaderboard]) -> str:
 
 
 def standing_table(board: Leaderboard) -> Table:
-    """Return the learners of a setting in the order of the standings, then the floors."""
+    """Return the learners of a setting in the order of the standings, and the floors.
+
+    The floors of texts come first, others last.
+    """
+    entries = [*board.standings, *board.floors]
+    if is_of_texts(board.comparison.rows):
+        entries = [*board.floors, *board.standings]
     standings = [
         [
             entry.label,
@@ -265,7 +273,7 @@ def standing_table(board: Leaderboard) -> Table:
             _fixed(entry.brier, 3),
             _fixed(entry.ece),
         ]
-        for entry in [*board.standings, *board.floors]
+        for entry in entries
     ]
     headers = [header.replace("episodes", board.unit) for header in STANDINGS]
     return Table(board.title, headers, standings, at_the_floor(board), board.place)
@@ -444,10 +452,11 @@ def terminal_table(records: Iterable[Row]) -> str:
         ]
         lines = []
         for setting in comparison.settings:
+            trained = []
             for label in comparison.labels:
                 rows = comparison.at(label, setting)
                 if rows or comparison.at(label, setting, "failed"):
-                    lines.append(
+                    trained.append(
                         [
                             label.replace(DAGGER, ""),
                             setting,
@@ -459,9 +468,12 @@ def terminal_table(records: Iterable[Row]) -> str:
                             train_time(rows),
                         ]
                     )
-            for row in comparison.floors_at(setting):
-                text = floor_text(comparison, row["label"], setting)
-                lines.append([f"{row['label']}, a floor", setting, text, "no", *[ABSENT] * 4])
+            floors = [
+                [f"{row['label']}, a floor", setting, floor_text(comparison, row["label"], setting),
+                 "no", *[ABSENT] * 4]
+                for row in comparison.floors_at(setting)
+            ]  # fmt: skip
+            lines += floors + trained if is_of_texts(comparison.rows) else trained + floors
         table = _columns([headers, *lines])
         facts = f"±: {interval_note([comparison])}. " if done(comparison.rows) else ""
         facts += _sentence(shared_facts(comparison.rows, ALL_FACTS))

@@ -29,6 +29,10 @@ def of(cell: Cell) -> list[Cell]:
         if name not in names("algo"):
             raise no_such(f"algo/{name}")
         config = config_of(cell.config, name)
+        encoding = cell.dataset.encoding
+        if cell.dataset.has_texts and encoding and encoding.encoder.pretrained:
+            # the floor of learners on features is what those achieve by themselves
+            config = config.model_copy(update={"backbone": cell.config.backbone})
         if cells.build_learner(config, cell.dataset, cell.test_setting).trainable:
             raise UserError(
                 f"floors=[{name}] is invalid: {name} is trained. A floor, such as nearest, is not."
@@ -39,7 +43,8 @@ def of(cell: Cell) -> list[Cell]:
 
 def config_of(config: Config, name: str) -> Config:
     """Return the configuration of a floor with the test setting of a cell."""
-    own = Config.model_validate(composed(f"algo={name}"))
+    known = [f"dataset={config.dataset.name}"] * (config.dataset.name in names("dataset"))
+    own = Config.model_validate(composed(f"algo={name}", *known))
     shape = config.train.model_dump(include={"ways", "shots", "queries"})
     update = {key: getattr(own, key) for key in OWN}
     update |= {"train": own.train.model_copy(update=shape), "validation": own.validation}
