@@ -26,7 +26,8 @@ says how many of the images of DIR are labelled correctly by a learner fitted to
 
 The learner is that of a stored run, such as results/runs/protonet-...; or a head without training
 (algo=ridge, centroid, knn, svm or logistic) on a pretrained, frozen backbone, such as backbone=timm
-backbone.model=... or backbone=onnx backbone.weights=FILE. data_root is where weights are looked for."""
+backbone.model=..., backbone=onnx backbone.weights=FILE, or backbone=run backbone.path=RUN, that of a
+stored run. data_root is where weights are looked for."""
 
 
 def main(arguments: list[str]) -> int:

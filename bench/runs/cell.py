@@ -183,7 +183,8 @@ def check_untrained(config: Config, dataset: Dataset) -> None:
         raise UserError(
             f"{config.algo.name} has to be trained, and the {classes} classes of {dataset.name} are too "
             "few for that: all of them are tested. Choose a head on a pretrained backbone, such as "
-            "algo=ridge backbone=onnx, or give three times as many classes as ways."
+            "algo=ridge backbone=onnx, or on that of a stored run (backbone=run), or give three times as "
+            "many classes as ways."
         )
 
 

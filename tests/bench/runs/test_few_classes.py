@@ -76,7 +76,9 @@ def test_two_classes_of_photographs_from_run_to_page(of_folder, root, cache, tmp
 
 
 def test_what_needs_a_training_says_so(of_folder):
-    with pytest.raises(UserError, match="protonet has to be trained, and the 2 classes of mine"):
+    with pytest.raises(
+        UserError, match="protonet has to be trained, and the 2 classes of mine.*backbone=run"
+    ):
         of_folder("algo=protonet")
     with pytest.raises(UserError, match="In the test split of mine, shots=8 of the 9 .* at most 7"):
         of_folder("algo=nearest", "shots=8")
