@@ -1,5 +1,6 @@
 """A convolutional network on the bytes of texts: no vocabulary, and any script."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,7 +13,8 @@ class Bytes(Backbone):
 
     Maps texts, uint8 [T, B, L] with zeros behind the end, to features [T, B, ``filters``]. The first
     ``length`` bytes are read, vectors have ``dim`` elements, and each of ``layers`` convolutions sees
-    ``width`` places. Zeros behind a text have no influence, however many there are.
+    ``width`` places. Capitals of A to Z are read as small letters. Zeros behind a text have no
+    influence, however many there are.
     """
 
     reads_texts = True
@@ -42,6 +44,7 @@ class Bytes(Backbone):
     def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the features of texts; there are no batch statistics."""
         x = x[..., : self.length].int()
+        x = torch.where((x >= ord("A")) & (x <= ord("Z")), x + 32, x)
         tasks, per_task = len(x), self.embedding.weight.dim() == 3
         vectors, mask = self.embedding(x), (x != 0).unsqueeze(-1)
         mask = mask.to(vectors.dtype)

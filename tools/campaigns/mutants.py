@@ -41,6 +41,16 @@ SEEING = {  # the test files of each module, the quick ones first, and the selec
     "algorithms/backbones/conv4.py": "test_conv4.py test_defaults.py -k conv4",
     "algorithms/backbones/conv4_wide.py": "test_conv4_wide.py test_defaults.py -k conv4_wide",
     "algorithms/backbones/mlp.py": "test_mlp.py test_defaults.py -k mlp",
+    "algorithms/backbones/bytes.py": "test_bytes.py test_defaults.py -k bytes",
+    "algorithms/backbones/bag.py": "test_hashed.py",
+    "algorithms/backbones/hashed.py": "test_hashed.py",
+    **dict.fromkeys(
+        (
+            f"algorithms/backbones/{name}.py"
+            for name in ("bert", "minilm", "sentence", "transformer", "wordllama")
+        ),
+        "test_sentence.py",
+    ),
     **dict.fromkeys(
         (f"algorithms/{head}.py" for head in ("centroid", "knn", "ridge", "svm", "logistic")),
         "test_heads.py -k 'not obeys'",

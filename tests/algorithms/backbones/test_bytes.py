@@ -8,7 +8,7 @@ from algorithms.maml import MAML
 from algorithms.nn.functional import with_tensors
 from bench.tasks.texts import to_bytes
 
-TEXTS = ["card lost", "Überweisung", "", "where is my card", "x", "残高"]
+TEXTS = ["card lost", "überweisung", "", "where is my card", "x", "残高"]
 
 
 @pytest.fixture
@@ -44,6 +44,11 @@ def test_only_the_first_bytes_are_read():
     texts = to_bytes(["card lost", "card found"])[None]
     one, other = short(texts)[0]
     assert torch.equal(one, other)
+
+
+def test_capitals_are_small_letters(network):
+    small, large = (network(to_bytes([text])[None]) for text in ("azé@[`{", "AZé@[`{"))
+    assert torch.equal(small, large)
 
 
 def test_weights_per_task_are_those_of_each_task(network):
