@@ -79,6 +79,12 @@ class Learner(nn.Module):
     requires_classes: bool = False
     """Whether it needs tasks with classes; otherwise it also learns regression."""
 
+    requires_targets: ClassVar[bool] = False
+    """Whether it needs examples with targets of their own, such as those of a regression."""
+
+    learns_by_acting: ClassVar[bool] = False
+    """Whether it makes its examples itself, by trajectories in the environment of its loss."""
+
     accepts_any_ways: ClassVar[bool] = True
     """Whether training and test may have different ways; False for a head built for N ways."""
 

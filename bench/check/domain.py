@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from algorithms.learner import Learner, TaskBatch
-from bench.check.laws import require, require_same
-from bench.tasks.base import Domain
+from bench.check.laws import NotApplicableError, require, require_same
+from bench.tasks.base import Domain, Tasks
 
 TASKS = 4
 
@@ -29,12 +29,20 @@ class Scored(NamedTuple):
         return cls(domain, batch._replace(query_x=query_x, query_y=query_y))
 
     def outputs(self) -> Tensor:
-        """Return the outputs that are right."""
+        """Return the outputs that are right; raise NotApplicableError if there are none."""
+        if self.domain.by_acting:
+            raise NotApplicableError("learners act, and no outputs are right")
         return self.domain.loss().encode(self.batch.support_y).double()
 
     def score(self, outputs: Tensor, batch: TaskBatch | None = None) -> Tensor:
-        """Return the score [T] of a learner with these outputs."""
-        return self.domain.evaluate(Told(outputs), batch or self.batch)["score"]
+        """Return the score [T] of a learner with these outputs.
+
+        Raises NotApplicableError where what a policy does is scored, and not its outputs.
+        """
+        if not self.domain.scores_outputs:
+            raise NotApplicableError("what a policy does is scored, and not its outputs")
+        tasks = Tasks(torch.arange(len(outputs)), None)
+        return self.domain.evaluate(Told(outputs), batch or self.batch, tasks)["score"]
 
 
 class Told(Learner):

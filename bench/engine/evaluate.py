@@ -72,9 +72,10 @@ def evaluate(
         mine = world.share(tasks)
         done = mine.start
         while done < mine.stop:
-            drawn = to_float(source.draw(done, min(eval_batch_size, mine.stop - done)))
+            size = min(eval_batch_size, mine.stop - done)
+            drawn = to_float(source.draw(done, size))
             try:
-                found = source.domain.evaluate(learner, drawn)
+                found = source.domain.evaluate(learner, drawn, source.tasks(done, size))
             except Exception as error:
                 if not out_of_memory(error):
                     raise

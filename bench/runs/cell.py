@@ -117,6 +117,18 @@ def check(config: Config, dataset: Dataset | None = None) -> Cell:
             f"{config.algo.name} needs tasks with classes, and those of {dataset.name} have none: choose "
             "a learner such as maml, reptile or r2d2."
         )
+    if learner.learns_by_acting != dataset.domain.by_acting:
+        kind = "is learned by acting" if dataset.domain.by_acting else "has examples to learn from"
+        choice = "maml_rl or reptile_rl" if dataset.domain.by_acting else "maml or reptile"
+        raise UserError(
+            f"{dataset.name} {kind}, which {config.algo.name} does not do: choose a learner such as "
+            f"{choice}."
+        )
+    if learner.requires_targets and dataset.domain.has_classes:
+        raise UserError(
+            f"{config.algo.name} needs examples with targets of their own, as in a regression, and "
+            f"{dataset.name} has classes: choose a learner such as maml, protonet or baseline."
+        )
     if not learner.trainable:
         plan = plan.model_copy(update={"examples": 0})
         config = config.model_copy(update={"train": plan})

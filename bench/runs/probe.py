@@ -10,8 +10,6 @@ from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
 from bench.tasks.episodes import LEAST_QUERIES, episodes_of, most_ways
 
-STEPS = (1, 2, 3, 5, 10, 20, 50)
-SHOTS = (1, 2, 3, 5, 10, 15, 20)
 SHOTS_OF_PHOTOS = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80)
 """Shots where all other examples are queries; up to two thirds of them, so that there are enough."""
 DRAWS = 100
@@ -56,11 +54,11 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
         with changed(learner, "norm_statistics", statistics):
             yield trial("norm_statistics", statistics, setting)
     if learner.test_inner_steps:
-        for steps in STEPS:
+        for steps in cell.dataset.domain.probed_steps:
             with changed(learner, "test_inner_steps", steps):
                 yield trial("steps", steps, setting)
     few = setting._replace(queries=min(QUERIES, setting.queries))
-    for shots in SHOTS:
+    for shots in cell.dataset.domain.probed_shots:
         if shots + few.queries <= int(pool.sizes.min()):
             yield trial("shots", shots, few._replace(shots=shots))
     if learner.accepts_any_ways and setting.ways:

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -93,6 +93,17 @@ class Metric(BaseModel):
         return values if self.higher_is_better else -values
 
 
+class Tasks(NamedTuple):
+    """What an evaluation knows of the T tasks of a batch beside what learners see.
+
+    ``numbers`` are those of the tasks in their source, int64 [T]; ``hidden`` are the parameters
+    [T, P] that define them, None if there are none.
+    """
+
+    numbers: Tensor
+    hidden: Tensor | None
+
+
 class Domain(ABC):
     """A kind of task, such as classification: what its targets are and what good means.
 
@@ -105,6 +116,18 @@ class Domain(ABC):
 
     has_classes: ClassVar[bool]
     """Whether tasks have classes (ways)."""
+
+    by_acting: ClassVar[bool] = False
+    """Whether learners make their examples themselves, by acting in an environment."""
+
+    scores_outputs: ClassVar[bool] = True
+    """Whether the score is of the outputs for queries; otherwise, of what a policy does."""
+
+    probed_steps: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 10, 20, 50)
+    """Inner steps that a run is tested with by `bench.runs.probe`."""
+
+    probed_shots: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 10, 15, 20)
+    """Shots that a run is tested with by `bench.runs.probe`."""
 
     probes_runs: ClassVar[bool] = False
     """Whether runs are also tested under other conditions (`bench.runs.probe`), which is cheap."""
@@ -126,8 +149,16 @@ class Domain(ABC):
     def outputs(self, setting: Setting, targets: Tensor | None) -> int:
         """Return how many outputs a learner has, given the setting and the targets of a pool."""
 
+    def input_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what learners see, given that of an example of a pool."""
+        return shape
+
+    def arrange(self, batch: TaskBatch) -> TaskBatch:
+        """Return tasks as learners see them, given those with the examples of a pool."""
+        return batch
+
     @abstractmethod
-    def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
+    def evaluate(self, learner: Learner, batch: TaskBatch, tasks: Tasks) -> dict[str, Tensor]:
         """Return numbers of each task on the CPU, float64 [T] or [T, ...]: at least ``score``.
 
         Those of shape [T] are stored for each test episode.
@@ -173,6 +204,9 @@ class TaskSource(Protocol):
 
     def draw(self, first: int, count: int) -> TaskBatch:
         """Return tasks ``first .. first+count-1`` as a meta-batch."""
+
+    def tasks(self, first: int, count: int) -> Tasks:
+        """Return what an evaluation knows of tasks ``first .. first+count-1``."""
 
     def digest(self, count: int) -> str:
         """Return a digest of the first ``count`` tasks."""

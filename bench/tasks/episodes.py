@@ -11,7 +11,7 @@ from torch import Tensor
 from algorithms.learner import Setting, TaskBatch
 from bench.core.errors import UserError
 from bench.core.philox import key_of, philox
-from bench.tasks.base import Domain
+from bench.tasks.base import Domain, Tasks
 from bench.tasks.classification.domain import Classification
 from bench.tasks.pool import Dataset, Pool
 
@@ -134,7 +134,8 @@ class EpisodeSampler:
             query_x, query_y = self._others(support, classes)
         else:
             query_x = _at(self.inputs, query)
-        return TaskBatch(_at(self.inputs, support), support_y, query_x, query_y, classes)
+        batch = TaskBatch(_at(self.inputs, support), support_y, query_x, query_y, classes)
+        return self.domain.arrange(batch)
 
     def _others(self, support: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Return all examples [T, M, ...] as queries, with the label -1 for those that are none.
@@ -147,6 +148,13 @@ class EpisodeSampler:
         labels = labels.repeat_interleave(self.pool.sizes, 1)
         labels.scatter_(1, support.flatten(1), -1)
         return self.inputs.expand(tasks, *self.inputs.shape), labels
+
+    def tasks(self, first: int, count: int) -> Tasks:
+        """Return what an evaluation knows of episodes ``first .. first+count-1``."""
+        hidden = self.pool.hidden
+        if hidden is not None:
+            hidden = hidden[self.classes(first, count)[:, 0]]
+        return Tasks(torch.arange(first, first + count, device=self.device), hidden)
 
     def columns(self, count: int) -> dict[str, list[str]]:
         """Return the numbers of the classes of the first ``count`` episodes and of their groups.

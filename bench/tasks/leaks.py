@@ -106,9 +106,9 @@ def check_pool(split: str, pool: Pool) -> None:
         raise ValueError(f"{split}: class {name} has fewer than 2 examples")
     targets = pool.targets
     if targets is not None and (
-        targets.ndim != 2 or len(targets) != len(pool.inputs) or not is_finite(targets)
+        targets.ndim < 2 or len(targets) != len(pool.inputs) or not is_finite(targets)
     ):
-        raise ValueError(f"{split}: targets must be finite floats [M, D], as many as examples")
+        raise ValueError(f"{split}: targets must be finite floats [M, ...], as many as examples")
 
 
 def is_finite(values: Tensor) -> bool:

@@ -29,7 +29,8 @@ class Pool:
 
     ``inputs`` is [M, ...], such as uint8 images [M, C, H, W]; class ``c`` owns the rows
     ``offsets[c]`` to ``offsets[c + 1]`` (``offsets`` is int64 [classes + 1]); ``names`` holds one
-    name per class. ``targets`` is float [M, D] where examples have targets of their own. With
+    name per class. ``targets`` is float [M, ...] where examples have targets of their own, and
+    ``hidden`` is float [classes, P] where tasks have parameters that no learner sees. With
     ``one_turn``, an episode has at most one of the rotated classes of a drawing (see `rotated`),
     chosen at random. ``groups`` holds the name of each class's group, of classes that are similar
     for a reason, such as a letter and its accented forms; it is empty if each class (or drawing) is
@@ -43,6 +44,7 @@ class Pool:
     groups: tuple[str, ...] = ()
     targets: Tensor | None = None
     within_group: bool = False
+    hidden: Tensor | None = None
 
     @classmethod
     def of(cls, classes: Mapping[str, Tensor]) -> "Pool":
@@ -87,9 +89,11 @@ class Pool:
 
     def to(self, device: torch.device | str) -> "Pool":
         """Return the same pool with its tensors on another device."""
-        targets = None if self.targets is None else self.targets.to(device)
+        targets, hidden = (
+            each if each is None else each.to(device) for each in (self.targets, self.hidden)
+        )
         inputs, offsets = self.inputs.to(device), self.offsets.to(device)
-        return replace(self, inputs=inputs, offsets=offsets, targets=targets)
+        return replace(self, inputs=inputs, offsets=offsets, targets=targets, hidden=hidden)
 
     def rotated(self) -> "Pool":
         """Return a pool with 4 times the classes: unchanged, rotated by 90, 180 and 270 degrees.
@@ -169,7 +173,7 @@ class Dataset:
         """The shape of what learners see of an example."""
         if self.encoding:
             return (self.encoding.encoder.num_features,)
-        return tuple(self.splits["train"].inputs.shape[1:])
+        return self.domain.input_shape(tuple(self.splits["train"].inputs.shape[1:]))
 
     @classmethod
     def of(cls, name: str, splits: dict[str, Pool], **facts: Any) -> "Dataset":
@@ -187,6 +191,7 @@ class Dataset:
         if len(parts) == 1:
             return parts[0]
         targets = [part.targets for part in parts if part.targets is not None]
+        hidden = [part.hidden for part in parts if part.hidden is not None]
         sizes = torch.cat([torch.zeros(1, dtype=torch.int64), *(part.sizes for part in parts)])
         return replace(
             parts[0],
@@ -195,6 +200,7 @@ class Dataset:
             names=sum((part.names for part in parts), ()),
             groups=sum((part.groups for part in parts), ()),
             targets=torch.cat(targets) if targets else None,
+            hidden=torch.cat(hidden) if hidden else None,
         )
 
     def with_groups(self, group: Callable[[str], str]) -> "Dataset":
@@ -252,7 +258,7 @@ def content_digest(splits: Mapping[str, Pool]) -> str:
         # repr quotes the names, so that different lists of names have different texts
         facts = (split, pool.names, pool.offsets.tolist(), tuple(pool.inputs.shape))
         digest.update(repr(facts).encode())
-        for values in (pool.inputs, pool.targets):
+        for values in (pool.inputs, pool.targets, pool.hidden):
             if values is not None:
                 digest.update(values.contiguous().numpy().data)
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from torch import Tensor
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.losses import CrossEntropy
 from bench.stats.intervals import mean_ci95
-from bench.tasks.base import Domain, Metric, TaskSource
+from bench.tasks.base import Domain, Metric, Tasks, TaskSource
 
 MOST_CLASSES = 50
 """Maximum number of test classes that a run tells one by one."""
@@ -31,7 +31,7 @@ class Classification(Domain):
         """Return the number of ways."""
         return setting.groups
 
-    def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
+    def evaluate(self, learner: Learner, batch: TaskBatch, tasks: Tasks) -> dict[str, Tensor]:
         """Return the `scores` of the queries of each task, and what its classes are taken for.
 
         ``taken`` [T, N, N] is the number of queries of each class that get each label, ``classes``

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from algorithms.learner import Learner, TaskBatch
 from bench.stats import photos
-from bench.tasks.base import TaskSource
+from bench.tasks.base import Tasks, TaskSource
 from bench.tasks.classification.domain import Classification
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class OwnPhotos(Classification):
         self.photographs = [name for names in photographs.values() for name in names]
         self.classes = np.repeat(np.arange(len(self.names)), [*map(len, photographs.values())])
 
-    def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
+    def evaluate(self, learner: Learner, batch: TaskBatch, tasks: Tasks) -> dict[str, Tensor]:
         """Return accuracy, mean over classes, and loss [T] of the queries, and the ``answers`` [T, M].
 
         An answer is the number of a class, `photos.NOT_ASKED` for what is no query of the task.

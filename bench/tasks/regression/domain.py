@@ -4,7 +4,7 @@ from torch import Tensor
 
 from algorithms.learner import Learner, Setting, TaskBatch
 from algorithms.losses import SquaredError
-from bench.tasks.base import MOST, Domain, Metric, TaskSource
+from bench.tasks.base import MOST, Domain, Metric, Tasks, TaskSource
 from bench.tasks.regression.pictures import fitted
 
 
@@ -32,7 +32,7 @@ class Regression(Domain):
         assert targets is not None
         return targets.shape[1]
 
-    def evaluate(self, learner: Learner, batch: TaskBatch) -> dict[str, Tensor]:
+    def evaluate(self, learner: Learner, batch: TaskBatch, tasks: Tasks) -> dict[str, Tensor]:
         """Return the mean squared error of the queries of each task.
 
         A task on which the learner diverges, to NaN or infinity, has the largest possible error.

@@ -21,13 +21,13 @@ class Flattering(Classification):
 
 
 class OneForAll(Classification):
-    def evaluate(self, learner, batch):
-        found = super().evaluate(learner, batch)
+    def evaluate(self, learner, batch, tasks):
+        found = super().evaluate(learner, batch, tasks)
         return {name: value.mean(0, keepdim=True).expand_as(value) for name, value in found.items()}
 
 
 class FirstHalf(Regression):
-    def evaluate(self, learner, batch):
+    def evaluate(self, learner, batch, tasks):
         half = batch.query_y.shape[1] // 2
         outputs = learner(batch.support_x, batch.support_y, batch.query_x)[:, :half]
         return {"score": SquaredError().score(outputs, batch.query_y[:, :half])}

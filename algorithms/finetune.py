@@ -1,0 +1,63 @@
+"""Fine-tuning: one network for all tasks, adapted to each test task by an ordinary optimizer.
+
+It is trained as `algorithms.pooled` is, without an inner loop. In a test task, all weights take steps
+of Adam (Kingma, Ba 2015) on the whole support set. With many examples a task it often equals
+meta-learning, which every comparison should show.
+"""
+
+import torch
+from torch import Tensor
+
+from algorithms.backbones import Backbone
+from algorithms.classifier import FastWeights
+from algorithms.nn.norm_statistics import BATCH_STATISTICS, Statistics
+from algorithms.pooled import Pooled
+
+
+class FineTune(Pooled):
+    """A pooled network that takes ``test_inner_steps`` steps of Adam on the support set of a test task.
+
+    ``inner_lr`` is their step size. ``norm_statistics`` applies to evaluation.
+    """
+
+    norm_statistics_choices = BATCH_STATISTICS
+    test_options = ("test_inner_steps", "inner_lr", "norm_statistics")
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        outputs: int,
+        *,
+        test_inner_steps: int = 50,
+        inner_lr: float = 0.001,
+        norm_statistics: Statistics = "support",
+    ) -> None:
+        super().__init__(backbone, outputs)
+        self.test_inner_steps = test_inner_steps
+        self.inner_lr = inner_lr
+        self.norm_statistics = norm_statistics
+
+    def adapt(  # type: ignore[override]
+        self, support_x: Tensor, support_y: Tensor
+    ) -> tuple[FastWeights, Tensor]:
+        """Return each task's own weights, with its support examples."""
+        x, targets = support_x.flatten(1, 2), support_y.flatten(1, 2)
+        fast = {
+            name: weight.detach().clone().requires_grad_()
+            for name, weight in self.network.fast_weights(len(x)).items()
+        }
+        # Adam works elementwise, so one instance serves all tasks.
+        optimizer = torch.optim.Adam(list(fast.values()), lr=self.inner_lr)
+        with torch.enable_grad():
+            for _ in range(self.test_inner_steps):
+                optimizer.zero_grad()
+                self.loss(self.network.logits(fast, x), targets).mean(1).sum().backward()
+                optimizer.step()
+        return {name: weight.detach() for name, weight in fast.items()}, x
+
+    def predict(  # type: ignore[override]
+        self, adapted: tuple[FastWeights, Tensor], query_x: Tensor
+    ) -> Tensor:
+        """Return the outputs of the queries under each task's own weights."""
+        fast, support_x = adapted
+        return self.network.classify(fast, support_x, query_x, self.norm_statistics)
