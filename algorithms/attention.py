@@ -15,10 +15,12 @@ from algorithms.protonet import minus_squared_distance
 
 
 class Attention(FeatureLearner):
-    """Kernel regression on the features of any backbone; its outputs are targets, or class shares.
+    """Kernel regression on the features of any backbone; for classes, there is the matching network.
 
     ``initial_scale`` is the initial value of the learned scale s, whose logarithm is the parameter.
     """
+
+    requires_targets = True
 
     def __init__(self, backbone: Backbone, outputs: int, *, initial_scale: float = 1.0) -> None:
         super().__init__(backbone)

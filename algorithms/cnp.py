@@ -7,9 +7,9 @@ features f(x) of an input, the support set becomes one vector, the mean over its
 
 where h and g are networks of ReLU units. There is no inner loop: adaptation is one pass.
 
-Differences: the paper's f is the identity, and here it is the backbone, so that images can be read,
-too; the output is the prediction alone, trained by the loss of the data, where the paper has a mean
-and a variance, trained by the likelihood.
+Differences: the paper's f is the identity, and here it is the backbone; the output is the prediction
+alone, trained by the loss of the data, where the paper has a mean and a variance, trained by the
+likelihood.
 """
 
 import torch
@@ -26,7 +26,7 @@ class CNP(FeatureLearner):
     ``hidden`` is the number of units of each layer of h and g, and of r.
     """
 
-    accepts_any_ways = False
+    requires_targets = True
 
     def __init__(self, backbone: Backbone, outputs: int, *, hidden: int = 128) -> None:
         super().__init__(backbone)

@@ -10,18 +10,16 @@ from torch import Tensor
 
 from algorithms.backbones import Backbone
 from algorithms.classifier import FastWeights
-from algorithms.nn.norm_statistics import BATCH_STATISTICS, Statistics
 from algorithms.pooled import Pooled
 
 
 class FineTune(Pooled):
     """A pooled network that takes ``test_inner_steps`` steps of Adam on the support set of a test task.
 
-    ``inner_lr`` is their step size. ``norm_statistics`` applies to evaluation.
+    ``inner_lr`` is their step size.
     """
 
-    norm_statistics_choices = BATCH_STATISTICS
-    test_options = ("test_inner_steps", "inner_lr", "norm_statistics")
+    test_options = ("test_inner_steps", "inner_lr")
 
     def __init__(
         self,
@@ -30,17 +28,15 @@ class FineTune(Pooled):
         *,
         test_inner_steps: int = 50,
         inner_lr: float = 0.001,
-        norm_statistics: Statistics = "support",
     ) -> None:
         super().__init__(backbone, outputs)
         self.test_inner_steps = test_inner_steps
         self.inner_lr = inner_lr
-        self.norm_statistics = norm_statistics
 
     def adapt(  # type: ignore[override]
         self, support_x: Tensor, support_y: Tensor
-    ) -> tuple[FastWeights, Tensor]:
-        """Return each task's own weights, with its support examples."""
+    ) -> FastWeights:
+        """Return each task's own weights."""
         x, targets = support_x.flatten(1, 2), support_y.flatten(1, 2)
         fast = {
             name: weight.detach().clone().requires_grad_()
@@ -53,11 +49,10 @@ class FineTune(Pooled):
                 optimizer.zero_grad()
                 self.loss(self.network.logits(fast, x), targets).mean(1).sum().backward()
                 optimizer.step()
-        return {name: weight.detach() for name, weight in fast.items()}, x
+        return {name: weight.detach() for name, weight in fast.items()}
 
     def predict(  # type: ignore[override]
-        self, adapted: tuple[FastWeights, Tensor], query_x: Tensor
+        self, adapted: FastWeights, query_x: Tensor
     ) -> Tensor:
         """Return the outputs of the queries under each task's own weights."""
-        fast, support_x = adapted
-        return self.network.classify(fast, support_x, query_x, self.norm_statistics)
+        return self.network.logits(adapted, query_x)

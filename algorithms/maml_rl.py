@@ -43,7 +43,7 @@ class MAMLPolicy(Learner):
         outputs: int,
         *,
         inner_steps: int = 1,
-        test_inner_steps: int = 1,
+        test_inner_steps: int = 2,
         inner_lr: float = 0.5,
         second_order: bool = True,
     ) -> None:

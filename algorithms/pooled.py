@@ -10,15 +10,23 @@ from torch import Tensor
 from algorithms.backbones import Backbone
 from algorithms.classifier import Classifier
 from algorithms.learner import Learner, TaskBatch
+from algorithms.nn.layers import BatchNorm2d
 
 
 class Pooled(Learner):
-    """A backbone with a linear head of ``outputs`` units, the same for every task."""
+    """A backbone with a linear head of ``outputs`` units, the same for every task.
+
+    Raises ValueError for a backbone with batch norm.
+    """
 
     requires_targets = True
 
     def __init__(self, backbone: Backbone, outputs: int) -> None:
         super().__init__()
+        if any(isinstance(module, BatchNorm2d) for module in backbone.modules()):
+            raise ValueError(
+                "it has no support set to normalise by: choose a backbone without batch norm, such as mlp"
+            )
         self.network = Classifier(backbone, outputs)
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> None:

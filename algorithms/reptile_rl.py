@@ -7,18 +7,37 @@ the policy gradient, each on new trajectories. The paper has no experiment of re
 import torch
 from torch import Tensor
 
+from algorithms.backbones import Backbone
 from algorithms.learner import TaskBatch, add_gradient
 from algorithms.maml_rl import MAMLPolicy
 
 
 class ReptilePolicy(MAMLPolicy):
-    """Reptile of a Gaussian policy; see `MAMLPolicy`, of which it has the options.
+    """Reptile of a Gaussian policy; see `MAMLPolicy`, of which it has the options but one.
 
     ``.grad`` is theta - mean_i(theta_i), which plain SGD takes with the step size of the outer loop.
     """
 
     requires_plain_sgd = True
     uses_query_loss = False
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        outputs: int,
+        *,
+        inner_steps: int = 5,
+        test_inner_steps: int = 2,
+        inner_lr: float = 0.5,
+    ) -> None:
+        super().__init__(
+            backbone,
+            outputs,
+            inner_steps=inner_steps,
+            test_inner_steps=test_inner_steps,
+            inner_lr=inner_lr,
+            second_order=False,
+        )
 
     def meta_gradient(self, episodes: TaskBatch) -> dict[str, Tensor]:
         """Add theta - mean_i(theta_i) to ``.grad``; metrics are those before the last inner step."""

@@ -83,6 +83,11 @@ def checked(arguments: list[str]) -> Counter[str]:
         found += tell(choice.LAWS, partial(choice.Choice, group, name, getattr(cell, group)))
     if set(chosen) != {"dataset"}:
         print(f"{method.__name__} on {cell.backbone.name}")
+        if method.requires_targets or method.learns_by_acting:
+            raise UserError(
+                f"{method.__name__} learns no classes, and the laws of learners are of tasks with "
+                "classes: hold it to a plain loop over tasks in a test of your own."
+            )
         with laws.threads(1), laws.default_dtype(torch.float64):
             begun = tell((making.takes_a_step,), lambda: cell)
             if not begun["broken"]:  # otherwise no other law could be checked

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.tasks.pool import Dataset, Pool
+from bench.tasks.pool import Compared, Dataset, Pool
 from bench.tasks.texts import normalized, to_text
 
 log = logging.getLogger(__name__)
@@ -22,13 +22,16 @@ MOST_NAMED = 3
 _checked: set[str] = set()
 
 
-def check(splits: Mapping[str, Pool], expected_duplicates: int | None = 0) -> None:
+def check(
+    splits: Mapping[str, Pool], expected_duplicates: int | None = 0, compared: Compared = "examples"
+) -> None:
     """Raise ValueError if classes or examples leak between splits, or a pool is malformed.
 
     ``expected_duplicates`` is the number of distinct examples that the official data set is known to
     have in more than one split; any other number is an error, or is only logged if it is unknown
     (None). Identical examples within one class are only logged: official data has some, and
-    leaving them out would make it another data set.
+    leaving them out would make it another data set. With ``compared="tasks"``, whole tasks without
+    classes count as examples.
     """
     if list(splits) != ["train", "val", "test"]:
         raise ValueError(f"the splits must be train, val and test, not {', '.join(splits)}")
@@ -40,6 +43,8 @@ def check(splits: Mapping[str, Pool], expected_duplicates: int | None = 0) -> No
         if both := set(first.names) & set(second.names):
             raise ValueError(f"{one} and {other} share {len(both)} classes, such as {min(both)}")
 
+    if compared == "tasks":
+        splits = {split: whole_tasks(pool) for split, pool in splits.items()}
     examples = {split: fingerprints(pool) for split, pool in splits.items()}
     for split, pool in splits.items():
         classes = pairwise(pool.offsets.tolist())
@@ -86,8 +91,15 @@ def _kind(pool: Pool) -> str:
 def check_once(dataset: Dataset) -> None:
     """Run `check` on a data set before a learner sees it, once per process for the same content."""
     if dataset.digest not in _checked:
-        check(dataset.splits, dataset.expected_duplicates)
+        check(dataset.splits, dataset.expected_duplicates, dataset.compared)
         _checked.add(dataset.digest)
+
+
+def whole_tasks(pool: Pool) -> Pool:
+    """Return a pool whose examples are the tasks of another, all of the same number of examples."""
+    parts = [each.flatten(1) for each in (pool.inputs, pool.targets) if each is not None]
+    joined = torch.cat(parts, 1).view(len(pool.names), -1)
+    return Pool(joined, torch.arange(len(joined) + 1), pool.names)
 
 
 def check_pool(split: str, pool: Pool) -> None:

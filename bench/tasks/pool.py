@@ -19,6 +19,8 @@ IMAGE_DIMENSIONS = 3
 """Of an image, [C, H, W]. Other uint8 inputs, such as bytes of text, are not scaled."""
 TEXT_DIMENSIONS = 1
 
+Compared = Literal["examples", "tasks"]
+"""What no two splits share: single examples, or whole tasks where single ones are of a grid."""
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 """A filter of Pillow that an image is scaled by."""
 
@@ -148,6 +150,7 @@ class Dataset:
     expected_duplicates: int | None = 0
     domain: Domain = field(default_factory=Classification)
     examples: str = "images"
+    compared: Compared = "examples"
     encoding: Encoding | None = None
     original: Original | None = None
     original_digest: str = ""

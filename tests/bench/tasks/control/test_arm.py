@@ -190,7 +190,7 @@ def test_its_report_has_a_table_of_success(make):
     [
         (["algo=protonet"], "protonet needs tasks with classes, and those of arm have none"),
         (["algo=maml_rl"], "arm has examples to learn from, which maml_rl does not do"),
-        (["algo=pooled", "dataset=glyphs", "ways=5"], "glyphs has classes"),
+        (["algo=pooled", "dataset=glyphs", "ways=5", "backbone=mlp"], "glyphs has classes"),
         (["algo=maml", "dataset.tolerance=-1"], "dataset.tolerance=-1"),
         (["algo=maml", "shots=11"], "shots=11 plus queries=2 is 13 examples"),
     ],
