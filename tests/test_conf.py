@@ -40,7 +40,10 @@ def test_every_choice_composes_and_states_all_options_of_its_code(group, name):
     ("group", "folders"),
     [
         ("algo", ["algorithms"]),
-        ("dataset", ["bench/datasets/images", "bench/datasets/texts", "bench/datasets/functions"]),
+        (
+            "dataset",
+            [f"bench/datasets/{kind}" for kind in ("images", "texts", "functions", "control")],
+        ),
     ],
 )
 def test_a_choice_is_named_after_its_module_or_is_a_setting_of_such_a_choice(group, folders):

@@ -23,7 +23,10 @@ class Flattering(Classification):
 class OneForAll(Classification):
     def evaluate(self, learner, batch, tasks):
         found = super().evaluate(learner, batch, tasks)
-        return {name: value.mean(0, keepdim=True).expand_as(value) for name, value in found.items()}
+        return {
+            name: value.double().mean(0, keepdim=True).expand_as(value)
+            for name, value in found.items()
+        }
 
 
 class FirstHalf(Regression):
