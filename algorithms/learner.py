@@ -142,7 +142,12 @@ class Learner(nn.Module):
     @property
     def transductive(self) -> bool:
         """Whether the prediction for one query depends on the other queries."""
-        return self.norm_statistics == "all_queries"
+        return self.norm_statistics == "all_queries" and self.has_batch_norm
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether `norm_statistics` are of anything."""
+        return any(isinstance(module, nn.BatchNorm2d) for module in self.modules())
 
     def adapt(self, support_x: Tensor, support_y: Tensor) -> Any:
         """Return the state for `predict`, learned from support sets [T, N, K, ...].

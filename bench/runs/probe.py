@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from algorithms.learner import Learner, Setting
-from algorithms.nn.layers import BatchNorm2d
 from bench.engine.evaluate import evaluate
 from bench.runs import cell as cells
 from bench.tasks.episodes import LEAST_QUERIES, episodes_of, most_ways
@@ -49,8 +48,7 @@ def probe(cell: cells.Cell, checkpoint: dict[str, Any], episodes: int) -> Iterat
             if 3 * shots <= 2 * least and shots <= least - LEAST_QUERIES:
                 yield trial("shots", shots, setting._replace(shots=shots))
         return
-    normalises = any(isinstance(module, BatchNorm2d) for module in learner.modules())
-    for statistics in learner.norm_statistics_choices if normalises else ():
+    for statistics in learner.norm_statistics_choices if learner.has_batch_norm else ():
         with changed(learner, "norm_statistics", statistics):
             yield trial("norm_statistics", statistics, setting)
     if learner.test_inner_steps:

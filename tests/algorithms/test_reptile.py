@@ -114,8 +114,9 @@ def test_training_episodes_have_no_queries():
 
 def test_it_is_transductive_where_that_is_asked_for_alone():
     asked = ("support", "support_and_query", "query", "all_queries")
-    found = [Reptile(Pixel(), 2, norm_statistics=statistics).transductive for statistics in asked]
-    assert found == [False, False, False, True]
+    for backbone, expected in ((Conv4((1, 16, 16)), True), (Pixel(), False)):
+        learners = [Reptile(backbone, 2, norm_statistics=statistics) for statistics in asked]
+        assert [each.transductive for each in learners] == [False, False, False, expected]
     assert Reptile(Pixel(), 2).norm_statistics in Reptile.norm_statistics_choices
 
 
