@@ -29,6 +29,7 @@ class Features(Backbone):
 
     def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
         """Return the scaled features, mapped if there is training."""
-        scaled = F.normalize(x.float(), dim=-1) * math.sqrt(self.num_features)
+        x = x if x.dtype == torch.float64 else x.float()
+        scaled = F.normalize(x, dim=-1) * math.sqrt(self.num_features)
         result: Tensor = self.map(scaled) if self.map else scaled
         return result

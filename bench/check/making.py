@@ -1,14 +1,19 @@
 """Laws of the construction of every learner. A law is a function of a configuration.
 
-It builds the learner itself, in float64, for `laws.WAYS` ways and images of `laws.IMAGE`.
+It builds the learner itself, in float64, for `laws.WAYS` ways and images of `laws.IMAGE`, which a
+backbone of texts reads as `Texts`.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from hashlib import sha256
 
 import torch
+from torch import Tensor
 
+from algorithms.backbones import Backbone
+from algorithms.backbones.encoder import Encoder
 from algorithms.learner import Learner
 from algorithms.nn.dropout import advance_step
 from bench.check.elsewhere import elsewhere
@@ -29,12 +34,46 @@ from bench.config.schema import Config
 Law = Callable[[Config], None]
 
 
+class Texts(Backbone):
+    """A backbone of texts that takes images: a letter for each pixel, light ones late in the alphabet.
+
+    It takes what an encoder makes of texts likewise: as many numbers of tokens, or the pixels
+    themselves as ``size`` features.
+    """
+
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, size: int) -> None:
+        super().__init__()
+        self.backbone, self.dtype, self.size = backbone, dtype, size
+        self.num_features = backbone.num_features
+        self.not_adapted = tuple(f"backbone.{name}" for name in backbone.not_adapted)
+
+    @classmethod
+    def of(cls, network: Backbone, adapts: bool) -> "Texts":
+        """Return it for a backbone, or for that of a learner (which ``adapts`` it) on an encoder."""
+        if isinstance(network, Encoder):
+            return cls(network.backbone(adapts), network.dtype, network.num_features)
+        return cls(network, torch.uint8, math.prod(IMAGE))
+
+    def forward(self, x: Tensor, stats_from: int | None = None) -> Tensor:
+        """Return the features of images [T, B, C, H, W]."""
+        pixels = x.flatten(2)
+        if self.dtype.is_floating_point:
+            copies = -(-self.size // pixels.shape[2])
+            features: Tensor = self.backbone(pixels.repeat(1, 1, copies)[..., : self.size])
+        else:
+            features = self.backbone((ord("a") + 13 * pixels).to(self.dtype))
+        return features.to(x.dtype)
+
+
 def learner_of(config: Config) -> Learner:
     """Return the learner of a configuration in float64, with initial running statistics."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         backbone = config.backbone.resolve()(IMAGE, **config.backbone.options)
-        result: Learner = config.algo.resolve()(backbone, WAYS, **config.algo.options).double()
+        method = config.algo.resolve()
+        if backbone.reads_texts:
+            backbone = Texts.of(backbone, getattr(method, "trains_backbone", True))
+        result: Learner = method(backbone, WAYS, **config.algo.options).double()
         return result
 
 

@@ -22,6 +22,7 @@ BACKBONES = {
     "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
     "pooled": ["backbone=conv4", "backbone.filters=8"],
     "mlp": ["backbone=mlp", "backbone.hidden=16"],
+    "bytes": ["backbone=bytes", "backbone.length=64", "backbone.dim=8", "backbone.filters=16"],
 }
 PEERS = [name for name in groups.names("algo") if name.startswith("learn2learn/")]
 ALGOS = [

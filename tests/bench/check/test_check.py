@@ -1,5 +1,6 @@
 """python -m bench.check: a fault of each kind is found by the law that it breaks."""
 
+import copy
 from dataclasses import replace
 
 import hydra
@@ -8,7 +9,10 @@ import torch
 from hydra.core.global_hydra import GlobalHydra
 
 from algorithms.backbones.conv4 import Conv4
+from algorithms.backbones.encoder import Encoder
+from algorithms.backbones.hashed import Words
 from algorithms.learner import Learner
+from algorithms.maml import MAML
 from algorithms.protonet import ProtoNet
 from bench.check import data, laws, making
 from bench.check.command import SMALL, main, verdict
@@ -383,6 +387,32 @@ def test_a_data_set_that_cannot_be_prepared_is_told_of_once(capsys, code, reason
     told = capsys.readouterr().out
     assert f"  broken   It can be prepared: {reason}" in told
     assert told.count("broken   ") == 1 and told.endswith("\nLaws: 3 ok, 1 broken.\n")
+
+
+class Read(Encoder):
+    """Features of texts, more than the laws' images have pixels."""
+
+    reads_texts = True
+    num_features = 300
+
+
+@pytest.mark.parametrize("algo", ["maml", "protonet"])
+@pytest.mark.parametrize(
+    "network", [Words((9,), dim=8), Read()], ids=lambda each: type(each).__name__
+)
+def test_what_reads_texts_is_held_to_the_laws(algo, network):
+    with laws.default_dtype(torch.float64):
+        backbone = making.Texts.of(copy.deepcopy(network), adapts=True)
+        learner = {"maml": MAML, "protonet": ProtoNet}[algo](backbone, laws.WAYS).double()
+        for law in (laws.the_gradient_reaches_all, laws.tasks_are_independent, laws.keeps_float32):
+            assert verdict(law, lambda: copy.deepcopy(learner)) == ("ok", "")
+
+
+@pytest.mark.parametrize("option", ["backbone=words", "encoder=words"])
+def test_a_choice_of_texts_is_checked(option, capsys, monkeypatch):
+    monkeypatch.setattr(laws, "LAWS", laws.LAWS[:1])
+    assert main(["algo=protonet", option]) == 0
+    assert "ProtoNet on words" in capsys.readouterr().out
 
 
 def missing(folders: DataDirs) -> Dataset:
