@@ -259,14 +259,15 @@ def standing_table(board: Leaderboard) -> Table:
     entries = [*board.standings, *board.floors]
     if is_of_texts(board.comparison.rows):
         entries = [*board.floors, *board.standings]
+    points = number if board.comparison.metric.scale == "log" else _fixed
     standings = [
         [
             entry.label,
             entry.rank,
-            _fixed(entry.score),
-            _fixed(entry.ci95_episodes),
-            _fixed(entry.ci95_seeds_and_episodes),
-            _over_classes(entry),
+            points(entry.score),
+            points(entry.ci95_episodes),
+            points(entry.ci95_seeds_and_episodes),
+            points(_over_classes(entry)),
             str(entry.seeds) if entry.best else ABSENT,
             str(entry.episodes),
             _fixed(entry.loss, 3),
@@ -287,7 +288,7 @@ def pair_table(board: Leaderboard) -> Table:
             _fixed(pair.difference),
             _fixed(pair.ci95_episodes),
             _fixed(pair.ci95_seeds_and_episodes),
-            _over_classes(pair),
+            _fixed(_over_classes(pair)),
             p_of(pair),
             equivalence(pair),
             _fixed(pair.first_better),
@@ -566,12 +567,12 @@ def _fixed(value: float | None, digits: int = 2) -> str:
     return ABSENT if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # no -0.00
 
 
-def _over_classes(found: Standing | Pair) -> str:
+def _over_classes(found: Standing | Pair) -> float | None:
     """Return the half-width that includes classes, never below the one that does not.
 
     With few seeds, its estimate could be narrower.
     """
-    return _fixed(None if found.ci95_classes is None else max(found.half, found.ci95_classes))
+    return None if found.ci95_classes is None else max(found.half, found.ci95_classes)
 
 
 def p_text(value: float) -> str:

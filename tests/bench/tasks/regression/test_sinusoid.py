@@ -131,6 +131,8 @@ def test_its_report_has_a_table_of_the_error_and_pictures_of_functions(make):
     assert table["mse"].tolist() == [record["score"]]
     assert not (cell.store.root / "accuracy.csv").exists()
     assert "10-shot" in (cell.store.root / "mse.md").read_text()
+    standings = (cell.store.root / "leaderboard.md").read_text()
+    assert f"| model 1 | {record['score']:#.3g} |" in standings, "an error has three digits"
     assert (cell.store.root / "figures" / "functions.png").exists()
     assert (cell.store.root / "figures" / "adaptation.png").exists()
 
