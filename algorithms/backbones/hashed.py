@@ -89,7 +89,7 @@ class Ngrams(Hashed):
         longest: int = 5,
         in_words: bool = True,
         length: int = 512,
-        dim: int = 128,
+        dim: int = 256,
         adapts_vectors: bool = False,
     ) -> None:
         super().__init__(length, dim, adapts_vectors, f"{shortest} {longest} {in_words}")

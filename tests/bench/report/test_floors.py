@@ -89,6 +89,16 @@ def test_tables_have_a_line_for_it_and_chance():
     assert not any("Nearest" in row for t in tables.throughput_tables(records) for row in t.cells)
 
 
+def test_tables_of_texts_begin_with_it():
+    records = [row | {"examples": "texts"} for row in some()]
+    (table,) = tables.score_tables(records)
+    assert [line[0] for line in table.cells] == [f"*{LABEL}*", "MAML", "ProtoNet"]
+    lines = [x for x in tables.terminal_table(records).splitlines() if "5-way 1-shot" in x]
+    assert [line.split()[0] for line in lines] == ["Nearest", "MAML", "ProtoNet"]
+    (board,) = leaderboards(records, episodes_of(records))
+    assert tables.standing_table(board).cells[0][:2] == [LABEL, "floor"]
+
+
 def test_leaderboards_have_it_without_a_rank_and_out_of_all_pairs():
     records = some()
     (board,) = leaderboards(records, episodes_of(records))
