@@ -37,7 +37,9 @@ def check(experiment: str, rows: list, configs: dict, spread: float = 2.0) -> cl
 def test_each_published_figure_has_its_experiment_and_each_experiment_its_figure() -> None:
     figures, without = claims.published()
     names = [claim.experiment for claim in figures]
-    assert sorted(names) == [n for n in groups.names("experiment") if n.startswith("paper/")]
+    assert sorted(names) == [
+        n for n in groups.names("experiment") if n.startswith("paper/") and "sinusoid" not in n
+    ], "all but one whose paper has no table"
     for method in ("MetaOptNet", "ProtoMAML", "Baseline"):
         assert any(method in sentence for sentence in without)
     for claim in figures:
