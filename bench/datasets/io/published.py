@@ -5,6 +5,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -59,19 +60,24 @@ def prepare(
 
 def official(folders: DataDirs, name: str, files: Mapping[str, str], file: str, url: str) -> bytes:
     """Return the content of one of the files of a data set; raise UserError, see `prepare`."""
-
-    def read(opened: BinaryIO, source: str, advice: str) -> bytes:
-        content = opened.read(MOST_BYTES)
-        found = hashlib.sha256(content).hexdigest()
-        if found != files[file]:
-            raise UserError(
-                f"{source} is another file than the official one (SHA-256 {found[:12]}, expected "
-                f"{files[file][:12]}); {advice}"
-            )
-        return content
-
     folder, address = f"text/{name.partition('-')[0]}", f"{url.rstrip('/')}/{file}"
+    read = partial(checked, files[file])
     return from_archive(folders, folder, file, list(files), address, read, instead="names")
+
+
+def checked(sha256: str, file: BinaryIO, source: str, advice: str) -> bytes:
+    """Return the content of a file of that digest.
+
+    Raises UserError; ``source`` and ``advice`` are as in `from_archive`.
+    """
+    content = file.read(MOST_BYTES)
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UserError(
+            f"{source} is another file than the official one (SHA-256 {found[:12]}, expected "
+            f"{sha256[:12]}); {advice}"
+        )
+    return content
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
