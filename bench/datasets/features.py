@@ -161,6 +161,8 @@ class CachedFeatures:
         facts += part, self.encoder.digest, self.device.type
         digest = sha256(repr(facts).encode())
         modules = [photos.__name__, *(each.__module__ for each in type(self.encoder).__mro__)]
+        parts = (type(part).__module__ for part in self.encoder.modules())
+        modules += [name for name in parts if name.startswith("algorithms.")]
         for module in dict.fromkeys(modules):
             if file := getattr(sys.modules[module], "__file__", None):
                 digest.update(Path(file).read_bytes())

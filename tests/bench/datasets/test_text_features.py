@@ -1,7 +1,10 @@
 """Features and tokens of texts: made once for each text, whatever its split."""
 
+from pathlib import Path
+
 import torch
 
+from algorithms.backbones.bag import Bag
 from algorithms.backbones.encoder import Encoder
 from algorithms.backbones.hashed import Words, hashed
 from bench.datasets.features import CachedFeatures
@@ -62,6 +65,17 @@ def test_other_texts_have_features_of_their_own(tmp_path):
         assert len(encoder.encoded) == 12
     finally:
         CLASSES["other"].pop()
+
+
+def test_other_code_of_a_part_of_the_encoder_makes_features_anew(tmp_path, monkeypatch):
+    encoder = Lengths()
+    encoder.network = Bag(3, dim=2, adapts_vectors=False)
+    read = Path.read_bytes
+    for change in (b"", b"changed"):
+        monkeypatch.setattr(Path, "read_bytes",
+                            lambda file, c=change: read(file) + c * (file.name == "bag.py"))  # fmt: skip
+        features_of(dataset(), encoder, tmp_path).features("test")
+    assert len(encoder.encoded) == 2 * 11
 
 
 def test_tokens_are_integers_without_columns_behind_the_longest_text(tmp_path):
