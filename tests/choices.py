@@ -8,13 +8,17 @@ from bench.config.schema import Component
 
 ALGORITHMS = Path(__file__).parent.parent / "algorithms"
 RULES = [name for name in groups.names("algo") if (ALGORITHMS / f"{name}.py").exists()]
-UNTRAINED = [
-    name
+CODE = {
+    name: Component.model_validate(composed(f"algo={name}")["algo"]).resolve()
     for name in groups.names("algo")
     if "/" not in name
-    if not Component.model_validate(composed(f"algo={name}")["algo"]).resolve().trains_backbone
-]
+}
+UNTRAINED = [name for name, code in CODE.items() if not code.trains_backbone]
 """Heads, which take no steps."""
+OF_CLASSES = [
+    name for name, code in CODE.items() if not (code.requires_targets or code.learns_by_acting)
+]
+"""Learners of tasks with classes; others are held to functions and trajectories of their own."""
 SETTINGS = [name for name in groups.names("algo") if name not in RULES]
 ASKED = {
     "timm": ["backbone.model=resnet18"],

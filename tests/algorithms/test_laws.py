@@ -14,9 +14,8 @@ from algorithms.learner import Learner
 from bench.check import laws, making
 from bench.check.elsewhere import elsewhere
 from bench.config import groups, schema
-from bench.config.compose import composed
 from bench.config.plugins import CONF
-from bench.config.schema import Component
+from tests.choices import OF_CLASSES
 
 BACKBONES = {
     "strided": ["backbone=conv4", "backbone.filters=8", "backbone.downsample=stride"],
@@ -30,15 +29,7 @@ ALGOS = [
     for name in groups.names("algo")
     if name not in PEERS or importlib.util.find_spec("learn2learn")
 ]
-ALGOS = [
-    name
-    for name in ALGOS
-    for method in [Component.model_validate(composed(f"algo={name}")["algo"]).resolve()]
-    if not (
-        getattr(method, "requires_targets", False) or getattr(method, "learns_by_acting", False)
-    )
-]
-"""Those that learn from classes; others have tests of their own, on functions and trajectories."""
+ALGOS = [name for name in ALGOS if name in (*OF_CLASSES, *PEERS)]
 SAME_CODE = ("fomaml", "metaoptnet_rr", "metasgd")
 """Settings that run the code of maml with another outer gradient, and are held to the laws of that."""
 OF_GRADIENTS = (

@@ -34,6 +34,7 @@ from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Dataset, Pool
 from tests.bench.recording import Recording, Scripted, digest, marked, recording
 from tests.bench.small import PLAIN
+from tests.choices import OF_CLASSES
 
 TINY = [
     "device=cpu", "backbone=mlp", "backbone.hidden=4", "throughput.seconds=0.001",
@@ -43,7 +44,6 @@ TINY = [
 SCRIPTED = {"queries": 4, "optimizer": "sgd", "lr": 1.0, "lr_schedule": "constant"}
 # A step is 2 tasks of 3 ways and 2 + 4 images: 36 images, of which the budget has 280.
 RISING_AND_FALLING = "002266664"
-ALGOS = [name for name in groups.names("algo") if "/" not in name]
 QUICK = {
     "baseline": ["algo.test_epochs=2"],
     "baselinepp": ["algo.test_epochs=2"],
@@ -470,7 +470,7 @@ def test_speed_is_measured_after_a_call_that_does_not_count(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("algo", OF_CLASSES)
 def test_seeds_are_other_weights_and_other_training_episodes_and_no_other_test(
     small, monkeypatch, algo
 ):
@@ -534,7 +534,7 @@ def test_all_data_sets_are_drawn_from_as_they_are_loaded(small, monkeypatch, nam
     cells.load.cache_clear()
 
 
-@pytest.mark.parametrize("algo", ALGOS)
+@pytest.mark.parametrize("algo", OF_CLASSES)
 def test_all_learners_are_trained_chosen_and_tested_alike(small, algo):
     cell = small(f"algo={algo}", *QUICK.get(algo, []))
     noted = seen_of(cell)
