@@ -126,7 +126,7 @@ class Domain(ABC):
     probed_steps: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 10, 20, 50)
     """Inner steps that a run is tested with by `bench.runs.probe`."""
 
-    probed_shots: ClassVar[tuple[int, ...]] = (1, 2, 3, 5, 10, 15, 20)
+    probed_shots: tuple[int, ...] = (1, 2, 3, 5, 10, 15, 20)
     """Shots that a run is tested with by `bench.runs.probe`."""
 
     probes_runs: ClassVar[bool] = False

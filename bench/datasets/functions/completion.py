@@ -36,7 +36,7 @@ def prepare(
     return Dataset.of(
         f"completion-{images}",
         splits,
-        domain=Regression(),
+        domain=Regression(probed_shots=(20, 50, 100, 200)),
         examples="pixels",
         compared="tasks",
         expected_duplicates=None,

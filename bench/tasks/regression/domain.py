@@ -9,7 +9,10 @@ from bench.tasks.regression.pictures import fitted
 
 
 class Regression(Domain):
-    """Regression of D numbers, measured by the mean squared error of the queries."""
+    """Regression of D numbers, measured by the mean squared error of the queries.
+
+    Runs are also tested with each of ``probed_shots``.
+    """
 
     metric = Metric(
         name="mse",
@@ -20,6 +23,9 @@ class Regression(Domain):
     )
     has_classes = False
     probes_runs = True
+
+    def __init__(self, probed_shots: tuple[int, ...] = Domain.probed_shots) -> None:
+        self.probed_shots = probed_shots
 
     def loss(self, label_smoothing: float = 0.0) -> SquaredError:
         """Return the squared error."""
