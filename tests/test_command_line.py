@@ -162,7 +162,7 @@ def test_an_error_after_the_last_cell_is_in_the_status(tmp_path, cache, here, mo
         (["-m", "algo=maml,"], "There is no algo ''; choose one of anil, "),
         (
             ["dataset=imagenet"],
-            "There is no dataset 'imagenet'; choose one of cifar_fs, ",
+            "There is no dataset 'imagenet'; choose one of arm, ",
         ),
         (
             ["experiment=paper/omniglot_mamml"],

@@ -23,12 +23,18 @@ from bench.runs.verify import verify
 from bench.status import main as status
 from bench.tasks.episodes import EpisodeSampler
 from tests.bench.small import SMALL
-from tests.choices import UNTRAINED
+from tests.choices import CODE, OF_CLASSES, UNTRAINED
 
 optuna = pytest.importorskip("optuna")
 tuning = pytest.importorskip("bench.sweep.tuning")
 
 LEARNERS = [name for name in groups.names("algo") if "/" not in name and name not in UNTRAINED]
+ON_OTHERS = {
+    name: ["backbone=mlp", f"dataset={'navigation' if CODE[name].learns_by_acting else 'sinusoid'}"]
+    for name in LEARNERS
+    if name not in OF_CLASSES
+}
+"""The data of learners that learn no classes."""
 SWEEP = ["tune=optuna", "tune.n_trials=3", "tune.n_startup_trials=2", "tune.examples=240"]
 
 
@@ -63,7 +69,7 @@ def told(cell: cells.Cell) -> list[tuple]:
 
 @pytest.mark.parametrize("algo", LEARNERS)
 def test_every_learner_has_a_space_of_its_own_options(make, algo):
-    cell = make("tune=optuna", f"algo={algo}")
+    cell = make("tune=optuna", f"algo={algo}", *ON_OTHERS.get(algo, []))
     assert tuning.check(cell) is cell
     ranges = cell.config.tune.ranges
     assert "train.lr" in ranges
