@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent.parent
 
 
+@pytest.mark.slow
 def test_a_busy_machine_is_refused_with_its_load(tmp_path: Path) -> None:
     file = tmp_path / "speed.json"
     options = ["--benchmark-enable", "--max-load=-1", f"--speed-file={file}"]

@@ -69,7 +69,12 @@ def test_episodes_are_the_same_under_each_encoder(make):
 
 
 @pytest.mark.parametrize(
-    ("algo", "encoder"), [("maml", "bytes"), ("reptile", "bytes"), ("maml", "words")]
+    ("algo", "encoder"),
+    [
+        ("maml", "bytes"),
+        pytest.param("reptile", "bytes", marks=pytest.mark.slow),
+        pytest.param("maml", "words", marks=pytest.mark.slow),
+    ],
 )
 def test_learners_train_on_texts_from_scratch(make, algo, encoder):
     record = running.run(make(f"algo={algo}", f"encoder={encoder}"))

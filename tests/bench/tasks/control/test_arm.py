@@ -163,7 +163,14 @@ def test_a_policy_that_explodes_fails(dataset, make, value):
 
 
 @pytest.mark.parametrize(
-    "algo", ["maml", "reptile", "r2d2", "anil", "cnp", "attention", "finetune", "pooled"]
+    "algo",
+    [
+        *("r2d2", "finetune"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("maml", "reptile", "anil", "cnp", "attention", "pooled")
+        ),
+    ],
 )
 def test_a_run_ends_with_a_success_rate_and_can_be_verified(make, algo):
     cell = make(f"algo={algo}")

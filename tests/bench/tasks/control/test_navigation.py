@@ -201,7 +201,7 @@ def test_a_policy_that_explodes_has_the_worst_return(dataset, make):
     assert evaluate(learner, source, 2, 2)["score"].tolist() == [-MOST, -MOST]
 
 
-@pytest.mark.parametrize("algo", ["maml_rl", "reptile_rl"])
+@pytest.mark.parametrize("algo", ["maml_rl", pytest.param("reptile_rl", marks=pytest.mark.slow)])
 def test_a_run_ends_with_a_return_and_can_be_verified(make, algo):
     queries = ["train.queries=0", "train.examples=36"] if algo == "reptile_rl" else []
     cell = make(f"algo={algo}", *queries)

@@ -25,7 +25,13 @@ from bench.tasks import leaks
 from bench.tasks.pool import Pool
 from tests.algorithms.test_regression import made, plain, tasks
 
-ALGOS = ["maml", "reptile", "r2d2", "metaoptnet_rr", "pooled", "finetune", "cnp", "attention"]
+ALGOS = [
+    *("r2d2", "pooled"),
+    *(
+        pytest.param(name, marks=pytest.mark.slow)
+        for name in ("maml", "reptile", "metaoptnet_rr", "finetune", "cnp", "attention")
+    ),
+]
 SMALL = [
     "validation.times=1",
     "validation.episodes=3",
