@@ -11,8 +11,9 @@ from bench.config import explain
 from bench.core.atomic import atomic_write
 from bench.core.errors import StorageError
 from bench.core.signals import run_command
-from bench.runs.arguments import fitted, parse
+from bench.runs.arguments import learner_of, parse
 from bench.runs.export import export
+from bench.runs.predict import labelled
 
 COMMAND = "python -m bench.export"
 USAGE = """\
@@ -33,7 +34,8 @@ def main(arguments: list[str]) -> int:
         return 0
     try:
         parsed = parse(COMMAND, arguments, ("support",), "output")
-        content, difference = export(fitted(parsed))
+        learner = learner_of(parsed)
+        content, difference = export(learner.fit(*labelled(learner, parsed.values["support"])))
         output = Path(parsed.values.get("output", "model.onnx"))
         try:
             atomic_write(output, content)

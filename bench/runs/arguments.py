@@ -1,11 +1,10 @@
-"""The arguments of the commands that fit a learner to a folder of images."""
+"""The arguments of the commands that fit a learner to a folder of images or texts."""
 
 from collections.abc import Collection
 from typing import NamedTuple
 
 from bench.core.errors import UserError
 from bench.runs.load import FewShot, from_backbone, load
-from bench.runs.predict import support_set
 
 KEYS = ("support", "data_root", "cache_dir")
 
@@ -32,7 +31,7 @@ def parse(command: str, arguments: list[str], needed: Collection[str], *others: 
             parsed.runs.append(argument)
         elif key in (*KEYS, *needed, *others) and value:
             parsed.values[key] = value
-        elif value and key.partition(".")[0] in ("algo", "backbone"):
+        elif value and key.partition(".")[0] in ("algo", "backbone", "encoder"):
             parsed.overrides.append(argument)
         else:
             raise UserError(f"Cannot read the argument {argument!r}; see {command} --help.")
@@ -45,11 +44,10 @@ def parse(command: str, arguments: list[str], needed: Collection[str], *others: 
     return parsed
 
 
-def fitted(arguments: Arguments) -> FewShot:
-    """Return the learner of the arguments, fitted to the images of their folder; raise UserError."""
-    support = support_set(arguments.values["support"])
+def learner_of(arguments: Arguments) -> FewShot:
+    """Return the learner of the arguments, not fitted yet; raise UserError."""
     folders = {key: arguments.values.get(key) for key in ("data_root", "cache_dir")}
     if arguments.runs:
-        return load(arguments.runs[0], **folders).fit(*support)
+        return load(arguments.runs[0], **folders)
     places = [f"{key}={value}" for key, value in folders.items() if value]
-    return from_backbone([*arguments.overrides, *places]).fit(*support)
+    return from_backbone([*arguments.overrides, *places])

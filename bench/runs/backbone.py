@@ -31,12 +31,13 @@ class StoredBackbone(Encoder):
         store, name = find_run(path, Store("results"))
         run = describe(store, name)
         config, images = run.config, run.model.images
+        if images is None:
+            raise UserError(f"{name} learned on texts, and backbone=run is for images.")
         if len(run.model.input_shape) != 3:
             raise UserError(
                 f"{name} has no backbone of its own, but learned on features of "
                 f"{config.backbone.name}: choose backbone={config.backbone.name}, as that run did."
             )
-        assert images is not None
         learner = rebuild(run, None)
         network = next((each for each in learner.modules() if isinstance(each, Backbone)), None)
         if network is None or not config.train.examples:

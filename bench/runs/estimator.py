@@ -27,18 +27,21 @@ from bench.config.schema import Config, check_options, from_hydra
 from bench.core.errors import UserError
 from bench.datasets.io import photos
 from bench.runs.load import check_list, check_untrained, pretrained_encoder
+from bench.runs.model import inputs_of
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A head without training, such as ridge regression, as an estimator of scikit-learn.
 
     Without a backbone, ``X`` are features [n, F], taken as they are. With a pretrained, frozen one,
-    they are images: paths, Pillow images, or arrays [H, W, C] or [C, H, W]. Classes may be of any
+    they are what it reads: texts, as str; or images, which are paths, Pillow images, or arrays
+    [H, W, C] or [C, H, W]. Classes may be of any
     type that can be sorted, and have different numbers of examples; the heads are made for few.
 
     Args:
         head: The learner, as in ``algo=...``: centroid, knn, logistic, ridge or svm.
-        backbone: The backbone, as in ``backbone=...``: hog, onnx, timm, torchvision or run.
+        backbone: The backbone, as in ``backbone=...``: of images hog, onnx, timm, torchvision or
+            run, of texts hashing, minilm, transformer or wordllama.
         options: Options of head and backbone as on the command line, such as
             ``{"algo.ridge_lambda": 1.0, "backbone.weights": "network.onnx"}``.
     """
@@ -118,7 +121,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         return learner.eval()
 
     def _features(self, X: Any) -> Tensor:
-        """Return what the head sees of examples: float64 arrays, or float32 features of images."""
+        """Return what the head sees of examples: float64 arrays, or a backbone's float32 features."""
         if not self.backbone:
             return torch.tensor(X)
         encoder = pretrained_encoder(self._config())
@@ -127,19 +130,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 f"The weights of {self.backbone} are others than those that this classifier was fitted "
                 "on: fit it again, or bring them back."
             )
-        features: Tensor = Features(encoder.num_features, adapts=False)(encode(encoder, X))
+        features: Tensor = encoder.backbone(adapts=False)(encode(encoder, X)[None])[0]
         return features
 
 
 @torch.no_grad()
-def encode(encoder: Encoder, images: Sequence[Any]) -> Tensor:
-    """Return the features of images, float16 [n, F] as runs keep them."""
+def encode(encoder: Encoder, examples: Sequence[Any]) -> Tensor:
+    """Return the features [n, F] of images or texts, of the type that runs keep them in."""
+    inputs = inputs_of(encoder)
 
-    def prepare(image: Any) -> Tensor:
-        return encoder.prepare(photos.opened(image, photos.ENCODED_SIDE, "RGB"))
+    def prepare(example: Any) -> Tensor:
+        return inputs.prepare(example, encoder)
 
-    prepared = photos.parallel_map(prepare, check_list(images), "Images", len(images))
+    total = len(check_list(examples))
+    prepared = photos.parallel_map(prepare, examples, inputs.kind.capitalize(), total)
     found = []
     while batch := list(islice(prepared, encoder.batch_size)):
-        found.append(encoder.encode(torch.stack(batch)).half())
+        found.append(encoder.encode(torch.stack(batch)).to(encoder.dtype))
     return torch.cat(found)

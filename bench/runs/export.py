@@ -15,6 +15,7 @@ from algorithms.backbones.onnx import Onnx
 from algorithms.features import FeatureLearner
 from bench.core.errors import UserError
 from bench.runs.load import FewShot
+from bench.runs.model import Texts
 
 OPSET = 18
 TOLERANCE = 1e-4
@@ -65,6 +66,8 @@ def export(few: FewShot) -> tuple[bytes, float]:
             f"{error.name} is not installed: pip install '.[onnx]' in a clone of this project."
         ) from None
     encoder = few.encoder
+    if isinstance(few.inputs, Texts):
+        raise UserError(f"{few.name} labels texts, and an ONNX file takes pixels.")
     if few.head is None:
         raise UserError(
             f"{few.name} adapts its network, or normalises it by the support set, so that there is no "
@@ -72,7 +75,7 @@ def export(few: FewShot) -> tuple[bytes, float]:
             "ridge."
         )
     labels = Labels(few.head, few.adapted).eval()
-    facts: dict[str, Any] = {"classes": few.classes, "images": few.images.model_dump()}
+    facts: dict[str, Any] = {"classes": few.classes, "images": few.inputs.model_dump()}
     if isinstance(encoder, PretrainedNetwork | Onnx):
         facts["encoder"] = asdict(encoder.preparation)
     if encoder is None:

@@ -1,4 +1,4 @@
-"""Trained learners ready to use: fitted to a few labelled images, they label others.
+"""Trained learners ready to use: fitted to a few labelled images or texts, they label others.
 
 A learner is rebuilt from its stored configuration, description and weights alone; its data set may
 be gone.
@@ -25,33 +25,33 @@ from bench.datasets.features import encoder_of
 from bench.datasets.io import photos
 from bench.datasets.io.cache import DataDirs
 from bench.runs.cell import EVAL_BATCH_SIZE, make_learner
-from bench.runs.model import Images
+from bench.runs.model import Images, Texts, inputs_of
 from bench.runs.reload import describe, find_run, rebuild
 from bench.runs.store import Store
 from bench.tasks.classification.domain import Classification
 
 CPU = torch.device("cpu")
 BATCH_SIZE = 64
-"""Images that are labelled together."""
+"""Examples that are labelled together."""
 
 
 def load(run: str | Path, data_root: str | None = None, cache_dir: str | None = None) -> "FewShot":
-    """Return the trained learner of a stored run, to be fitted to labelled images.
+    """Return the trained learner of a stored run, to be fitted to labelled images or texts.
 
     ``run`` is a folder such as results/runs/protonet-..., or the name of one under results/runs. The
     weights of a pretrained, frozen backbone are no part of a run: they are looked for as when it was
     trained, here, in ``data_root`` or in ``cache_dir``.
 
     Raises:
-        UserError: The run cannot be read, or does not label images.
+        UserError: The run cannot be read, or labels neither images nor texts.
     """
     store, name = find_run(str(run), Store("results"))
     described = describe(store, name, {"data_root": data_root, "cache_dir": cache_dir})
     encoder = frozen_encoder(described.config)
     learner = rebuild(described, encoder)
     facts = described.model
-    assert facts.images is not None
-    return FewShot(described.config.algo.name, learner, facts.images, encoder, facts.outputs)
+    inputs = facts.images or Texts(length=None if encoder else facts.input_shape[0])
+    return FewShot(described.config.algo.name, learner, inputs, encoder, facts.outputs)
 
 
 def from_backbone(overrides: Sequence[str]) -> "FewShot":
@@ -70,8 +70,7 @@ def from_backbone(overrides: Sequence[str]) -> "FewShot":
     encoder = pretrained_encoder(config)
     outputs = config.ways or 2
     learner = make_learner(config, Classification(), outputs, (encoder.num_features,), encoder)
-    images = Images(shape=None, resampling="lanczos", inverted=False)
-    return FewShot(config.algo.name, learner, images, encoder, outputs)
+    return FewShot(config.algo.name, learner, inputs_of(encoder), encoder, outputs)
 
 
 def check_untrained(config: Config) -> None:
@@ -84,68 +83,75 @@ def check_untrained(config: Config) -> None:
 
 
 def pretrained_encoder(config: Config) -> Encoder:
-    """Return the frozen encoder of images of a configuration; raise UserError if there is none."""
+    """Return the frozen encoder of a configuration; raise UserError if there is something to train."""
     encoder = frozen_encoder(config)
-    if encoder and not encoder.reads_texts:
+    if encoder and not any(True for _ in encoder.backbone(adapts=False).parameters()):
         return encoder
-    why = "encodes texts" if encoder else "has to be trained"
     raise UserError(
-        f"{config.backbone.name} {why}: name a stored run, or a frozen backbone of images, which are "
-        "hog, onnx, timm, torchvision and run (that of a stored run)."
+        f"{config.backbone.name} has to be trained: name a stored run, or a frozen backbone: of images "
+        "hog, onnx, timm, torchvision and run (that of a stored run), of texts hashing, minilm, "
+        "transformer and wordllama."
     )
 
 
 def frozen_encoder(config: Config) -> Encoder | None:
-    """Return the encoder that a learner sees the features of, or None if it sees the images."""
+    """Return the encoder that a learner sees the features of, or None if it sees the inputs."""
     folders = DataDirs.of(config.data_root, config.cache_dir)
     encoder = encoder_of(config.backbone.model_dump_json(), folders, CPU)
     return encoder if encoder and encoder.frozen else None
 
 
 class FewShot:
-    """A trained learner that labels images, given a few labelled ones; on the CPU.
+    """A trained learner that labels images or texts, given a few labelled ones; on the CPU.
 
-    An image is a file, a Pillow image, or an array [H, W], [H, W, C] or [C, H, W], of integers in
-    0..255 or floats in 0..1. Any size and number of channels will do: the learner sees what it was
-    trained on, `prepare` makes it. ``classes`` are the labels of `fit`, sorted.
+    A text is a str. An image is a file, a Pillow image, or an array [H, W], [H, W, C] or [C, H, W],
+    of integers in 0..255 or floats in 0..1. Any size and number of channels will do: the learner
+    sees what it was trained on, `prepare` makes it. ``inputs.kind`` says which of the two it labels,
+    and ``classes`` are the labels of `fit`, sorted.
     """
 
     classes: list[Any]
 
     def __init__(
-        self, name: str, learner: Learner, images: Images, encoder: Encoder | None, outputs: int
+        self,
+        name: str,
+        learner: Learner,
+        inputs: Images | Texts,
+        encoder: Encoder | None,
+        outputs: int,
     ) -> None:
         if learner.transductive:
             raise UserError(
                 f"This run of {name} is transductive, so that its answer for an image depends on the "
                 "others: run it with algo.norm_statistics=support."
             )
-        self.name, self.learner, self.images, self.encoder = name, learner.eval(), images, encoder
+        self.name, self.learner, self.inputs, self.encoder = name, learner.eval(), inputs, encoder
         self.outputs = outputs
         self.head: FeatureLearner | None = None
         if isinstance(learner, FeatureLearner) and not learner.uses_batch_statistics:
             self.head = learner
 
     @torch.no_grad()
-    def fit(self, images: Sequence[Any], labels: Sequence[Hashable]) -> Self:
-        """Adapt to a support set: images, and a label for each.
+    def fit(self, examples: Sequence[Any], labels: Sequence[Hashable]) -> Self:
+        """Adapt to a support set: examples, which are images or texts, and a label for each.
 
-        If classes have different numbers of images, those of the smaller ones are repeated in turn.
+        If classes have different numbers of examples, those of the smaller ones are repeated in turn.
 
         Raises:
-            UserError: An image cannot be read, the labels do not fit them, or the learner cannot
+            UserError: An example cannot be read, the labels do not fit them, or the learner cannot
                 have so many classes.
         """
-        images = check_list(images)
+        examples = check_list(examples)
         labels = labels.tolist() if isinstance(labels, np.ndarray | Tensor) else list(labels)
-        if len(images) != len(labels):
-            raise UserError(f"There are {len(images)} images and {len(labels)} labels.")
+        kind = self.inputs.kind
+        if len(examples) != len(labels):
+            raise UserError(f"There are {len(examples)} {kind} and {len(labels)} labels.")
         try:
             classes = sorted(set(labels))  # type: ignore[type-var]
         except TypeError:
             raise UserError("Labels are either all texts or all numbers.") from None
         if len(classes) < 2:
-            raise UserError(f"There are images of {len(classes)} class: give those of 2 or more.")
+            raise UserError(f"There are {kind} of {len(classes)} class: give those of 2 or more.")
         if not self.learner.accepts_any_ways and len(classes) != self.outputs:
             raise UserError(
                 f"This run of {self.name} is made for {self.outputs} classes, and there are "
@@ -154,31 +160,33 @@ class FewShot:
         self.learner.eval()
         self.classes = classes
         self.labels = torch.tensor([classes.index(label) for label in labels])
-        self.prepared = torch.cat(list(self.batches(images)))
+        self.prepared = torch.cat(list(self.batches(examples)))
         self.support = torch.cat([self.seen(each) for each in self.prepared.split(BATCH_SIZE)])
         self.adapted = self.adapt([list(range(len(labels)))])
         return self
 
-    def predict(self, images: Sequence[Any]) -> list[Any]:
-        """Return the label of each image; raise UserError if one cannot be read."""
-        return [self.classes[n] for n in self.predict_proba(images).argmax(1)]
+    def predict(self, examples: Sequence[Any]) -> list[Any]:
+        """Return the label of each example; raise UserError if one cannot be read."""
+        return [self.classes[n] for n in self.predict_proba(examples).argmax(1)]
 
     @torch.no_grad()
-    def predict_proba(self, images: Sequence[Any]) -> NDArray[np.float64]:
+    def predict_proba(self, examples: Sequence[Any]) -> NDArray[np.float64]:
         """Return the probabilities [n, N] of the ``classes``; raise UserError as `predict` does."""
         if not hasattr(self, "adapted"):
-            raise UserError("The learner has no classes yet: fit it to labelled images first.")
+            raise UserError(
+                f"The learner has no classes yet: fit it to labelled {self.inputs.kind} first."
+            )
         self.learner.eval()
         found = [torch.empty(0, len(self.classes))]
-        for batch in self.batches(images):
+        for batch in self.batches(examples):
             found.append(self.probabilities(self.adapted, self.seen(batch)[None])[0])
         return torch.cat(found).double().numpy()
 
     @torch.no_grad()
     def leave_one_out(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return probabilities [m, N] of support images by a learner fitted to all others.
+        """Return probabilities [m, N] of support examples by a learner fitted to all others.
 
-        Beside them are their true classes [m], as indices. An image that is alone in its class is
+        Beside them are their true classes [m], as indices. An example that is alone in its class is
         left out.
         """
         self.learner.eval()
@@ -194,7 +202,7 @@ class FewShot:
     def adapt(self, tasks: list[list[int]]) -> Any:
         """Return what the learner makes of parts of the support set, given by their indices.
 
-        All parts have the classes of the whole, and the learner takes as many images of each.
+        All parts have the classes of the whole, and the learner takes as many examples of each.
         """
         labels, shots, rows = self.labels.tolist(), int(self.labels.bincount().max()), []
         for task in tasks:
@@ -211,41 +219,33 @@ class FewShot:
         predict = self.head.classify if self.head else self.learner.predict
         return self.learner.loss.predictions(predict(adapted, queries))
 
-    def batches(self, images: Sequence[Any]) -> Iterator[Tensor]:
-        """Yield prepared images [B, ...]; see `prepare`."""
-        images = check_list(images)
-        prepared = photos.parallel_map(self.prepare, images, "Images", len(images))
+    def batches(self, examples: Sequence[Any]) -> Iterator[Tensor]:
+        """Yield prepared examples [B, ...], as `inputs` make them."""
+        examples = check_list(examples)
+        prepared = photos.parallel_map(
+            self.prepare, examples, self.inputs.kind.capitalize(), len(examples)
+        )
         while batch := list(islice(prepared, BATCH_SIZE)):
             yield torch.stack(batch)
 
     def seen(self, prepared: Tensor) -> Tensor:
-        """Return what is adapted to and predicted from: features, or images in 0..1."""
-        seen = self.encoder.encode(prepared) if self.encoder else prepared.float() / 255
+        """Return what is adapted to and predicted from: features, images in 0..1, or texts."""
+        seen = self.encoder.encode(prepared) if self.encoder else self.inputs.seen(prepared)
         return self.head.backbone(seen[None])[0] if self.head else seen
 
-    def prepare(self, image: Any) -> Tensor:
-        """Return an image as the network takes it; raise UserError if it cannot be read.
-
-        It is uint8 [C, H, W], or what the encoder makes of it.
-        """
-        shape = self.images.shape
-        side = max(shape[1:]) if shape else photos.ENCODED_SIDE
-        picture = photos.opened(image, side, self.images.mode)
-        if shape:
-            pixels = self.images.pixels(picture)
-            if not self.encoder:
-                return torch.from_numpy(pixels.copy())
-            picture = photos.to_image(pixels)
-        assert self.encoder is not None
-        return self.encoder.prepare(picture)
+    def prepare(self, example: Any) -> Tensor:
+        """Return an example as the network takes it; raise UserError if it cannot be read."""
+        return self.inputs.prepare(example, self.encoder)
 
 
-def check_list(images: Any) -> Sequence[Any]:
-    """Return images that are several; raise UserError if they are one."""
-    one = isinstance(images, str | Path | Image.Image)
-    if isinstance(images, np.ndarray | Tensor):
-        ends = images.shape[:1] + images.shape[-1:]
-        one = images.ndim < 3 or (images.ndim == 3 and any(n in photos.CHANNELS for n in ends))
+def check_list(examples: Any) -> Sequence[Any]:
+    """Return examples that are several; raise UserError if they are one."""
+    one = isinstance(examples, str | Path | Image.Image)
+    if isinstance(examples, np.ndarray | Tensor):
+        ends = examples.shape[:1] + examples.shape[-1:]
+        one = examples.ndim < 3 or (examples.ndim == 3 and any(n in photos.CHANNELS for n in ends))
     if one:
-        raise UserError("Give a list of images, even of one, or an array [n, ...] of them.")
-    return images  # type: ignore[no-any-return]
+        raise UserError(
+            "Give a list of images or texts, even of one, or an array [n, ...] of images."
+        )
+    return examples  # type: ignore[no-any-return]

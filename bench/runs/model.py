@@ -3,7 +3,7 @@
 import copy
 import hashlib
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from algorithms.backbones import Backbone
+from algorithms.backbones.encoder import Encoder
 from algorithms.learner import Learner
 from algorithms.nn.layers import BatchNorm2d
 from bench.config.schema import Positive, Strict
@@ -25,6 +26,7 @@ from bench.runs.cell import Cell, outputs_of, training_classes
 from bench.runs.store import MOST_BYTES, Store
 from bench.tasks.base import TaskSource
 from bench.tasks.pool import Resampling
+from bench.tasks.texts import to_bytes
 
 DESCRIPTION = "model.json"
 WEIGHTS = "model.safetensors"
@@ -42,9 +44,30 @@ class Images(Strict):
     brighter than ink. With a ``shape`` of None, an encoder takes the image as it is.
     """
 
+    kind: ClassVar = "images"
     shape: tuple[Positive, Positive, Positive] | None
     resampling: Resampling
     inverted: bool
+
+    def prepare(self, source: Any, encoder: Encoder | None) -> Tensor:
+        """Return an image as the network takes it; raise UserError if it cannot be read.
+
+        ``source`` is a file, a Pillow image or an array. The result is uint8 [C, H, W], or what the
+        encoder makes of it.
+        """
+        side = max(self.shape[1:]) if self.shape else photos.ENCODED_SIDE
+        picture = photos.opened(source, side, self.mode)
+        if self.shape:
+            pixels = self.pixels(picture)
+            if not encoder:
+                return torch.from_numpy(pixels.copy())
+            picture = photos.to_image(pixels)
+        assert encoder is not None
+        return encoder.prepare(picture)
+
+    def seen(self, prepared: Tensor) -> Tensor:
+        """Return prepared images as a network without an encoder takes them, in 0..1."""
+        return prepared.float() / 255
 
     @property
     def mode(self) -> str:
@@ -57,6 +80,43 @@ class Images(Strict):
         pixels = photos.middle(picture, self.shape[1:], self.resampling)
         # paper is what most of a drawing is
         return 255 - pixels if self.inverted and np.median(pixels) > 127 else pixels
+
+
+class Texts(Strict):
+    """How the data set made an input of a text: of its first ``length`` bytes.
+
+    With a ``length`` of None, an encoder takes the text as it is.
+    """
+
+    kind: ClassVar = "texts"
+    length: Positive | None
+
+    def prepare(self, source: Any, encoder: Encoder | None) -> Tensor:
+        """Return a text as the network takes it; raise UserError if it is none.
+
+        The result is uint8 [``length``] with zeros behind the end, or what the encoder makes of it.
+        """
+        if not isinstance(source, str):
+            raise UserError(
+                f"{type(source).__name__} is no text, and this learner reads texts: give a list of str."
+            )
+        text = source.replace("\0", "").strip()
+        if encoder:
+            return encoder.prepare(text)
+        assert self.length is not None
+        row = to_bytes([text.encode()[: self.length].decode(errors="ignore")])[0]
+        return nn.functional.pad(row, (0, self.length - len(row)))
+
+    def seen(self, prepared: Tensor) -> Tensor:
+        """Return prepared texts as a network without an encoder takes them, as they are."""
+        return prepared
+
+
+def inputs_of(encoder: Encoder) -> Images | Texts:
+    """Return how an input is made of what an encoder takes as it is."""
+    if encoder.reads_texts:
+        return Texts(length=None)
+    return Images(shape=None, resampling="lanczos", inverted=False)
 
 
 class Model(Strict):

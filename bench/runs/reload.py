@@ -82,7 +82,7 @@ def stored_configuration(
 
 
 class Description(NamedTuple):
-    """What is stored of a run that labels images, without its weights."""
+    """What is stored of a run that labels images or texts, without its weights."""
 
     store: Store
     name: str
@@ -97,15 +97,18 @@ def describe(
     """Return the description of a stored run; ``folders`` as in `load_cell`.
 
     Raises:
-        UserError: It cannot be read, or does not label images.
+        UserError: It cannot be read, or labels neither images nor texts.
     """
     folders = {"data_root": None, "cache_dir": None} | dict(folders)
     with readable(name):
         config = stored_configuration(store, name, folders)
         record = store.record(name) or {}
     facts = model.read(store, name)
-    if facts.images is None or not config.ways:
-        raise UserError(f"{name} does not label images: its data set has no images or no classes.")
+    has_texts = getattr(config.backbone.resolve(), "reads_texts", False)
+    if not (facts.images or has_texts) or not config.ways:
+        raise UserError(
+            f"{name} labels neither images nor texts: its data set has no such classes."
+        )
     return Description(store, name, record["dataset"], config, facts)
 
 

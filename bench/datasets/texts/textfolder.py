@@ -12,7 +12,7 @@ import csv
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +69,7 @@ def prepare(
     last = last_name(path) or ""
     name = label_of(label or last.removesuffix(".csv"), "textfolder")
     passed_over: list[str] = []
-    every = readable(read_folder if root.is_dir() else read_csv, root, passed_over)
+    every = read(root, passed_over)
     classes = {each: texts for each, texts in every.items() if len(texts) >= min_texts}
     if left_out := every.keys() - classes:
         passed_over.append(
@@ -96,6 +96,14 @@ def prepare(
     for each in (*passed_over, *repeats(root, dataset.splits)):
         log.warning("%s: %s", name, each)
     return dataset
+
+
+def read(root: Path, passed_over: list[str]) -> Texts:
+    """Return the texts of each class in a folder or a CSV file; raise UserError.
+
+    Adds to ``passed_over`` what is not read.
+    """
+    return readable(read_folder if root.is_dir() else read_csv, root, passed_over)
 
 
 def read_folder(root: Path, passed_over: list[str]) -> Texts:
@@ -128,34 +136,63 @@ def read_csv(path: Path, passed_over: list[str]) -> Texts:
     """
     if path.suffix.lower() != ".csv":
         raise UserError(f"{path} is no .csv file; name one, or a folder of .txt files, one a class")
-    check_size(path, [path])
-    rows = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
     texts: Texts = defaultdict(list)
     without = 0
+    rows = rows_of(path)
+    text_column, label_column = columns(path, next(rows))
+    for row in rows:
+        text, label = cleaned(row[text_column]), spelled(cleaned(row[label_column]))
+        if text and label:
+            texts[label].append(text)
+        else:
+            without += 1
+    if not texts:
+        raise UserError(f"{path} has no rows with a text and a label; add some")
+    if without:
+        passed_over.append(f"{without} rows without a text or a label left out")
+    return texts
+
+
+def rows_of(path: Path) -> Iterator[list[str]]:
+    """Yield the names of the columns of a CSV file in small letters, then its rows, all as long.
+
+    Raises UserError or OSError.
+    """
+    check_size(path, [path])
+    rows = csv.reader(io.StringIO(text_of(path), newline=""), strict=True)
     try:
         header = [each.strip().lower() for each in next(rows, [])]
-        text_column, label_column = columns(path, header)
+        yield header
         for row in filter(None, rows):
             if len(row) != len(header):
                 raise UserError(
                     f"{path}, line {rows.line_num}: {len(row)} values, where the first line has "
                     f"{len(header)}; put quotes around what has commas"
                 )
-            text, label = cleaned(row[text_column]), spelled(cleaned(row[label_column]))
-            if text and label:
-                texts[label].append(text)
-            else:
-                without += 1
+            yield row
     except csv.Error as error:
         raise UserError(
             f"{path}, line {rows.line_num}: {error}; mend the quotes, each of which stands twice in a "
             "text"
         ) from None
-    if not texts:
-        raise UserError(f"{path} has no rows with a text and a label; add some")
-    if without:
-        passed_over.append(f"{without} rows without a text or a label left out")
-    return texts
+
+
+def read_unlabelled(path: Path) -> list[str]:
+    """Return the lines of a file, or the column ``text`` of a CSV file; raise UserError or OSError."""
+    if path.suffix.lower() == ".csv":
+        rows = rows_of(path)
+        header = next(rows)
+        if header.count("text") != 1:
+            names = ", ".join(map(quoted, header[:9]))
+            raise UserError(f"{path} has the columns {names}; name one text in the first line")
+        column = header.index("text")
+        texts = [cleaned(row[column]) for row in rows]
+    else:
+        check_size(path, [path])
+        texts = [cleaned(line) for line in text_of(path).split("\n")]
+    if found := [text for text in texts if text]:
+        return found
+    raise UserError(f"{path} has no texts; write one a line, or a .csv file with a column text")
 
 
 def columns(path: Path, header: list[str]) -> tuple[int, int]:

@@ -181,7 +181,7 @@ def test_a_run_on_other_examples_than_images_is_told(make, tmp_path):
         "algo=maml", "backbone=mlp", "with/algo=sinusoid/maml", *options, "validation.times=1"
     )
     running.run(cell)
-    with pytest.raises(UserError, match="does not label images: its data set has no images"):
+    with pytest.raises(UserError, match="labels neither images nor texts"):
         StoredBackbone((), path=str(cell.store.runs / cell.name))
 
 

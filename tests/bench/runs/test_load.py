@@ -138,7 +138,7 @@ def test_pixels_may_be_bytes_or_shares_and_nothing_in_between(protonet):
     with pytest.raises(UserError, match="no image"):
         classifier.predict_proba([np.zeros((2, 28, 28))])
     for one in (queries[0, 0], np.zeros((28, 28, 3)), "image.png", Image.new("L", (28, 28))):
-        with pytest.raises(UserError, match="a list of images, even of one"):
+        with pytest.raises(UserError, match="a list of images or texts, even of one"):
             classifier.predict_proba(one)
 
 
@@ -248,11 +248,11 @@ def test_what_cannot_be_loaded_is_told_in_a_sentence(run_of, tmp_path, monkeypat
 def test_a_regression_labels_no_images(make):
     cell = make("algo=nearest_neighbor", "dataset=sinusoid", "backbone=pixels")
     running.run(cell)
-    with pytest.raises(UserError, match="does not label images"):
+    with pytest.raises(UserError, match="labels neither images nor texts"):
         bench.load(cell.store.runs / cell.name)
 
 
 @pytest.mark.parametrize("shape", [(3, 20, 20), (20, 20, 3), (1, 20, 20), (20, 20)])
 def test_one_image_is_no_list_of_images(protonet, shape):
-    with pytest.raises(UserError, match="Give a list of images, even of one"):
+    with pytest.raises(UserError, match="Give a list of images or texts, even of one"):
         protonet[0].predict(np.zeros(shape, np.uint8))

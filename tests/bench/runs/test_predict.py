@@ -108,7 +108,7 @@ def test_the_threshold_is_the_lowest_with_95_of_100_correct_above_it():
 
 
 def test_the_sentences_of_each_case():
-    assert "each class has one image" in LeaveOneOut(0, 0, None).sentences[0]
+    assert "each class has one example" in LeaveOneOut(0, 0, None).sentences[0]
     accuracy, _ = LeaveOneOut(11, 12, None).sentences
     assert "91.7 % (11 of 12 support images; exact 95 % interval 61.5 to 99.8 %)" in accuracy
     assert "unsure: yes for all" in LeaveOneOut(10, 30, np.inf).sentences[1]
