@@ -50,7 +50,7 @@ class Demonstration(NamedTuple):
 
 
 class Simulator:
-    """Environments of Meta-World in this process: one for each type of task and slot."""
+    """Environments of Meta-World in this process, 23 MB each: as many of a type as run at once."""
 
     def __init__(self) -> None:
         import metaworld  # late: a second, and it may be missing
@@ -86,7 +86,10 @@ class Simulator:
 
     def begin(self, starts: Sequence[Start]) -> Array:
         """Start an episode in each slot, and return the observations [B, 39]."""
-        found = [self._reset(start, slot) for slot, start in enumerate(starts)]
+        types = [start.task for start in starts]
+        found = [
+            self._reset(start, types[:slot].count(start.task)) for slot, start in enumerate(starts)
+        ]
         self._episodes = [env for env, _, _ in found]
         self._seen = np.array([seen for _, seen, _ in found])
         self._ended = np.zeros(len(found), bool)
@@ -113,9 +116,9 @@ class Simulator:
                 self._ended[slot] = succeeded[slot]
         return self._seen, succeeded & self._ended, self._ended
 
-    def _reset(self, start: Start, slot: int) -> tuple[Any, Array, np.random.Generator]:
+    def _reset(self, start: Start, copy: int) -> tuple[Any, Array, np.random.Generator]:
         """Return an environment at the start of an episode, its observation, and what is random."""
-        key = start.task, slot
+        key = start.task, copy
         if key not in self._made:
             env = self._made[key] = self._types[start.task]()
             env._set_task_called, env._freeze_rand_vec, env.seeded_rand_vec = True, False, True

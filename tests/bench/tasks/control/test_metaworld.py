@@ -148,6 +148,15 @@ def test_experts_succeed_and_starts_are_the_same_to_the_bit():
 
 @needs_it
 @pytest.mark.slow
+def test_environments_of_a_type_are_used_again():
+    here = simulator.Simulator()
+    for types in (["reach-v3", "push-v3", "reach-v3"], ["push-v3", "reach-v3", "reach-v3"]):
+        here.begin([metaworld.start(task, None, number) for number, task in enumerate(types)])
+        assert len(here._made) == 3 and len({id(env) for env in here._episodes}) == 3
+
+
+@needs_it
+@pytest.mark.slow
 def test_rollouts_depend_on_a_tasks_number_and_not_on_the_chunk(make):
     cell = make("algo=r2d2")
     source = episodes_of(cell.dataset, "test", cell.test_setting, cell.device, "test")
