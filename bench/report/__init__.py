@@ -13,6 +13,7 @@ from bench.core.atomic import Content, atomic_write
 from bench.core.errors import UserError
 from bench.report import (
     claims,
+    folds,
     leaderboard,
     networks,
     page,
@@ -131,6 +132,7 @@ class Gathered(NamedTuple):
     claimed: list[claims.Check]
     crossed: list[recipes.Cross]
     by_network: list[tables.Table]
+    by_fold: list[tuple[rows.Comparison, str, list[folds.OverFolds]]]
 
 
 class Report(NamedTuple):
@@ -154,7 +156,9 @@ def gather(
     """
     stored, stores = read(results_dir, others)
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    records = rows.merge_across(rows.with_scores(stored, tested), across)
+    scored = rows.with_scores(stored, tested)
+    configs = configurations(stored, stores)
+    records = rows.merge_across(scored, across)
     trained = [row for row in done(records) if row.get("train_examples") != 0]
     return Gathered(
         stored,
@@ -165,33 +169,36 @@ def gather(
         _each(stores, done(records), Store.shifts, "shift.csv"),
         _each(stores, done(records), Store.functions, "functions.csv"),
         _each(stores, done(records), Store.classes, "classes.csv", "Left out of the classes"),
-        claimed(stored, stores),
+        claims.checks(scored, configs),
         recipes.factorial_designs(records, tested),
-        networks.network_tables(rows.with_scores(stored, tested)),
+        networks.network_tables(scored),
+        folds.over_folds(scored, configs),
     )
 
 
 def claimed(stored: list[Row], stores: Stores) -> list[claims.Check]:
     """Return the published figures on the data sets of these records, each with its measurement."""
     tested = {row["cell"]: stores[row["cell"]].episodes(row["cell"]) for row in done(stored)}
-    return claims.checks(
-        rows.with_scores(stored, tested),
-        _each(stores, stored, Store.config, "config.yaml", "Held to no published figure"),
-    )
+    return claims.checks(rows.with_scores(stored, tested), configurations(stored, stores))
+
+
+def configurations(stored: list[Row], stores: Stores) -> dict[str, object]:
+    """Return the stored configuration of each cell, unless it cannot be read."""
+    without = "Held to no published figure, and counted as no fold"
+    return _each(stores, stored, Store.config, "config.yaml", without)
 
 
 def texts(found: Gathered) -> dict[str, str | None]:
     """Return all views except the page and the figures, by file name; None if nothing to show."""
-    stored, records, boards, curves, probed, shifted, _, classes, claimed, crossed, by_network = (
-        found
-    )
+    stored, records, boards, curves, probed, shifted, _, classes, claimed, crossed = found[:10]
     made = {
         **{metric.name: tables.score_tables(of) for metric, of in rows.by_metric(records).items()},
         "throughput": tables.throughput_tables(records),
         "tuning": tuning.tuning_tables(records),
         "transduction": trials.transduction_tables(records, probed),
         "recipes": [recipes.table(cross) for cross in crossed],
-        "networks": by_network,
+        "networks": found.by_network,
+        "folds": folds.fold_tables(found.by_fold),
         "photographs": photographs.learning_tables(records, probed, classes),
         "classes": [
             *photographs.class_tables(records, classes),
@@ -222,6 +229,7 @@ def texts(found: Gathered) -> dict[str, str | None]:
         "classes": photographs.classes_table(records, classes),
         "probe": trials.trials_table(records, probed),
         "shift": shifts.shift_table(records, shifted),
+        "folds": folds.fold_table(found.by_fold),
     }.items():
         views[f"{name}.csv"] = None if frame is None else tables.to_csv(frame)
     return views
@@ -230,8 +238,9 @@ def texts(found: Gathered) -> dict[str, str | None]:
 def views(found: Gathered) -> tuple[dict[str, str | None], dict[str, Figure]]:
     """Return all text files, None if nothing to show, and all figures of a report, by name."""
     drawn = figures(*found[1:8])
+    by_fold = folds.fold_tables(found.by_fold)
     made = page.html(
-        *found[1:6], found.classes, found.claimed, found.crossed, found.by_network, drawn
+        *found[1:6], found.classes, found.claimed, found.crossed, found.by_network, by_fold, drawn
     )
     return texts(found) | {"report.html": made}, drawn
 

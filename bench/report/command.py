@@ -26,6 +26,7 @@ Rebuilds the views of a results folder from the cells under DIR/runs, trains not
   saturation.md                   training speed by meta-batch, where a learner has several
   recipes.md                      what learner and recipe contribute, where several were crossed
   networks.md                     learners by networks, pretrained or from scratch
+  folds.md, folds.csv             learners by the folds of a data set, and the mean over folds
   photographs.md                  a few classes of photographs: accuracy by how many there are
   classes.md, classes.csv         accuracy of each test class, and what it is taken for
   tuning.md                       what tuned learners cost to tune, and what was chosen

@@ -119,6 +119,7 @@ def html(
     claimed: Sequence[Check],
     crossed: Sequence[Cross],
     by_network: Sequence[tables.Table],
+    by_fold: Sequence[tables.Table],
     drawn: Mapping[str, Figure],
 ) -> str:
     """Return the page with the figures of these names, which does not depend on the order of records."""
@@ -128,7 +129,8 @@ def html(
     contributions = Section("Learner and recipe", tables=[recipes.table(each) for each in crossed])
     tuned = Section("Tuning", tuning.NOTE, tables=tuning.tuning_tables(records))
     by_networks = Section("Learner and network", tables=list(by_network))
-    found += [by_networks, contributions, tuned, published(claimed), *background(records)]
+    by_folds = Section("Folds of a data set", tables=list(by_fold))
+    found += [by_networks, by_folds, contributions, tuned, published(claimed), *background(records)]
     shown = [compared(records), *found]
     shown = [section for section in shown if not section.empty]
     panels = [panel for s in shown for figure in s.figures for panel in figure.panels]
