@@ -41,7 +41,8 @@ Writes runs/<cell>/probe.csv and rebuilds the report: transduction.md and figure
 With datasets=..., such as omniglot,fc100, it evaluates instead on the test episodes of those data sets,
 with the defaults of conf/dataset/, of the ways, shots and queries that each run was tested with. One
 alone may have other options, such as datasets=folder dataset.path=photos/. Images are brought to the
-shape of the run's: colour to grey by luma, grey to colour by repetition, bilinear antialiased scaling.
+shape of the run's: colour to grey by luma, grey to colour by repetition, bilinear antialiased scaling;
+texts are encoded as those of the run are.
 Writes runs/<cell>/shift.csv and rebuilds the report: shift.md, shift.csv and figures/shift.*."""
 
 

@@ -29,11 +29,12 @@ COLUMNS = [
 ]
 SHIFT_NOTE = (
     "Test scores of the same trained models on the test episodes of other data sets, of the same "
-    "ways, shots and queries, their images brought to the shape of those trained on. On one data set, "
-    "all learners have the same episodes. ±: 95 % interval over episodes of one trained model, or for "
-    "other seeds and episodes where there are several. Difference: that less the score on the "
-    "learner's own test set, in points; of two tests on episodes of their own. "
-    "Seen: the tested images that training or validation had, to the pixel."
+    "ways, shots and queries, their images brought to the shape of those trained on, their texts "
+    "encoded as those were. On one data set, all learners have the same episodes. ±: 95 % interval "
+    "over episodes of one trained model, or for other seeds and episodes where there are several. "
+    "Difference: that less the score on the learner's own test set, in points; of two tests on episodes "
+    "of their own. "
+    "Seen: the tested images that training or validation had, to the pixel, or texts, to the word."
 )
 
 

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from torch.nn.functional import pad
+
 from bench.config import schema
 from bench.config.compose import composed
 from bench.config.groups import names, no_such
@@ -20,7 +22,7 @@ from bench.tasks.pool import Dataset
 
 
 class Shift(NamedTuple):
-    """Result on another data set; ``seen`` is the share of its images (%) that were not new."""
+    """Result on another data set; ``seen`` is the share of its examples (%) that were not new."""
 
     dataset: str
     data_digest: str
@@ -82,8 +84,7 @@ def shifts(
     """Yield the results of one run on the test episodes of other data sets.
 
     The episodes are the same for all learners: those that learners of that data set are tested on,
-    in the test shape of this run. Only their images are converted to the image shape of this run,
-    see `bench.datasets.io.resize`.
+    in the test shape of this run. Only their examples are converted, see `as_seen`.
     """
     learner = trained(cell, checkpoint)
     for dataset in datasets:
@@ -100,28 +101,34 @@ def shifts(
 
 
 def as_seen(cell: cells.Cell, dataset: Dataset) -> Dataset:
-    """Return another data set as the learner of a run sees it: resized, encoded, or as it is."""
+    """Return another data set as the learner of a run sees it: encoded, or of the shape of the run's.
+
+    Images are resized; texts, which are bytes, are cut or followed by zeros.
+    """
     if isinstance(encoding := cell.dataset.encoding, CachedFeatures):
         return replace(dataset, encoding=replace(encoding, dataset=dataset))
+    test, (_, *shape) = dataset.splits["test"], cell.dataset.splits["test"].inputs.shape
     if dataset.has_texts:
-        return dataset
-    _, channels, height, width = cell.dataset.splits["test"].inputs.shape
-    test = resize_pool(dataset.splits["test"], (channels, height, width))
+        test = replace(test, inputs=pad(test.inputs, (0, shape[0] - test.inputs.shape[1])))
+    else:
+        channels, height, width = shape
+        test = resize_pool(test, (channels, height, width))
     return replace(dataset, splits=dataset.splits | {"test": test})
 
 
 def share_seen(trained_on: Dataset, tested_on: Dataset) -> float:
-    """Return the share of test images, in percent, that occur in the other's training or validation.
+    """Return the share of test examples, in percent, that occur in the other's training or validation.
 
     Images are compared pixel by pixel: this finds those of CIFAR-FS in FC100, but not a photograph
-    that was downscaled in another way. It is computed once per process for each pair of contents.
+    that was downscaled in another way. Texts are compared by their words. It is computed once per
+    process for each pair of contents.
     """
     both = (trained_on.digest, tested_on.digest)
     if both not in _seen:
         splits = trained_on.splits
-        known = {image for split in ("train", "val") for image in fingerprints(splits[split])}
+        known = {each for split in ("train", "val") for each in fingerprints(splits[split])}
         tested = fingerprints(tested_on.splits["test"])
-        _seen[both] = 100 * sum(image in known for image in tested) / len(tested)
+        _seen[both] = 100 * sum(each in known for each in tested) / len(tested)
     return _seen[both]
 
 

@@ -18,7 +18,7 @@ from bench.runs import run
 from bench.runs.probe import trained
 from bench.runs.reload import parameters
 from bench.runs.store import Store
-from bench.runs.transfer import load, others, share_seen
+from bench.runs.transfer import as_seen, load, others, share_seen
 from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Dataset, Pool
 from tests.bench.datasets.fakes import MiniImagenet
@@ -139,6 +139,40 @@ def test_too_few_images_are_told(make, data_root, cache):
         f"{cell.name} cannot be tested on miniimagenet as on its own data set: shots=1 plus "
         "queries=4 is 5 examples a class"
     )
+
+
+def intents(folder: Path, begin: str) -> None:
+    """Nine classes of four texts."""
+    folder.mkdir()
+    for name in "abcdefghi":
+        lines = [f"{begin} {name} {name * number}" for number in range(1, 5)]
+        (folder / f"{name}.txt").write_text("\n".join(lines))
+
+
+@pytest.mark.parametrize("backbone", ["bytes", "hashing"])
+def test_texts_are_seen_as_those_of_the_run_are(make, tmp_path, backbone, capsys):
+    intents(tmp_path / "mine", "this is")
+    intents(tmp_path / "theirs", "and this, which is so much longer,")
+    algo = "protonet" if backbone == "bytes" else "centroid"
+    chosen = ["dataset=textfolder", f"dataset.path={tmp_path}/mine", f"backbone={backbone}"]
+    cell = make(f"algo={algo}", *chosen, "ways=2", "queries=2", "train.queries=2")
+    run.run(cell)
+    root = cell.store.root
+    places = [f"results_dir={root}", f"data_root={tmp_path}", f"cache_dir={tmp_path}/cache"]
+    assert main([*places, "datasets=textfolder", "dataset.path=theirs", "episodes=5"]) == 0
+    (test,) = Store(root).shifts(cell.name).to_dict("records")
+    assert (test["dataset"], test["episodes"]) == ("theirs", 5)
+    (theirs,) = load(["textfolder"], DataDirs.of(str(tmp_path), None), ["dataset.path=theirs"])
+    native = EpisodeSampler(theirs.splits["test"], SHAPE, (theirs.digest, "test", "test"))
+    assert test["episodes_digest"] == native.digest(5)
+    seen, mine, own = (
+        each.pool("test").inputs.shape[1:] for each in (as_seen(cell, theirs), cell.dataset, theirs)
+    )
+    assert own != mine and seen == (mine if backbone == "bytes" else own)
+
+    (glyphs,) = load(["glyphs"], DataDirs.of(None, None))
+    with pytest.raises(UserError, match="was trained on texts, and glyphs has images"):
+        others(cell, [glyphs])
 
 
 @pytest.mark.parametrize(
