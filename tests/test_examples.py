@@ -64,5 +64,13 @@ def test_label_photos(example, tmp_path):
     assert sum(shares.values()) == pytest.approx(100, abs=0.2)
 
 
+def test_label_texts(example, tmp_path):
+    for name, word in (("card", "stolen"), ("rate", "fair")):
+        (tmp_path / f"{name}.txt").write_text(f"my {name} is {word}\nwhich {name}\n")
+    said = example("label_texts.py", str(tmp_path), "what is the rate")
+    shares = {name: float(share.rstrip("%")) for share, name in map(str.split, said.splitlines())}
+    assert max(shares, key=shares.__getitem__) == "rate" and len(shares) == 2
+
+
 def test_there_is_a_test_of_each_example():
     assert {f"test_{path.stem}" for path in EXAMPLES.glob("*.py")} <= globals().keys()
