@@ -138,7 +138,8 @@ class CachedFeatures:
     def _kept(self, part: str, total: int) -> Tensor:
         """Return the features of a split or of the texts, mapped from their file, which is made first."""
         suffix = SUFFIX[self.encoder.dtype]
-        path = self.folder / "features" / f"{self.dataset.name}-{part}-{self._key(part)}{suffix}"
+        name = part if part == TEXTS else f"{self.dataset.name}-{part}"  # folds have the same texts
+        path = self.folder / "features" / f"{name}-{self._key(part)}{suffix}"
         if not path.exists():
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)

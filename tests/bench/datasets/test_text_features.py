@@ -39,14 +39,14 @@ class Lengths(Encoder):
 
 def dataset(order=("card", "money", "other")):
     pools = [Pool.of({name: to_bytes(CLASSES[name])}) for name in order]
-    return Dataset.of("small", dict(zip(("train", "val", "test"), pools, strict=True)))
+    return Dataset.of(f"first {order[0]}", dict(zip(("train", "val", "test"), pools, strict=True)))
 
 
 def features_of(data, encoder, folder):
     return CachedFeatures(data, encoder, folder, torch.device("cpu"))
 
 
-def test_each_text_is_encoded_once_whatever_its_split(tmp_path):
+def test_each_text_is_encoded_once_whatever_its_split_or_fold(tmp_path):
     encoder = Lengths()
     for order in (("card", "money", "other"), ("other", "card", "money")):
         data = dataset(order)
