@@ -146,7 +146,7 @@ def prepare(
         for split, pool in recorded.items()
     }
     dataset = Dataset.of(
-        name, splits, domain=Imitation(MetaWorld(types, scale)), examples="demonstrations"
+        name, splits, domain=Imitated(MetaWorld(types, scale)), examples="demonstrations"
     )
     digest = hashlib.sha256(f"{dataset.digest} {versions}".encode()).hexdigest()
     return replace(dataset, digest=digest)
@@ -207,6 +207,12 @@ def record(tasks: Sequence[Task], noise: float) -> Pool:
     sizes = torch.tensor([0] + [len(each.shown) for each in tasks])
     inputs = torch.from_numpy(np.stack(rows)).float()
     return Pool(inputs, sizes.cumsum(0), tuple(each.name for each in tasks))
+
+
+class Imitated(Imitation):
+    """Imitation with rollouts that take minutes, and are done once."""
+
+    probes_runs = False
 
 
 class MetaWorld:
