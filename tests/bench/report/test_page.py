@@ -77,7 +77,7 @@ def rendered(rows: list[Row], **more: Any) -> str:
         rows, boards, curves, probed, shifted, {e["cell"]: fits(e) for e in finished}, {}
     )
     claimed = more.get("claimed", [])
-    return page.html(rows, boards, curves, probed, shifted, {}, claimed, [], [], drawn)
+    return page.html(rows, boards, curves, probed, shifted, {}, claimed, [], [], [], drawn)
 
 
 def large() -> list[Row]:
