@@ -56,9 +56,13 @@ def over_folds(
         for setting in comparison.settings:
             here = [row for row in every if row["setting"] == setting]
             names = learners(filter(is_floor, here)) + comparison.labels
-            lines = [_line(name, [row for row in here if row["label"] == name]) for name in names]
-            if several := [line for line in lines if len(line.folds) > 1]:
-                found.append((comparison, setting, several))
+            own = {name: [row for row in here if row["label"] == name] for name in names}
+            several = {
+                name: rows for name, rows in own.items() if len({row["fold"] for row in rows}) > 1
+            }
+            if several:
+                lines = [_line(name, rows) for name, rows in several.items()]
+                found.append((comparison, setting, lines))
     return found
 
 
@@ -111,5 +115,5 @@ def _line(label: str, rows: list[Row]) -> OverFolds:
     }
     means = np.array([each.mean for each in folds.values()])
     count = len(means)
-    error = float(means.std(ddof=1)) / math.sqrt(count) if count > 1 else math.nan
+    error = float(means.std(ddof=1)) / math.sqrt(count)
     return OverFolds(label, folds, Estimate(float(means.mean()), error, count - 1))

@@ -80,3 +80,14 @@ def test_what_names_no_fold_is_none(config):
 
 def test_one_fold_has_no_mean():
     assert over_folds(*folded(scores=[85.0])) == []
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_learner_that_is_missing_in_a_setting_has_no_line_there():
+    one, configs = folded()
+    other, more = folded("maml", shots=5)
+    found = over_folds([*one, *other], configs | more)
+    assert [(setting, [line.label for line in lines]) for _, setting, lines in found] == [
+        ("5-way 1-shot", ["ProtoNet"]),
+        ("5-way 5-shot", ["MAML"]),
+    ]
