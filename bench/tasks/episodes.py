@@ -154,7 +154,7 @@ class EpisodeSampler:
         hidden = self.pool.hidden
         if hidden is not None:
             hidden = hidden[self.classes(first, count)[:, 0]]
-        return Tasks(torch.arange(first, first + count, device=self.device), hidden)
+        return Tasks(first + torch.arange(count, device=self.device), hidden)
 
     def columns(self, count: int) -> dict[str, list[str]]:
         """Return the numbers of the classes of the first ``count`` episodes and of their groups.

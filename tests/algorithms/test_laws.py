@@ -23,6 +23,10 @@ BACKBONES = {
     "mlp": ["backbone=mlp", "backbone.hidden=16"],
     "bytes": ["backbone=bytes", "backbone.length=64", "backbone.dim=8", "backbone.filters=16"],
 }
+ON_EACH = [
+    *(name for name in BACKBONES if name != "bytes"),
+    pytest.param("bytes", marks=pytest.mark.slow),
+]
 PEERS = [name for name in groups.names("algo") if name.startswith("learn2learn/")]
 ALGOS = [
     name
@@ -84,7 +88,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("algo", [name for name in ALGOS if name not in left_out])
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_forward_is_adapt_and_predict(algo, backbone):
     laws.forward_is_adapt_and_predict(make(algo, backbone))
 
@@ -99,7 +103,7 @@ def test_a_learner_of_any_ways_takes_others_than_it_is_made_for(algo):
         laws.takes_other_ways(learner)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_tasks_of_an_evaluation_do_not_touch_each_other(algo, backbone):
     laws.tasks_are_independent(make(algo, backbone))
 
@@ -110,14 +114,14 @@ def test_a_prediction_depends_on_other_queries_only_where_the_learner_says_so(al
         assert not make(algo).transductive, "the fair default"
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_a_lone_query_is_the_only_one_of_all_queries(algo, backbone):
     learner = make(algo, backbone)
     with nothing_to_say("query" in learner.norm_statistics_choices):
         laws.a_lone_query_is_all_queries(learner)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_a_query_with_the_support_set_is_normalised_as_one_more_of_its_images(algo, backbone):
     """By the images of the support set and itself, or where it only looks on, by theirs alone."""
     learner = make(algo, backbone)
@@ -133,7 +137,7 @@ def test_evaluation_changes_nothing(algo):
     laws.evaluation_changes_nothing(make(algo))
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_the_outer_gradient_reaches_every_meta_parameter(algo, backbone):
     laws.the_gradient_reaches_all(make(algo, backbone))
 
@@ -187,7 +191,7 @@ def test_two_copies_do_the_same(algo):
     laws.two_copies_do_the_same(make(algo))
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", ON_EACH)
 def test_from_a_checkpoint_it_goes_on_as_if_it_had_never_stopped(algo, backbone):
     making.goes_on_from_a_checkpoint(cell(algo, backbone))
 

@@ -18,14 +18,10 @@ from bench.engine.distributed import init_distributed, process_group
 from bench.tasks.episodes import EpisodeSampler
 from bench.tasks.pool import Pool
 from tests.bench.small import PLAIN
-from tests.choices import UNTRAINED
+from tests.choices import OF_CLASSES, UNTRAINED
 
 STEPS = 20
-ALGOS = [
-    name
-    for name in groups.names("algo")
-    if not name.startswith("learn2learn/") and name not in UNTRAINED
-]
+ALGOS = [name for name in groups.names("algo") if name in OF_CLASSES and name not in UNTRAINED]
 CHANGED = ["maml, changed images", "protonet, changed images"]
 """Learners with augmentation, label smoothing where they have it, and a network that drops maps."""
 
